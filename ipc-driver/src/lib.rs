@@ -1,0 +1,1 @@
+//! Drives a session of the protocol over a tokio stream.

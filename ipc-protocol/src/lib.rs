@@ -1,0 +1,1 @@
+//! Frames, messages, versions and the session state machine. Sans-IO.

@@ -1,0 +1,1 @@
+//! From a policy to an enforced process. Linux only, synchronous.

@@ -1,0 +1,1 @@
+//! What the integration tests share: building plugins, running `bulkhead`, waiting with a deadline.

@@ -1,1 +1,3 @@
+//! Bulkhead runs third-party native plugins, each in a watertight compartment of its own.
+
 fn main() {}

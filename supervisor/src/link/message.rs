@@ -1,0 +1,190 @@
+//! The messages of the link.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bulkhead_sandbox::{Enforcement, Exit, Policy};
+use serde::de::{DeserializeOwned, Error as _};
+use serde::ser::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::clock::Monotonic;
+use crate::failure::Failure;
+use crate::id::{Digest, PluginId};
+
+/// Numbers the supervisor's requests; the reply carries the same number.
+pub(crate) type RequestNumber = u64;
+
+/// Supervisor → launcher.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Request {
+    /// The supervisor's loop turns. Sent every [`Settings::heartbeat`]; a supervisor that is silent
+    /// for five times as long is killed and started again. Not answered.
+    Heartbeat,
+    /// The admin API answers and all that ran is adopted: the service is up. → [`Reply::Done`]
+    Ready,
+    /// Copies a plugin's directory into the store. The directory must have a `plugin.toml`, and
+    /// the launcher's own configuration must allow unsigned directories. → [`Reply::Imported`]
+    Import { source: PathBuf },
+    /// Removes a tree that no plugin uses any more. → [`Reply::Done`]
+    Discard { digest: Digest },
+    /// Storage and a uid for a plugin: those it has, or new ones. → [`Reply::Allotted`]
+    Allot { id: PluginId },
+    /// Removes the storage and gives the uid back. Refused while the plugin runs. → [`Reply::Done`]
+    Release { id: PluginId },
+    /// Starts a plugin. → [`Reply::Spawned`] with three descriptors: session, standard output,
+    /// standard error (read ends).
+    Spawn(Box<Spawn>),
+    /// A new session for a plugin that runs: one end goes to the plugin's bootstrap socket.
+    /// → [`Reply::Done`] with one descriptor.
+    Session { id: PluginId, generation: u64 },
+    /// Arms the stop: SIGTERM after `term_in`, SIGKILL to the whole cgroup after `kill_in`, both
+    /// from now. A later `Stop` can bring either forward, never put it off, so that a guarantee
+    /// once given holds. Answered at once → [`Reply::Done`]; [`Message::Exited`] tells the end.
+    Stop { id: PluginId, generation: u64, term_in: Duration, kill_in: Duration },
+    /// The exit is in the supervisor's store; the launcher may forget it. → [`Reply::Done`]
+    Acknowledge { id: PluginId, generation: u64 },
+    /// The supervisor has stopped all it could and is about to end. Not answered.
+    Bye,
+}
+
+/// What to start, and in what compartment. The launcher decides uid, storage and the mounts of
+/// `/plugin` and `/data` itself, and checks the rest against its floors.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Spawn {
+    pub(crate) id: PluginId,
+    /// The tree in the store.
+    pub(crate) digest: Digest,
+    /// The binary, relative to the tree, for example `bin/scheduler`.
+    pub(crate) entry: String,
+    pub(crate) args: Vec<String>,
+    pub(crate) env: Vec<(String, String)>,
+    pub(crate) policy: Json<Policy>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Reply {
+    Done,
+    Imported { digest: Digest, root: PathBuf },
+    Allotted { uid: u32, data: PathBuf },
+    Spawned(Spawned),
+}
+
+/// A plugin that was started.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Spawned {
+    /// Counts the starts of this launcher; tells this start from the next of the same plugin.
+    pub(crate) generation: u64,
+    /// Of the compartment's init, in the launcher's pid namespace. For people; signals go by
+    /// descriptor.
+    pub(crate) pid: i32,
+    pub(crate) started: Monotonic,
+    pub(crate) cgroup: Option<PathBuf>,
+    pub(crate) enforcement: Json<Enforcement>,
+}
+
+/// Launcher → supervisor.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Message {
+    /// The first packet. With one descriptor: the admin listener.
+    Welcome(Box<Json<Settings>>),
+    /// A plugin that runs since before this supervisor. With the same three descriptors as
+    /// [`Reply::Spawned`]; the session is a new one.
+    Adopt(Box<Adopted>),
+    /// All that ran has been told; from here on it is news.
+    Current,
+    Reply { number: RequestNumber, result: Box<Result<Reply, Json<Failure>>> },
+    /// A plugin is gone, all of it. Sent again to the next supervisor until it is acknowledged.
+    Exited(Box<Exited>),
+    /// The service must stop: every plugin within `budget` from now, then [`Request::Bye`]. The
+    /// launcher kills what is left at the end of it.
+    Shutdown { budget: Duration },
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Adopted {
+    pub(crate) id: PluginId,
+    pub(crate) digest: Digest,
+    pub(crate) spawned: Spawned,
+    /// A stop is under way: the plugin will be gone at its deadline, whatever happens here.
+    pub(crate) stopping: bool,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Exited {
+    pub(crate) id: PluginId,
+    pub(crate) digest: Digest,
+    pub(crate) generation: u64,
+    pub(crate) exit: Json<Exit>,
+    /// What the launcher did and saw, in order.
+    pub(crate) stages: Vec<Stage>,
+}
+
+/// A moment of a stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Stage {
+    pub(crate) name: StageName,
+    pub(crate) at: Monotonic,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum StageName {
+    /// The plugin was asked to finish what it does (supervisor).
+    Drain,
+    /// Its state is saved (supervisor).
+    Saved,
+    /// It said goodbye (supervisor).
+    Goodbye,
+    /// SIGTERM was sent (launcher).
+    Sigterm,
+    /// SIGKILL was sent to the whole cgroup (launcher).
+    Sigkill,
+    /// The plugin's main process ended (launcher).
+    Exited,
+    /// No process is left in its cgroup (launcher).
+    Empty,
+    /// Its cgroup is removed (launcher).
+    Removed,
+}
+
+/// What the launcher's configuration says that the supervisor needs to know.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Settings {
+    /// Where the supervisor keeps its store and the logs; its own directory.
+    pub(crate) state: PathBuf,
+    /// Where the launcher keeps the plugin trees, to read manifests from.
+    pub(crate) store: PathBuf,
+    /// The path of the admin socket, for messages.
+    pub(crate) socket: PathBuf,
+    pub(crate) strict: bool,
+    /// The whole budget of a stop where the request does not say.
+    pub(crate) stop_timeout: Duration,
+    /// How long a plugin waits for a supervisor that is away.
+    pub(crate) resume_timeout: Duration,
+    pub(crate) heartbeat: Duration,
+    /// Group ids whose members may do all, or read, on the admin socket. The launcher's own user
+    /// and root may always do all.
+    pub(crate) admin_gid: Option<u32>,
+    pub(crate) reader_gid: Option<u32>,
+    pub(crate) launcher_uid: u32,
+    /// What this machine enforces, as `doctor` shows it.
+    pub(crate) machine: serde_json::Value,
+}
+
+/// A value that crosses as JSON text: types whose serde form needs a self-describing format.
+#[derive(Clone, Debug)]
+pub(crate) struct Json<T>(pub(crate) T);
+
+impl<T: Serialize> Serialize for Json<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&serde_json::to_string(&self.0).map_err(S::Error::custom)?)
+    }
+}
+
+impl<'de, T: DeserializeOwned> Deserialize<'de> for Json<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        serde_json::from_str(&text).map(Self).map_err(D::Error::custom)
+    }
+}

@@ -1,0 +1,28 @@
+//! The link between launcher and supervisor: a SOCK_SEQPACKET pair.
+//!
+//! Theory of operation. The supervisor asks ([`Request`]) and the launcher answers each request
+//! once, by its number, in any order ([`Message::Reply`]); in between the launcher tells what
+//! happened by itself ([`Message::Exited`], [`Message::Shutdown`]). One packet is one value, encoded
+//! by the protocol's codec with its limits; descriptors ride on the packet that speaks of them.
+//! Nothing here trusts the other side: the launcher treats each request as if a compromised
+//! supervisor had written it.
+//!
+//! A supervisor that starts, for the first time or again, gets [`Message::Welcome`] first, then one
+//! [`Message::Adopt`] for each plugin that runs and one [`Message::Exited`] for each exit that no
+//! supervisor has acknowledged, then [`Message::Current`]. So start and restart are one path.
+
+mod message;
+mod socket;
+
+pub(crate) use message::{
+    Adopted, Exited, Json, Message, Reply, Request, RequestNumber, Settings, Spawn, Spawned, Stage,
+    StageName,
+};
+pub(crate) use socket::{LinkError, Received, decode, encode};
+
+/// The descriptor at which `bulkhead supervise` finds its end of the link.
+pub(crate) const LINK_FD: i32 = 3;
+/// A packet is at most this long; a longer one is refused by the sender.
+pub(crate) const MAX_PACKET: usize = 128 * 1024;
+/// The most descriptors on one packet: session, standard output, standard error.
+pub(crate) const MAX_DESCRIPTORS: usize = 3;

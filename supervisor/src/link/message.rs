@@ -15,6 +15,14 @@ use crate::id::{Digest, PluginId};
 /// Numbers the supervisor's requests; the reply carries the same number.
 pub(crate) type RequestNumber = u64;
 
+/// What the supervisor sends: a request and its number.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Numbered {
+    /// Never used twice on one link.
+    pub(crate) number: RequestNumber,
+    pub(crate) request: Request,
+}
+
 /// Supervisor → launcher.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Request {
@@ -73,7 +81,8 @@ pub(crate) enum Reply {
 /// A plugin that was started.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Spawned {
-    /// Counts the starts of this launcher; tells this start from the next of the same plugin.
+    /// Tells this start from every other, of this launcher and of those before it: the first is
+    /// the launcher's start in milliseconds since the epoch, each further one is one more.
     pub(crate) generation: u64,
     /// Of the compartment's init, in the launcher's pid namespace. For people; signals go by
     /// descriptor.
@@ -95,6 +104,8 @@ pub(crate) enum Message {
     Current,
     Reply { number: RequestNumber, result: Box<Result<Reply, Json<Failure>>> },
     /// A plugin is gone, all of it. Sent again to the next supervisor until it is acknowledged.
+    /// With two descriptors, the read ends of its standard output and error: what it wrote last
+    /// may still be in them.
     Exited(Box<Exited>),
     /// The service must stop: every plugin within `budget` from now, then [`Request::Bye`]. The
     /// launcher kills what is left at the end of it.

@@ -15,7 +15,7 @@ mod message;
 mod socket;
 
 pub(crate) use message::{
-    Adopted, Exited, Json, Message, Reply, Request, RequestNumber, Settings, Spawn, Spawned, Stage,
+    Adopted, Exited, Json, Message, Numbered, Reply, Request, RequestNumber, Settings, Spawn, Spawned, Stage,
     StageName,
 };
 pub(crate) use socket::{LinkError, Received, decode, encode};

@@ -140,7 +140,9 @@ mod tests {
         for good in ["a", "0", "appointment-scheduler", "a1-2-b", &"x".repeat(63)] {
             assert_eq!(good.parse::<PluginId>().unwrap().as_str(), good);
         }
-        for bad in ["", "-", "-a", "a-", "A", "a_b", "a.b", "..", "a/b", "ä", "a\0", &"x".repeat(64)] {
+        for bad in
+            ["", "-", "-a", "a-", "A", "a_b", "a.b", "..", "a/b", "ä", "a\0", &"x".repeat(64)]
+        {
             assert_eq!(bad.parse::<PluginId>(), Err(BadPluginId { value: bad.to_owned() }));
         }
     }

@@ -1,3 +1,11 @@
 //! Bulkhead runs third-party native plugins, each in a watertight compartment of its own.
+// Until every part is wired together.
+#![allow(dead_code, unused_imports)]
+
+mod clock;
+mod failure;
+mod id;
+// mod link;
+mod manifest;
 
 fn main() {}

@@ -102,14 +102,19 @@ pub(crate) enum Message {
     Adopt(Box<Adopted>),
     /// All that ran has been told; from here on it is news.
     Current,
-    Reply { number: RequestNumber, result: Box<Result<Reply, Json<Failure>>> },
+    Reply {
+        number: RequestNumber,
+        result: Box<Result<Reply, Json<Failure>>>,
+    },
     /// A plugin is gone, all of it. Sent again to the next supervisor until it is acknowledged.
     /// With two descriptors, the read ends of its standard output and error: what it wrote last
     /// may still be in them.
     Exited(Box<Exited>),
     /// The service must stop: every plugin within `budget` from now, then [`Request::Bye`]. The
     /// launcher kills what is left at the end of it.
-    Shutdown { budget: Duration },
+    Shutdown {
+        budget: Duration,
+    },
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -1,0 +1,86 @@
+//! `[limits]`: what the plugin may use at most. An operator can only lower them.
+
+use serde::{Deserialize, Serialize};
+
+use super::units::{ByteSize, CpuShare};
+
+/// Every field has a default, so no plugin is without a limit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Limits {
+    /// Resident memory, page cache and tmpfs of all its processes: `memory.max`.
+    pub(crate) memory: ByteSize,
+    /// Of one CPU, over periods of 100 ms: `cpu.max`.
+    pub(crate) cpu: CpuShare,
+    /// Processes and threads: `pids.max`. The init of the compartment is counted too.
+    pub(crate) pids: u32,
+    /// Bytes in `/data`.
+    pub(crate) storage: ByteSize,
+    /// Descriptors of each process: `RLIMIT_NOFILE`.
+    pub(crate) open_files: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let size = |text: &str| text.parse().expect("a size, written here");
+        Self {
+            memory: size("64M"),
+            cpu: "100%".parse().expect("a cpu share, written here"),
+            pids: 64,
+            storage: size("256M"),
+            open_files: 256,
+        }
+    }
+}
+
+impl Limits {
+    /// What a plugin cannot start with. The field at fault, and why.
+    pub(super) fn check(&self) -> Result<(), (&'static str, String)> {
+        if self.pids < 2 {
+            return Err((
+                "pids",
+                format!(
+                    "{} leaves no room for the plugin beside the compartment's init; at least 2",
+                    self.pids
+                ),
+            ));
+        }
+        if !(16..=1_048_576).contains(&self.open_files) {
+            return Err((
+                "open_files",
+                format!("{} is not between 16 and 1048576", self.open_files),
+            ));
+        }
+        let least = 1 << 20;
+        if self.memory.bytes() < least {
+            return Err((
+                "memory",
+                format!("{} is less than a process needs to start; at least 1M", self.memory),
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_finite_and_hold() {
+        let limits: Limits = toml::from_str("").unwrap();
+        assert_eq!(limits, Limits::default());
+        assert_eq!(limits.memory.bytes(), 64 << 20);
+        assert_eq!(limits.check(), Ok(()));
+    }
+
+    #[test]
+    fn limits_that_no_process_survives_are_refused() {
+        for (text, field) in
+            [("pids = 1", "pids"), ("open_files = 3", "open_files"), ("memory = '4K'", "memory")]
+        {
+            let limits: Limits = toml::from_str(text).unwrap();
+            assert_eq!(limits.check().unwrap_err().0, field);
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! The methods that a plugin calls on its host. Payloads are [`crate::Encoding::Bincode`].
+//!
+//! A call to any other `service/method` is routed to the plugin that provides the service.
+
+use serde::{Deserialize, Serialize};
+
+use crate::octets;
+
+/// [`StateGet`] → `Option<`[`StateEntry`]`>`.
+pub const STATE_GET: &str = "bulkhead.host/state.get";
+
+/// [`StateSet`] → `u64`, the new version. Another version than expected gives [`STATE_CONFLICT`].
+pub const STATE_SET: &str = "bulkhead.host/state.set";
+
+/// [`StateDelete`] → `bool`, whether it was there. Another version than expected gives
+/// [`STATE_CONFLICT`].
+pub const STATE_DELETE: &str = "bulkhead.host/state.delete";
+
+/// [`StateList`] → `Vec<(String, u64)>`: keys and versions, in order of the keys.
+pub const STATE_LIST: &str = "bulkhead.host/state.list";
+
+/// The error code for a version that is not the one expected; details: `{expected, found}`.
+pub const STATE_CONFLICT: &str = "STATE_CONFLICT";
+
+/// Asks for one entry of the plugin's state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateGet {
+    /// The key.
+    pub key: String,
+}
+
+/// One entry of the plugin's state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateEntry {
+    /// Grows by one with every change, from 1.
+    pub version: u64,
+    /// JSON text.
+    #[serde(with = "octets")]
+    pub value: Vec<u8>,
+}
+
+/// Writes one entry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateSet {
+    /// The key.
+    pub key: String,
+    /// JSON text.
+    #[serde(with = "octets")]
+    pub value: Vec<u8>,
+    /// The version that the entry must have; 0: it must not exist; `None`: whatever it is.
+    pub expected: Option<u64>,
+}
+
+/// Removes one entry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateDelete {
+    /// The key.
+    pub key: String,
+    /// The version that the entry must have; `None`: whatever it is.
+    pub expected: Option<u64>,
+}
+
+/// Lists the entries whose key starts with a prefix.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateList {
+    /// The prefix; empty for all.
+    pub prefix: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec;
+
+    #[test]
+    fn a_value_is_a_length_and_its_bytes() {
+        let entry = StateEntry { version: 3, value: b"{}".to_vec() };
+        let bytes = codec::encode(&entry);
+        assert_eq!(bytes, [3, 2, b'{', b'}']);
+        assert_eq!(codec::decode::<StateEntry>(&bytes), Ok(entry));
+    }
+}

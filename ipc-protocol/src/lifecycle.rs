@@ -1,0 +1,30 @@
+//! The methods that a host calls on a plugin. Payloads are [`crate::Encoding::Bincode`].
+
+use serde::{Deserialize, Serialize};
+
+/// [`InitRequest`] → [`InitReply`]: hands the plugin its configuration. Idempotent: a plugin that
+/// has its instance already, because the supervisor restarted, answers at once.
+pub const INIT: &str = "bulkhead.plugin/init";
+
+/// `()` → `()`: an error, or no reply in time, means unhealthy.
+pub const HEALTH: &str = "bulkhead.plugin/health";
+
+/// What a plugin is told at its start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InitRequest {
+    /// The plugin's id.
+    pub plugin_id: String,
+    /// The plugin's version, as its manifest has it.
+    pub version: String,
+    /// Its configuration: JSON text, checked against the manifest's schema.
+    pub config: String,
+    /// The permissions that were granted, such as `read:appointments`.
+    pub permissions: Vec<String>,
+}
+
+/// What a plugin answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InitReply {
+    /// Whether it had been initialized before, in an earlier session.
+    pub resumed: bool,
+}

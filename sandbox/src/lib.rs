@@ -1,3 +1,40 @@
 //! From a policy to an enforced process. Linux only, synchronous.
+//!
+//! Theory of operation. [`spawn`] takes a [`Launch`] (what, as whom, confined how) and gives a
+//! [`Child`]: a process tree in a cgroup of its own, in namespaces of its own, beneath an init of
+//! ours, restricted by Landlock and seccomp, without a capability. Nothing here polls and nothing
+//! waits for a pipe to end: a child tells of its end by descriptors that any event loop can watch.
+//! What the compartment turned out to be is measured and kept as its [`Enforcement`]; what a machine
+//! can give at all is told by [`probe::probe`].
+//!
+//! This crate is the privileged audit surface: its dependencies are few, none is asynchronous, and
+//! all unsafe code of the workspace lives here, one file per need.
 
+#![allow(unsafe_code, reason = "system calls without a safe wrapper; SAFETY comments per call")]
+#![warn(missing_docs)]
+
+pub mod cgroup;
+pub mod descriptors;
+mod enforcement;
+mod exit;
+pub mod floors;
+mod launch;
+mod layer;
+mod policy;
+pub mod probe;
+mod process;
 pub mod seccomp;
+mod spawn;
+mod stage;
+pub mod stop;
+mod syscall;
+
+pub use enforcement::{Enforcement, Measured, Missing};
+pub use exit::{Cause, Exit, Status, Usage};
+pub use launch::{Identity, Launch, Program, ProgramFile, Stdio};
+pub use layer::Layer;
+pub use nix::sys::signal::Signal;
+pub use policy::{Access, CpuMax, Filesystem, IoMax, Limits, Mount, Network, Policy, Strictness};
+pub use process::{Child, ChildError};
+pub use spawn::{SpawnError, spawn};
+pub use stage::Stage;

@@ -1,0 +1,161 @@
+//! Descriptors over Unix sockets: the safe face of SCM_RIGHTS (unix(7)).
+//!
+//! One packet is one message with the descriptors that belong to it. A receiver states how many
+//! bytes and descriptors it accepts; what exceeds either is refused as a whole, and descriptors that
+//! the kernel had already installed are closed. Received descriptors are close-on-exec.
+
+use std::io;
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
+    sendmsg, socketpair,
+};
+
+/// The most descriptors in one message that the kernel passes (SCM_MAX_FD).
+pub const MAX_DESCRIPTORS: usize = 253;
+
+/// One message and the descriptors that came with it.
+#[derive(Debug)]
+pub struct Packet {
+    /// The message's bytes.
+    pub data: Vec<u8>,
+    /// Its descriptors, in the sender's order.
+    pub descriptors: Vec<OwnedFd>,
+}
+
+/// Why nothing was received.
+#[derive(Debug, thiserror::Error)]
+pub enum ReceiveError {
+    /// The other end is closed and all it sent was read.
+    #[error("the other end of the socket is closed")]
+    Closed,
+    /// The message is longer than the receiver accepts. It is lost.
+    #[error("a message exceeds the {limit} bytes that are accepted here")]
+    TooLong {
+        /// Bytes accepted.
+        limit: usize,
+    },
+    /// More descriptors than the receiver accepts. All of them are closed.
+    #[error("a message carries more than the {limit} descriptors that are accepted here")]
+    TooManyDescriptors {
+        /// Descriptors accepted.
+        limit: usize,
+    },
+    /// The call failed; `WouldBlock` when a non-blocking socket has nothing to read.
+    #[error("receiving descriptors failed: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// A connected pair of SOCK_SEQPACKET sockets, close-on-exec, blocking.
+pub fn seqpacket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    pair(SockType::SeqPacket)
+}
+
+/// A connected pair of SOCK_STREAM sockets, close-on-exec, blocking.
+pub fn stream_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    pair(SockType::Stream)
+}
+
+fn pair(kind: SockType) -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(socketpair(AddressFamily::Unix, kind, None, SockFlag::SOCK_CLOEXEC)?)
+}
+
+/// Sends one message. `data` must not be empty: an empty SOCK_SEQPACKET message cannot be told from
+/// the end. Never raises SIGPIPE; a closed peer is `BrokenPipe`, a full non-blocking socket
+/// `WouldBlock`, and then nothing was sent.
+pub fn send_with_fds(
+    socket: BorrowedFd<'_>,
+    data: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+) -> io::Result<()> {
+    if data.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "an empty message cannot be sent"));
+    }
+    if descriptors.len() > MAX_DESCRIPTORS {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!(
+                "{} descriptors exceed the {MAX_DESCRIPTORS} of one message",
+                descriptors.len()
+            ),
+        ));
+    }
+    let raw: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+    let control = [ControlMessage::ScmRights(&raw)];
+    let control = if raw.is_empty() { &control[..0] } else { &control[..] };
+    loop {
+        let sent = sendmsg::<()>(
+            socket.as_raw_fd(),
+            &[IoSlice::new(data)],
+            control,
+            MsgFlags::MSG_NOSIGNAL,
+            None,
+        );
+        match sent {
+            Ok(length) if length == data.len() => return Ok(()),
+            Ok(length) => {
+                return Err(io::Error::new(
+                    io::ErrorKind::WriteZero,
+                    format!("only {length} of {} bytes were sent", data.len()),
+                ));
+            }
+            Err(nix::Error::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
+/// Receives one message of at most `max_bytes` bytes and `max_descriptors` descriptors.
+pub fn recv_with_fds(
+    socket: BorrowedFd<'_>,
+    max_bytes: usize,
+    max_descriptors: usize,
+) -> Result<Packet, ReceiveError> {
+    let mut data = vec![0; max_bytes];
+    // Room for one descriptor more than accepted, so that one too many is seen as such.
+    let room = (max_descriptors + 1).min(MAX_DESCRIPTORS) * size_of::<RawFd>();
+    // SAFETY: CMSG_SPACE is arithmetic on its argument; it has no precondition.
+    let mut control = vec![0; unsafe { libc::CMSG_SPACE(room as libc::c_uint) } as usize];
+    let mut descriptors = Vec::new();
+    let (length, flags) = {
+        let mut slices = [IoSliceMut::new(&mut data)];
+        let message = loop {
+            match recvmsg::<()>(
+                socket.as_raw_fd(),
+                &mut slices,
+                Some(&mut control),
+                MsgFlags::MSG_CMSG_CLOEXEC,
+            ) {
+                Err(nix::Error::EINTR) => {}
+                Err(errno) => return Err(ReceiveError::Io(errno.into())),
+                Ok(message) => break message,
+            }
+        };
+        for item in message.cmsgs().map_err(io::Error::from)? {
+            if let ControlMessageOwned::ScmRights(received) = item {
+                // SAFETY: the kernel has just installed these descriptors for this message alone;
+                // nothing else owns them, and each is wrapped once.
+                descriptors
+                    .extend(received.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+            }
+        }
+        (message.bytes, message.flags)
+    };
+    // From here on an early return closes what was received.
+    if flags.contains(MsgFlags::MSG_CTRUNC) || descriptors.len() > max_descriptors {
+        return Err(ReceiveError::TooManyDescriptors { limit: max_descriptors });
+    }
+    if flags.contains(MsgFlags::MSG_TRUNC) {
+        return Err(ReceiveError::TooLong { limit: max_bytes });
+    }
+    if length == 0 && descriptors.is_empty() {
+        return Err(ReceiveError::Closed);
+    }
+    data.truncate(length);
+    Ok(Packet { data, descriptors })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,127 @@
+//! What no request can lower.
+//!
+//! A policy reaches the privileged launcher from a process that parses what strangers wrote. So the
+//! launcher holds each request against these floors, which come from its own configuration and from
+//! this file, and from nothing in the request.
+
+use std::path::{Component, Path, PathBuf};
+
+use crate::launch::Identity;
+use crate::policy::{Access, Network, Policy};
+use crate::seccomp;
+
+/// Which directories of the machine may be made visible. An empty list allows none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AllowedSources {
+    /// A mount may show these or what is beneath them, read-only.
+    pub read_only: Vec<PathBuf>,
+    /// A mount may show these or what is beneath them, writable.
+    pub read_write: Vec<PathBuf>,
+}
+
+/// A request that would lower a floor.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FloorViolation {
+    /// The uid or gid is that of the superuser.
+    #[error("{what} 0 can never be leased; lease one from the configured range")]
+    Superuser {
+        /// `uid` or `gid`.
+        what: &'static str,
+    },
+    /// A system call that can never be allowed, or no system call at all.
+    #[error("{0}")]
+    Syscall(#[from] seccomp::CompileError),
+    /// A source that the configuration does not allow.
+    #[error("{} cannot be mounted {}: it lies beneath none of the allowed sources; add its directory to the launcher's configuration", path.display(), if *writable { "writable" } else { "read-only" })]
+    Source {
+        /// The path that was asked for.
+        path: PathBuf,
+        /// Whether it was to be writable.
+        writable: bool,
+    },
+    /// A path that is not plain and absolute.
+    #[error("{} must be an absolute path without `.` and `..`", path.display())]
+    Path {
+        /// The path that was asked for.
+        path: PathBuf,
+    },
+    /// A target that would hide or replace what the compartment itself provides.
+    #[error("{} is the compartment's own and cannot be mounted over", target.display())]
+    Target {
+        /// The target that was asked for.
+        target: PathBuf,
+    },
+    /// The machine's network without rules, which only a person at `exec` may ask for.
+    #[error("the machine's network without rules can never be requested; grant ports")]
+    HostNetwork,
+    /// More descriptors than the launcher gives.
+    #[error("{asked} open descriptors exceed the {limit} that can be requested")]
+    OpenFiles {
+        /// What was asked for.
+        asked: u64,
+        /// What can be had.
+        limit: u64,
+    },
+}
+
+/// The most open descriptors that a request can have.
+pub const MAX_NOFILE: u64 = 65_536;
+
+/// Targets that the compartment makes itself.
+const RESERVED: &[&str] = &[
+    "/", "/dev", "/proc", "/sys", "/tmp", "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64",
+    "/etc",
+];
+
+/// Holds `policy` against the floors.
+///
+/// Mount sources are compared by name; the launcher opens what it allows beneath its own
+/// directories, in which no plugin can make a link.
+pub fn check(policy: &Policy, sources: &AllowedSources) -> Result<(), FloorViolation> {
+    for mount in &policy.filesystem.mounts {
+        plain(&mount.source)?;
+        plain(&mount.target)?;
+        if RESERVED.iter().any(|reserved| Path::new(reserved) == mount.target)
+            || ["/dev", "/proc", "/sys"].iter().any(|tree| mount.target.starts_with(tree))
+        {
+            return Err(FloorViolation::Target { target: mount.target.clone() });
+        }
+        let writable = mount.access == Access::ReadWrite;
+        let beneath = |allowed: &Vec<PathBuf>| allowed.iter().any(|a| mount.source.starts_with(a));
+        if !(beneath(&sources.read_write) || !writable && beneath(&sources.read_only)) {
+            return Err(FloorViolation::Source { path: mount.source.clone(), writable });
+        }
+    }
+    if policy.network == Network::Host {
+        return Err(FloorViolation::HostNetwork);
+    }
+    if policy.limits.nofile > MAX_NOFILE {
+        return Err(FloorViolation::OpenFiles { asked: policy.limits.nofile, limit: MAX_NOFILE });
+    }
+    // Compiling is the check: names on the never-list are refused there.
+    seccomp::compile(policy.profile, &policy.allow_syscalls, &seccomp::Facts::default())?;
+    Ok(())
+}
+
+/// Holds an identity against the floors.
+pub fn check_identity(identity: Identity) -> Result<(), FloorViolation> {
+    match identity {
+        Identity::Leased { uid: 0, .. } => Err(FloorViolation::Superuser { what: "uid" }),
+        Identity::Leased { gid: 0, .. } => Err(FloorViolation::Superuser { what: "gid" }),
+        Identity::Leased { .. } | Identity::Invoker => Ok(()),
+    }
+}
+
+pub(crate) fn plain(path: &Path) -> Result<(), FloorViolation> {
+    let mut components = path.components();
+    let rooted = components.next() == Some(Component::RootDir);
+    // `components` swallows `.` and doubled slashes, so compare with what it would rebuild.
+    let normal = components.all(|part| matches!(part, Component::Normal(_)));
+    let rebuilt: PathBuf = path.components().collect();
+    if rooted && normal && rebuilt.as_os_str() == path.as_os_str() {
+        Ok(())
+    } else {
+        Err(FloorViolation::Path { path: path.to_owned() })
+    }
+}

@@ -1,0 +1,211 @@
+//! What a compartment must be: the policy, as data.
+//!
+//! A policy is plain data with a stable serialised form (TOML and JSON, unknown fields refused), so
+//! that an operator can write one for `bulkhead exec --policy` and read back what was asked for.
+//! Nothing here touches the system: [`crate::spawn`] turns a policy into a process and
+//! [`crate::Enforcement`] says what came of it.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::seccomp::Profile;
+
+/// Everything that confines one process tree. [`Policy::default`] is what a plugin gets that asks
+/// for nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Policy {
+    /// The seccomp profile, which also decides what may be executed: under `compute` and `plugin`
+    /// only the entry itself and its loader, under `program` every read-only file that is visible.
+    pub profile: Profile,
+    /// Memory, processes, CPU, I/O, descriptors.
+    pub limits: Limits,
+    /// What is visible and what of it is writable.
+    pub filesystem: Filesystem,
+    /// Which network is reachable.
+    pub network: Network,
+    /// System calls allowed by name on top of the profile. Those on the never-list are refused.
+    pub allow_syscalls: Vec<String>,
+    /// What happens where the machine lacks a layer.
+    pub strictness: Strictness,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Policy {
+            profile: Profile::Plugin,
+            limits: Limits::default(),
+            filesystem: Filesystem::default(),
+            network: Network::None,
+            allow_syscalls: Vec::new(),
+            strictness: Strictness::Strict,
+        }
+    }
+}
+
+/// What happens where the machine lacks a layer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Strictness {
+    /// Nothing is started; [`crate::SpawnError::SandboxUnavailable`] names the layer.
+    #[default]
+    Strict,
+    /// The process starts with every layer that exists; [`crate::Enforcement::missing`] names the rest.
+    BestEffort,
+}
+
+/// Limits of one compartment. `None` leaves the resource unlimited.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Bytes of memory for the whole compartment (`memory.max`; `memory.high` is set to nine tenths
+    /// of it, swap to none). Without the cgroup controller `RLIMIT_DATA` stands in, per process.
+    pub memory: Option<u64>,
+    /// Processes and threads the program may have (`pids.max`, which is set one higher for our own
+    /// init). Without the controller `RLIMIT_NPROC` stands in where the uid is the compartment's own.
+    pub pids: Option<u32>,
+    /// CPU bandwidth (`cpu.max`).
+    pub cpu: Option<CpuMax>,
+    /// Bandwidth and operations per block device (`io.max`).
+    pub io: Vec<IoMax>,
+    /// Open descriptors per process (`RLIMIT_NOFILE`).
+    pub nofile: u64,
+    /// Bytes of the largest file that can be written (`RLIMIT_FSIZE`).
+    pub file_size: Option<u64>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            memory: Some(256 << 20),
+            pids: Some(64),
+            cpu: None,
+            io: Vec::new(),
+            nofile: 1024,
+            file_size: None,
+        }
+    }
+}
+
+/// `quota_us` of CPU time in each `period_us` of wall time; 20 000 in 100 000 is a fifth of one CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CpuMax {
+    /// Microseconds of CPU time, at least 1000.
+    pub quota_us: u64,
+    /// Microseconds of wall time, 1000 to 1 000 000.
+    #[serde(default = "CpuMax::default_period")]
+    pub period_us: u64,
+}
+
+impl CpuMax {
+    const fn default_period() -> u64 {
+        100_000
+    }
+
+    /// `percent` of one CPU, over the kernel's default period of 100 ms.
+    pub const fn percent(percent: u64) -> Self {
+        CpuMax {
+            quota_us: percent * Self::default_period() / 100,
+            period_us: Self::default_period(),
+        }
+    }
+}
+
+/// One line of `io.max` (cgroup-v2.rst, "IO Interface Files").
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IoMax {
+    /// `major:minor` of the block device.
+    pub device: String,
+    /// Bytes read per second.
+    #[serde(default)]
+    pub rbps: Option<u64>,
+    /// Bytes written per second.
+    #[serde(default)]
+    pub wbps: Option<u64>,
+    /// Reads per second.
+    #[serde(default)]
+    pub riops: Option<u64>,
+    /// Writes per second.
+    #[serde(default)]
+    pub wiops: Option<u64>,
+}
+
+/// What the compartment can see.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Filesystem {
+    /// The machine's system directories (`/usr`, `/bin`, `/lib*`, `/sbin`, parts of `/etc`), read-only.
+    pub system: bool,
+    /// Further directories and files, in the order in which they are mounted.
+    pub mounts: Vec<Mount>,
+    /// Size of the private `/tmp` in bytes; its pages count as the compartment's memory. 0: no `/tmp`.
+    pub tmp_bytes: u64,
+    /// Whether a private `/proc` is mounted. Needs a machine whose own `/proc` is fully visible.
+    pub proc: bool,
+}
+
+impl Default for Filesystem {
+    fn default() -> Self {
+        Filesystem { system: true, mounts: Vec::new(), tmp_bytes: 64 << 20, proc: false }
+    }
+}
+
+/// One directory or file that is made visible.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mount {
+    /// On the machine. Absolute.
+    pub source: PathBuf,
+    /// Inside the compartment. Absolute, without `.` and `..`.
+    pub target: PathBuf,
+    /// Whether it can be written.
+    #[serde(default)]
+    pub access: Access,
+}
+
+impl Mount {
+    /// `source` visible at `target`, not writable.
+    pub fn read_only(source: impl Into<PathBuf>, target: impl Into<PathBuf>) -> Self {
+        Mount { source: source.into(), target: target.into(), access: Access::ReadOnly }
+    }
+
+    /// `source` visible at `target`, writable, nothing in it executable.
+    pub fn read_write(source: impl Into<PathBuf>, target: impl Into<PathBuf>) -> Self {
+        Mount { source: source.into(), target: target.into(), access: Access::ReadWrite }
+    }
+}
+
+/// Whether a mount can be written. Never both written and executed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Access {
+    /// Read, and under [`Profile::Program`] execute.
+    #[default]
+    ReadOnly,
+    /// Read and write; mounted `noexec`.
+    ReadWrite,
+}
+
+/// Which network the compartment reaches.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Network {
+    /// None: an empty network namespace, without even a loopback device that is up.
+    #[default]
+    None,
+    /// The machine's own, unrestricted.
+    Host,
+    /// The machine's own, TCP only, and only these ports (Landlock, from kernel 6.7).
+    #[serde(rename_all = "kebab-case")]
+    Ports {
+        /// Remote ports that may be connected to.
+        #[serde(default)]
+        connect: Vec<u16>,
+        /// Local ports that may be bound.
+        #[serde(default)]
+        bind: Vec<u16>,
+    },
+}

@@ -5,7 +5,7 @@
 mod clock;
 mod failure;
 mod id;
-// mod link;
+mod link;
 mod manifest;
 
 fn main() {}

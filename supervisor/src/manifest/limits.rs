@@ -12,7 +12,7 @@ pub(crate) struct Limits {
     pub(crate) memory: ByteSize,
     /// Of one CPU, over periods of 100 ms: `cpu.max`.
     pub(crate) cpu: CpuShare,
-    /// Processes and threads: `pids.max`. The init of the compartment is counted too.
+    /// Processes and threads: `pids.max`. The compartment's own init is not counted.
     pub(crate) pids: u32,
     /// Bytes in `/data`.
     pub(crate) storage: ByteSize,
@@ -36,14 +36,8 @@ impl Default for Limits {
 impl Limits {
     /// What a plugin cannot start with. The field at fault, and why.
     pub(super) fn check(&self) -> Result<(), (&'static str, String)> {
-        if self.pids < 2 {
-            return Err((
-                "pids",
-                format!(
-                    "{} leaves no room for the plugin beside the compartment's init; at least 2",
-                    self.pids
-                ),
-            ));
+        if self.pids == 0 {
+            return Err(("pids", "0 processes cannot run a plugin; at least 1".into()));
         }
         if !(16..=1_048_576).contains(&self.open_files) {
             return Err((
@@ -77,7 +71,7 @@ mod tests {
     #[test]
     fn limits_that_no_process_survives_are_refused() {
         for (text, field) in
-            [("pids = 1", "pids"), ("open_files = 3", "open_files"), ("memory = '4K'", "memory")]
+            [("pids = 0", "pids"), ("open_files = 3", "open_files"), ("memory = '4K'", "memory")]
         {
             let limits: Limits = toml::from_str(text).unwrap();
             assert_eq!(limits.check().unwrap_err().0, field);

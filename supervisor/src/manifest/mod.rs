@@ -12,6 +12,7 @@ mod location;
 mod network;
 mod path;
 mod permission;
+mod policy;
 mod sandboxing;
 mod schedule;
 mod service;

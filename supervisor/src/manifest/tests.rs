@@ -166,7 +166,7 @@ fn each_value_has_its_grammar() {
         ("dependencies = { 'A' = '1' }", "dependencies"),
         ("dependencies = { b = '?' }", "dependencies.b"),
         ("[provides.x]\nversion = '1'", "provides.x.version"),
-        ("[limits]\npids = 1", "limits.pids"),
+        ("[limits]\npids = 0", "limits.pids"),
         ("[limits]\ncpu = '20'", "limits.cpu"),
         ("[network]\nhosts = ['x']", "network"),
         ("[sandbox]\nprofile = 'none'", "sandbox.profile"),

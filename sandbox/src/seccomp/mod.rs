@@ -1,14 +1,29 @@
 //! The system calls that a compartment may make.
 //!
-//! Policy is data: named lists, a reason on every line, composed into three [`Profile`]s. [`compile`]
-//! turns a profile into a classic BPF program for `seccomp(2)`; [`install`] gives it to the kernel.
+//! Policy is data: [`lists`] hold a line for every decision, each with its reason, and a [`Profile`] is a
+//! few lists composed. [`compile`] turns a profile into a classic BPF program: first the architecture and
+//! x32 are checked, then a binary tree over ranges of call numbers leads to a verdict or to the call's
+//! argument rules, which `seccompiler` compiles. [`install`] gives the program to the kernel.
 //!
-//! Sources: `seccomp(2)`, `Documentation/userspace-api/seccomp_filter.rst`.
+//! A call is answered in one of four ways: it is allowed (perhaps only with certain arguments); it is
+//! refused by an error, where a line says so; it is as on a kernel that lacks it (`ENOSYS`), when its number
+//! is newer than the table, so that a newer libc falls back; or else the process is killed.
+//!
+//! Deliberately absent: any way to allow a call on the [never-list](lists::NEVER), or to lift the argument
+//! rules of another. That floor holds for every policy.
+//!
+//! Sources: `seccomp(2)`; the kernel's `Documentation/userspace-api/seccomp_filter.rst`.
 
+pub mod calls;
+mod dispatch;
 mod install;
+mod line;
+pub mod lists;
 mod profile;
+mod rules;
 
 pub use install::install;
+pub use line::{Check, Clause, Errno, Given, Line, List, Test, Verdict};
 pub use profile::{Facts, Profile, SocketGrant, UnknownProfile};
 
 /// Why a filter could not be made.
@@ -16,7 +31,10 @@ pub use profile::{Facts, Profile, SocketGrant, UnknownProfile};
 #[non_exhaustive]
 pub enum CompileError {
     /// No call of that name exists on this architecture.
-    #[error("no system call is named `{call}`{}; see syscalls(2)", suggestion.map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default())]
+    #[error(
+        "no system call is named `{call}`{}; syscalls(2) lists them",
+        suggestion.map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default()
+    )]
     Unknown {
         /// The name as it was given.
         call: String,
@@ -24,7 +42,7 @@ pub enum CompileError {
         suggestion: Option<&'static str>,
     },
     /// The call is on the never-list, which no policy can lower.
-    #[error("system call `{call}` can never be allowed: {reason}")]
+    #[error("system call `{call}` can never be allowed: {reason}; remove it from the policy")]
     Never {
         /// The call.
         call: String,
@@ -33,19 +51,54 @@ pub enum CompileError {
     },
 }
 
-/// Compiles `profile`, with the calls named in `extra` allowed besides, into a BPF program.
+/// Checks the calls that a policy names beyond its profile: each must exist, and none may be on the
+/// never-list. The launcher's floor is this function.
 ///
 /// # Errors
-/// When a name in `extra` does not exist or is one that can never be allowed.
+/// The first name that does not exist or can never be allowed.
+pub fn check_extra(extra: &[String], facts: &Facts) -> Result<(), CompileError> {
+    for call in extra {
+        if let Some(never) = never(call, *facts) {
+            return Err(CompileError::Never { call: call.clone(), reason: never.reason });
+        }
+        if calls::number(call).is_none() {
+            let suggestion = calls::nearest(call);
+            return Err(CompileError::Unknown { call: call.clone(), suggestion });
+        }
+    }
+    Ok(())
+}
+
+/// The line of the never-list that holds for `call` in a compartment of these facts.
+fn never(call: &str, facts: Facts) -> Option<&'static lists::Never> {
+    lists::NEVER.iter().find(|line| {
+        line.calls.contains(&call) && !line.unless.is_some_and(|given| facts.meet(given))
+    })
+}
+
+/// Compiles `profile`, with the calls named in `extra` besides, into a BPF program for [`install`].
+///
+/// A call in `extra` whose arguments the lists check anywhere is added with those checks; any other is added
+/// for all arguments.
+///
+/// # Errors
+/// As [`check_extra`].
 pub fn compile(
     profile: Profile,
     extra: &[String],
     facts: &Facts,
 ) -> Result<Vec<libc::sock_filter>, CompileError> {
-    // The lists come with the next commit; until then nothing compiles, rather than everything.
-    let _ = (profile, facts);
-    Err(CompileError::Unknown {
-        call: extra.first().cloned().unwrap_or_else(|| "read".to_owned()),
-        suggestion: None,
-    })
+    check_extra(extra, facts)?;
+    let mut rules = rules::Rules::of(lists::of(profile), *facts);
+    // Every argument rule that there is stands in the broadest profile.
+    let broadest = rules::Rules::of(lists::of(Profile::Program), *facts);
+    for number in extra.iter().filter_map(|call| calls::number(call)) {
+        rules.add(number, &broadest);
+    }
+    Ok(dispatch::assemble(&rules))
 }
+
+#[cfg(test)]
+mod simulate;
+#[cfg(test)]
+mod tests;

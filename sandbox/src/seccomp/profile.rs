@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::line::Given;
+
 /// A named set of system calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -78,4 +80,20 @@ pub struct SocketGrant {
     pub tcp: bool,
     /// UDP over IPv4 and IPv6. No layer checks its ports before Landlock ABI 10.
     pub udp: bool,
+}
+
+impl Facts {
+    /// Whether the compartment is such that a line with this condition counts.
+    pub fn meet(&self, given: Given) -> bool {
+        match given {
+            Given::Always => true,
+            Given::TruncateGoverned => self.landlock_abi >= 3,
+            Given::TruncateUngoverned => self.landlock_abi < 3,
+            Given::SignalsConfined => self.pid_namespace || self.landlock_abi >= 6,
+            Given::AbstractSocketsConfined => self.net_namespace || self.landlock_abi >= 6,
+            Given::Tcp => self.sockets.tcp,
+            Given::Udp => self.sockets.udp,
+            Given::Internet => self.sockets.tcp || self.sockets.udp,
+        }
+    }
 }

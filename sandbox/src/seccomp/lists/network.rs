@@ -1,0 +1,73 @@
+//! Sockets of one's own.
+
+use crate::seccomp::line::{Check, Given, List, Named, allow, answer, bits, c, e, is, when};
+
+/// The kind of a socket, without its flags. Source: the kernel's `include/linux/net.h`.
+const TYPE: Named = (0xf, "SOCK_TYPE_MASK");
+
+const INET: Check = is(0, "domain", c!(AF_INET));
+const INET6: Check = is(0, "domain", c!(AF_INET6));
+const STREAM: Check = bits(1, "type", TYPE, c!(SOCK_STREAM));
+const DATAGRAM: Check = bits(1, "type", TYPE, c!(SOCK_DGRAM));
+const DEFAULT: Check = is(2, "protocol", (0, "0"));
+const TCP: Check = is(2, "protocol", c!(IPPROTO_TCP));
+const UDP: Check = is(2, "protocol", c!(IPPROTO_UDP));
+
+pub(super) static INTERNET: List = List {
+    name: "internet",
+    purpose: "TCP and UDP where granted; Landlock checks the ports of TCP. Otherwise refused by an error.",
+    lines: &[
+        when(
+            &["socket"],
+            &[
+                &[INET, STREAM, DEFAULT],
+                &[INET, STREAM, TCP],
+                &[INET6, STREAM, DEFAULT],
+                &[INET6, STREAM, TCP],
+            ],
+            "TCP and no other stream: Landlock's port rules do not see MPTCP and SCTP",
+        )
+        .given(Given::Tcp),
+        when(
+            &["socket"],
+            &[
+                &[INET, DATAGRAM, DEFAULT],
+                &[INET, DATAGRAM, UDP],
+                &[INET6, DATAGRAM, DEFAULT],
+                &[INET6, DATAGRAM, UDP],
+            ],
+            "UDP and no raw socket",
+        )
+        .given(Given::Udp),
+        allow(&["connect", "bind", "listen", "accept", "accept4"], "using them")
+            .given(Given::Internet),
+        answer(
+            &["socket"],
+            e!(EAFNOSUPPORT),
+            "as where the kernel lacks the family: name resolution and libraries try several and go on. Kept out: AF_NETLINK, AF_PACKET, AF_VSOCK, AF_ALG, raw sockets, and all of the rest",
+        ),
+        answer(
+            &["connect", "bind", "listen", "accept", "accept4"],
+            e!(EACCES),
+            "as where a firewall refuses; libc asks the name-service cache this way",
+        ),
+    ],
+};
+
+pub(super) static LOCAL: List = List {
+    name: "local sockets",
+    purpose: "Unix sockets between the processes of the compartment. None of the host's is in reach.",
+    lines: &[
+        when(
+            &["socket"],
+            &[&[is(0, "domain", c!(AF_UNIX))]],
+            "the paths are those of the private root",
+        ),
+        allow(&["bind", "listen", "accept", "accept4"], "serving on them"),
+        allow(
+            &["connect"],
+            "where a network namespace or Landlock's scope hides the host's abstract sockets",
+        )
+        .given(Given::AbstractSocketsConfined),
+    ],
+};

@@ -1,0 +1,63 @@
+//! Lists composed: for every call number, one decision.
+
+use std::collections::BTreeMap;
+
+use super::line::{Clause, Errno, List, Verdict};
+use super::{Facts, calls};
+
+/// What is decided for one call.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Rule {
+    /// Allowed for all arguments.
+    pub(super) allow: bool,
+    /// Allowed when one of these holds.
+    pub(super) clauses: Vec<Clause>,
+    /// The error that refuses it, instead of the process's death.
+    pub(super) answer: Option<Errno>,
+}
+
+/// The decisions of some lists, by call number. A number that is not in it kills, or is unknown.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Rules(BTreeMap<u32, Rule>);
+
+impl Rules {
+    /// Composes `lists`. A later answer replaces an earlier one.
+    pub(super) fn of(lists: &[&List], facts: Facts) -> Self {
+        let mut rules: BTreeMap<u32, Rule> = BTreeMap::new();
+        let lines = lists.iter().flat_map(|list| list.lines).filter(|line| facts.meet(line.given));
+        for line in lines {
+            for number in line.calls.iter().filter_map(|call| calls::number(call)) {
+                let rule = rules.entry(number).or_default();
+                match line.verdict {
+                    Verdict::Allow => rule.allow = true,
+                    Verdict::When(clauses) => rule.clauses.extend_from_slice(clauses),
+                    Verdict::Answer(errno) => rule.answer = Some(errno),
+                }
+            }
+        }
+        Self(rules)
+    }
+
+    /// Allows call `number`: under the argument rules that `broadest` has for it, or for all arguments where
+    /// it has none.
+    pub(super) fn add(&mut self, number: u32, broadest: &Self) {
+        let rule = self.0.entry(number).or_default();
+        match broadest.0.get(&number) {
+            Some(guarded) if !guarded.allow && !guarded.clauses.is_empty() => {
+                *rule = guarded.clone();
+            }
+            _ => rule.allow = true,
+        }
+    }
+
+    pub(super) fn get(&self, number: u32) -> Option<&Rule> {
+        self.0.get(&number)
+    }
+}
+
+#[cfg(test)]
+impl Rules {
+    pub(super) fn from_map(rules: BTreeMap<u32, Rule>) -> Self {
+        Self(rules)
+    }
+}

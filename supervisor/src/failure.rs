@@ -1,5 +1,7 @@
 //! What can go wrong, as a person and a program meet it: a stable code, a sentence, typed details.
 
+mod spawn;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};

@@ -99,6 +99,10 @@ pub fn compile(
 }
 
 #[cfg(test)]
+mod document;
+#[cfg(test)]
+mod kernel_tests;
+#[cfg(test)]
 mod simulate;
 #[cfg(test)]
 mod tests;

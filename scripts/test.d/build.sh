@@ -1,0 +1,32 @@
+# shellcheck shell=bash
+# What is built, and which of its tests run where.
+
+# The packages whose tests meet the kernel: these run in the machine as well as on the host. The rest
+# compute, and would find nothing more there.
+in_machine() {
+    case $1 in
+        sandbox | supervisor | tests) return 0 ;;
+        *) return 1 ;;
+    esac
+}
+
+# Prints cargo's target directory.
+target_directory() {
+    cargo metadata --manifest-path "$1/Cargo.toml" --no-deps --format-version 1 |
+        sed -nE 's/.*"target_directory":"([^"]+)".*/\1/p' | grep .
+}
+
+# Both write a list of the executables to $2, tab-separated: true for a test or false, the target's
+# kind (lib, bin, test, example), the directory of its package, its name, the file.
+build_programs() {
+    cargo_build "$1" --workspace --bins --examples >"$2"
+}
+
+build_everything() {
+    cargo_build "$1" --workspace --lib --bins --examples --tests >"$2"
+}
+
+cargo_build() {
+    cargo build --manifest-path "$1/Cargo.toml" --locked \
+        --message-format=json-render-diagnostics "${@:2}" | sed -nE 's/^.*"manifest_path":"([^"]+)\/Cargo.toml","target":\{"kind":\["([a-z-]+)"[^]]*\],.*"name":"([^"]+)","src_path":.*"profile":\{[^}]*"test":(true|false)\},.*"executable":"([^"]+)".*$/\4\t\2\t\1\t\3\t\5/p'
+}

@@ -1,0 +1,67 @@
+# shellcheck shell=bash
+# What goes into the machine for one run: the payload disk (this source tree and the fresh build) and
+# the job disk (a tar archive that says what to do with them).
+
+# shellcheck source=scripts/test.d/build.sh
+. "$root/scripts/test.d/build.sh"
+
+# Makes $work/payload.img. In it: src/, the source tree; target/, the executables, at the paths that
+# they have beneath cargo's target directory; bin/, links to those that are programs. The machine
+# mounts the first two where they are here, so that paths compiled into a test are right there.
+stage_payload() {
+    local stage=$work/payload test kind directory name file
+    local owner=()
+    ((EUID == 0)) || owner=(fakeroot --)
+    mkdir -p "$stage/src" "$stage/bin" "$stage/target"
+    target=$(target_directory "$root") || fail "cargo metadata failed in $root: is there a Rust toolchain?"
+    if [[ $1 == tests ]]; then
+        step "building the tests" build_everything "$root" "$work/built.tsv"
+    else
+        step "building" build_programs "$root" "$work/built.tsv"
+    fi
+    while IFS=$'\t' read -r test kind directory name file; do
+        [[ $test == false ]] || in_machine "${directory#"$root"/}" || continue
+        # A link, where both are on one file system.
+        mkdir -p "$stage/target/$(dirname "${file#"$target"/}")"
+        cp -lf "$file" "$stage/target/${file#"$target"/}" 2>/dev/null ||
+            cp "$file" "$stage/target/${file#"$target"/}"
+        [[ $test == true || $kind != bin ]] || ln -sf "../target/${file#"$target"/}" "$stage/bin/$name"
+    done <"$work/built.tsv"
+    source_files | tar -C "$root" --null --no-recursion -T - -c | tar -C "$stage/src" -x
+    # Room for what tests write; sparse.
+    truncate -s "$(($(du -sm "$stage" | cut -f 1) + 1024))M" "$work/payload.img"
+    step "making the payload disk" "${owner[@]}" \
+        mke2fs -q -t ext4 -O ^has_journal -E root_owner=0:0 -d "$stage" "$work/payload.img"
+    rm -rf "$stage"
+}
+
+# The files of the source tree, NUL after each: what git tracks or would, else all but the build.
+source_files() {
+    local file
+    if git -C "$root" rev-parse --is-inside-work-tree >/dev/null 2>&1; then
+        git -C "$root" ls-files -z --cached --others --exclude-standard
+    else
+        (cd "$root" && find . \( -name target -o -name .git \) -prune -o -type f -print0)
+    fi | while IFS= read -r -d '' file; do
+        # Deleted, but not yet from the index.
+        [[ ! -e $root/$file ]] || printf '%s\0' "$file"
+    done
+}
+
+# Makes $work/job.tar from the mode and the command.
+make_job() {
+    local job=$work/job mode=$1
+    shift
+    cp -r "$here/job" "$job"
+    printf '%s=%q\n' mode "$mode" workspace "$root" target "$target" kernel "$kernel" \
+        jobs "${BULKHEAD_VM_TEST_JOBS:-1}" >"$job/settings"
+    if [[ $mode == command ]]; then
+        printf '%s\0' "$@" >"$job/command"
+    else
+        awk -F '\t' '$1 == "true"' "$work/built.tsv" | while IFS=$'\t' read -r test kind directory rest; do
+            in_machine "${directory#"$root"/}" || continue
+            printf '%s\t%s\t%s\t%s\n' "$test" "$kind" "$directory" "$rest"
+        done >"$job/tests"
+    fi
+    tar -C "$job" --owner=0 --group=0 -cf "$work/job.tar" .
+}

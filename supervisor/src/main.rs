@@ -2,10 +2,13 @@
 // Until every part is wired together.
 #![allow(dead_code, unused_imports)]
 
+mod cli;
 mod clock;
 mod failure;
 mod id;
 mod link;
 mod manifest;
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

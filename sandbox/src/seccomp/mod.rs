@@ -101,6 +101,12 @@ pub fn compile(
     Ok(dispatch::assemble(&rules))
 }
 
+/// The filter for pid 1 of a compartment once it has started the program: a dozen calls, of which none opens,
+/// maps or executes.
+pub fn compile_init() -> Vec<libc::sock_filter> {
+    dispatch::assemble(&rules::Rules::of(lists::INIT, Facts::default()))
+}
+
 #[cfg(test)]
 mod document;
 #[cfg(test)]

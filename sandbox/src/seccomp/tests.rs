@@ -213,7 +213,8 @@ fn far_branches_are_reached() {
 
 #[test]
 fn every_name_in_the_lists_exists() {
-    let lines = Profile::ALL.into_iter().flat_map(lists::of).flat_map(|list| list.lines);
+    let lists = Profile::ALL.into_iter().flat_map(lists::of).chain(lists::INIT);
+    let lines = lists.flat_map(|list| list.lines);
     let names = lines.flat_map(|line| line.calls);
     for name in names.chain(lists::NEVER.iter().flat_map(|never| never.calls)) {
         assert!(calls::exists(name), "`{name}` is a call of no architecture");
@@ -427,6 +428,32 @@ fn an_older_landlock_narrows_the_filter() {
     let group = u64::from(-1i32 as u32);
     assert_eq!(action(Profile::Plugin, USUAL, "kill", &[group, 15]), refuse(libc::EPERM as u16));
     assert_eq!(action(Profile::Program, USUAL, "kill", &[group, 15]), ALLOW);
+}
+
+#[test]
+fn the_init_can_wait_signal_and_end_and_nothing_else() {
+    let program = compile_init();
+    let allowed: Vec<&str> = calls::HERE
+        .iter()
+        .filter(|(_, number)| run(&program, &call(*number, [0; 6])).action != KILL)
+        .map(|(name, _)| *name)
+        .collect();
+    assert_eq!(
+        allowed,
+        [
+            "close",
+            "exit",
+            "exit_group",
+            "kill",
+            "restart_syscall",
+            "rt_sigprocmask",
+            "rt_sigreturn",
+            "rt_sigtimedwait",
+            "wait4",
+            "waitid",
+            "write"
+        ]
+    );
 }
 
 #[test]

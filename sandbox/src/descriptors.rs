@@ -157,5 +157,37 @@ pub fn recv_with_fds(
     Ok(Packet { data, descriptors })
 }
 
+/// The supplementary groups of the process that connected the other end, as they were then
+/// (`SO_PEERGROUPS`, socket(7)). Its primary group is in the peer's credentials.
+pub fn peer_groups(socket: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
+    let mut groups = vec![0_u32; 64];
+    loop {
+        let mut length = libc::socklen_t::try_from(size_of_val(groups.as_slice()))
+            .map_err(|_| io::Error::from_raw_os_error(libc::ERANGE))?;
+        // SAFETY: the pointer and `length` describe `groups`, which lives across the call; the
+        // kernel writes gids (u32) and the bytes that they take.
+        let result = unsafe {
+            libc::getsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_PEERGROUPS,
+                groups.as_mut_ptr().cast(),
+                &raw mut length,
+            )
+        };
+        let count = length as usize / size_of::<u32>();
+        if result == 0 {
+            groups.truncate(count);
+            return Ok(groups);
+        }
+        let error = io::Error::last_os_error();
+        // ERANGE: there are more, and the kernel has said how many.
+        if error.raw_os_error() != Some(libc::ERANGE) || count <= groups.len() {
+            return Err(error);
+        }
+        groups.resize(count, 0);
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -31,6 +31,8 @@ pub(crate) enum Code {
     VersionIncompatible,
     /// Details: `dependency`, `required`, `found`.
     DependencyMissing,
+    /// Details: `cycle`.
+    DependencyCycle,
     /// Other plugins that are enabled need this one. Details: `dependents`.
     DependentsEnabled,
     /// Details: `resource`, `limit`, `used`.
@@ -89,6 +91,7 @@ impl Code {
             | Code::StateConflict
             | Code::DependentsEnabled
             | Code::DependencyMissing
+            | Code::DependencyCycle
             | Code::VersionIncompatible => 409,
             Code::IntegrityFailed | Code::SignatureInvalid | Code::EntryInvalid => 422,
             Code::ResourceExhausted => 429,

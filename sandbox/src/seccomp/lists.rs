@@ -11,7 +11,6 @@
 
 mod descriptors;
 mod files;
-mod init;
 mod network;
 mod process;
 mod program;
@@ -30,9 +29,6 @@ pub const fn of(profile: Profile) -> &'static [&'static List] {
         Profile::Program => PROGRAM,
     }
 }
-
-/// What the init of a compartment may call. Its code is our own, so nothing is answered by an error.
-pub static INIT: &[&List] = &[&init::INIT];
 
 static COMPUTE: &[&List] = &[
     &process::RUNTIME,

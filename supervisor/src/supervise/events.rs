@@ -1,0 +1,78 @@
+//! Lifecycle events: numbered, kept in the store, shown to those who listen.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use tokio::sync::{broadcast, mpsc};
+
+use super::store::{Recorded, Store};
+use super::timestamp;
+use crate::id::PluginId;
+
+/// How far a listener may fall behind; then it reads on from the store by its number.
+const LIVE_BUFFER: usize = 1024;
+
+/// A handle for telling and hearing; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Events {
+    queue: mpsc::UnboundedSender<Told>,
+    live: broadcast::Sender<Arc<Recorded>>,
+    store: Store,
+}
+
+struct Told {
+    time: String,
+    name: String,
+    plugin: Option<PluginId>,
+    body: Value,
+}
+
+impl Events {
+    /// Starts the task that writes them down, in the order in which they are told. Must run inside
+    /// the runtime.
+    pub(crate) fn new(store: Store) -> Self {
+        let (queue, mut told) = mpsc::unbounded_channel::<Told>();
+        let (live, _) = broadcast::channel(LIVE_BUFFER);
+        let events = Self { queue, live: live.clone(), store: store.clone() };
+        tokio::spawn(async move {
+            while let Some(Told { time, name, plugin, body }) = told.recv().await {
+                let appended =
+                    store.append_event(time.clone(), name.clone(), plugin.clone(), body.clone());
+                match appended.await {
+                    // Nobody may be listening.
+                    Ok(sequence) => {
+                        let _ =
+                            live.send(Arc::new(Recorded { sequence, time, name, plugin, body }));
+                    }
+                    Err(failure) => {
+                        tracing::error!(event = name, %body, %failure, "event could not be kept");
+                    }
+                }
+            }
+        });
+        events
+    }
+
+    /// Tells an event about a plugin. `body` must be an object.
+    pub(crate) fn emit(&self, name: &str, plugin: &PluginId, body: Value) {
+        tracing::info!(event = name, plugin = %plugin, %body);
+        let told =
+            Told { time: timestamp(), name: name.to_owned(), plugin: Some(plugin.clone()), body };
+        // The task ends with the runtime only.
+        let _ = self.queue.send(told);
+    }
+
+    /// What is told from now on.
+    pub(crate) fn listen(&self) -> broadcast::Receiver<Arc<Recorded>> {
+        self.live.subscribe()
+    }
+
+    /// What was told after `sequence`, oldest first, at most `limit`.
+    pub(crate) async fn since(
+        &self,
+        sequence: u64,
+        limit: usize,
+    ) -> Result<Vec<Recorded>, crate::failure::Failure> {
+        self.store.events_since(sequence, limit).await
+    }
+}

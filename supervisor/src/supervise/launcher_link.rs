@@ -1,0 +1,135 @@
+//! The supervisor's end of the link to the launcher.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bulkhead_sandbox::descriptors::{self, ReceiveError};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::oneshot;
+
+use crate::failure::{Code, Failure};
+use crate::link::{
+    self, LinkError, MAX_DESCRIPTORS, MAX_PACKET, Message, Numbered, Received, Reply, Request,
+    RequestNumber,
+};
+
+/// What the launcher answered, with the descriptors that came along.
+type Answer = Result<(Reply, Vec<OwnedFd>), Failure>;
+
+/// A handle for asking the launcher; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Launcher {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    socket: AsyncFd<OwnedFd>,
+    next: AtomicU64,
+    waiting: Mutex<HashMap<RequestNumber, oneshot::Sender<Answer>>>,
+}
+
+impl Shared {
+    fn waiting(&self) -> MutexGuard<'_, HashMap<RequestNumber, oneshot::Sender<Answer>>> {
+        // Nothing that holds it can leave the map half changed.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Launcher {
+    /// Takes the link's socket. Must run inside the runtime.
+    pub(crate) fn new(socket: OwnedFd) -> io::Result<Self> {
+        let flags = OFlag::from_bits_truncate(fcntl(&socket, FcntlArg::F_GETFL)?);
+        fcntl(&socket, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+        let socket = AsyncFd::with_interest(socket, Interest::READABLE | Interest::WRITABLE)?;
+        let shared = Shared { socket, next: AtomicU64::new(1), waiting: Mutex::default() };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Asks, and waits for the answer.
+    pub(crate) async fn ask(&self, request: Request) -> Answer {
+        let number = self.shared.next.fetch_add(1, Ordering::Relaxed);
+        let (answer, answered) = oneshot::channel();
+        self.shared.waiting().insert(number, answer);
+        if let Err(error) = self.send(&Numbered { number, request }).await {
+            self.shared.waiting().remove(&number);
+            return Err(gone(&error));
+        }
+        answered.await.unwrap_or_else(|_| Err(gone(&LinkError::Closed)))
+    }
+
+    /// Asks for something that is answered with [`Reply::Done`].
+    pub(crate) async fn ask_done(&self, request: Request) -> Result<(), Failure> {
+        match self.ask(request).await? {
+            (Reply::Done, _) => Ok(()),
+            (other, _) => Err(unexpected(&other)),
+        }
+    }
+
+    /// Says something that is not answered.
+    pub(crate) async fn tell(&self, request: Request) -> Result<(), LinkError> {
+        let number = self.shared.next.fetch_add(1, Ordering::Relaxed);
+        self.send(&Numbered { number, request }).await
+    }
+
+    async fn send(&self, packet: &Numbered) -> Result<(), LinkError> {
+        let bytes = link::encode(packet)?;
+        self.shared
+            .socket
+            .async_io(Interest::WRITABLE, |socket| {
+                descriptors::send_with_fds(socket.as_fd(), &bytes, &[])
+            })
+            .await?;
+        Ok(())
+    }
+
+    /// The next thing that the launcher says by itself; replies go to those who asked.
+    pub(crate) async fn next(&self) -> Result<Received<Message>, LinkError> {
+        loop {
+            let received = self.receive().await?;
+            let Message::Reply { number, result } = received.value else { return Ok(received) };
+            // Who asked may have given up; the descriptors are then closed here.
+            if let Some(answer) = self.shared.waiting().remove(&number) {
+                let _ = answer.send(match *result {
+                    Ok(reply) => Ok((reply, received.descriptors)),
+                    Err(failure) => Err(failure.0),
+                });
+            }
+        }
+    }
+
+    async fn receive(&self) -> Result<Received<Message>, LinkError> {
+        let packet = self
+            .shared
+            .socket
+            .async_io(Interest::READABLE, |socket| {
+                match descriptors::recv_with_fds(socket.as_fd(), MAX_PACKET, MAX_DESCRIPTORS) {
+                    Ok(packet) => Ok(Ok(packet)),
+                    Err(ReceiveError::Io(error)) => Err(error),
+                    Err(other) => Ok(Err(other)),
+                }
+            })
+            .await?
+            .map_err(|error| match error {
+                ReceiveError::Closed => LinkError::Closed,
+                other => LinkError::Io(io::Error::other(other)),
+            })?;
+        Ok(Received { value: link::decode(&packet.data)?, descriptors: packet.descriptors })
+    }
+}
+
+fn gone(error: &LinkError) -> Failure {
+    Failure::new(
+        Code::Internal,
+        format!("the launcher cannot be asked: {error}; the service is about to end"),
+    )
+}
+
+/// The launcher answered with the wrong kind of reply.
+pub(crate) fn unexpected(reply: &Reply) -> Failure {
+    Failure::internal(format!("the launcher answered {reply:?}, which was not asked for"))
+}

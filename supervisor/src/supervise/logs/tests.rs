@@ -1,0 +1,142 @@
+use std::future::{pending, ready};
+use std::io::Write;
+use std::os::fd::OwnedFd;
+
+use super::*;
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+fn pipe() -> (OwnedFd, std::io::PipeWriter) {
+    let (reader, writer) = std::io::pipe().unwrap();
+    (reader.into(), writer)
+}
+
+fn messages(book: &Book) -> Vec<String> {
+    book.tail(usize::MAX).unwrap().into_iter().map(|record| record.message).collect()
+}
+
+#[test]
+fn lines_are_kept_in_order_with_the_unfinished_last_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let book = Book::open(directory.path()).unwrap();
+    let (reader, mut writer) = pipe();
+    writer.write_all(b"first\r\nzweite \xc3\xbc\n\n\xff\nlast").unwrap();
+    drop(writer);
+    block_on(capture(reader, Stream::Stdout, 1, book.clone(), pending())).unwrap();
+    assert_eq!(messages(&book), ["first", "zweite ü", "", "\u{fffd}", "last"]);
+    assert!(
+        std::fs::read_dir(directory.path())
+            .unwrap()
+            .all(|entry| { entry.unwrap().file_name() == "current.jsonl" })
+    );
+}
+
+#[test]
+fn a_long_line_is_cut_into_records_and_nothing_of_it_is_lost() {
+    let directory = tempfile::tempdir().unwrap();
+    let book = Book::open(directory.path()).unwrap();
+    let (reader, mut writer) = pipe();
+    let long = "x".repeat(40_000);
+    writer.write_all(format!("{long}\nnext\n").as_bytes()).unwrap();
+    drop(writer);
+    block_on(capture(reader, Stream::Stderr, 1, book.clone(), pending())).unwrap();
+    let records = book.tail(9).unwrap();
+    assert_eq!(records.iter().map(|r| r.cut).collect::<Vec<_>>(), [true, true, false, false]);
+    let joined: String = records[..3].iter().map(|r| r.message.as_str()).collect();
+    assert_eq!(joined, long);
+    assert_eq!(records[3].message, "next");
+    assert_eq!(records[3].level, Level::Warn);
+}
+
+#[test]
+fn the_end_of_the_plugin_ends_it_though_the_pipe_stays_open() {
+    let directory = tempfile::tempdir().unwrap();
+    let book = Book::open(directory.path()).unwrap();
+    let (reader, mut writer) = pipe();
+    writer.write_all(b"held\n").unwrap();
+    block_on(capture(reader, Stream::Stdout, 1, book.clone(), ready(()))).unwrap();
+    writer.write_all(b"the pipe is still there\n").unwrap_err();
+    assert_eq!(messages(&book), ["held"]);
+}
+
+#[test]
+fn another_supervisor_goes_on_where_the_dead_one_was() {
+    let directory = tempfile::tempdir().unwrap();
+    let (reader, mut writer) = pipe();
+    // The first one dies at any await: its spool and book stay as they are.
+    for round in 0..20 {
+        let book = Book::open(directory.path()).unwrap();
+        write!(writer, "line {round}\npart of ").unwrap();
+        block_on(async {
+            let copy = reader.try_clone().unwrap();
+            let mut capturing = Box::pin(capture(copy, Stream::Stdout, 7, book.clone(), pending()));
+            // A few turns, then it is dropped wherever it is.
+            for _ in 0..round % 4 {
+                tokio::select! { biased; _ = &mut capturing => panic!("the pipe is open"), () = tokio::task::yield_now() => {} }
+            }
+        });
+    }
+    drop(writer);
+    let book = Book::open(directory.path()).unwrap();
+    block_on(capture(reader, Stream::Stdout, 7, book.clone(), pending())).unwrap();
+    let mut expected = vec!["line 0".to_owned()];
+    expected.extend((1..20).map(|round| format!("part of line {round}")));
+    expected.push("part of ".to_owned());
+    assert_eq!(messages(&book), expected);
+}
+
+#[test]
+fn bytes_that_were_moved_but_not_written_down_are_found_again() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("stdout.3.0.spool"), "one\ntwo\nthr").unwrap();
+    let book = Book::open(directory.path()).unwrap();
+    finish_spools(&book, Some(3)).unwrap();
+    assert!(messages(&book).is_empty(), "it still runs");
+    finish_spools(&book, None).unwrap();
+    finish_spools(&book, None).unwrap();
+    assert_eq!(messages(&book), ["one", "two", "thr"]);
+}
+
+#[test]
+fn a_torn_line_of_the_book_is_written_again_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("stdout.3.0.spool"), "one\ntwo\n").unwrap();
+    let book = Book::open(directory.path()).unwrap();
+    finish_spools(&book, None).unwrap();
+    drop(book);
+    let path = directory.path().join("current.jsonl");
+    let text = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &text[..text.len() - 5]).unwrap();
+    std::fs::write(directory.path().join("stdout.3.0.spool"), "one\ntwo\n").unwrap();
+    let book = Book::open(directory.path()).unwrap();
+    finish_spools(&book, None).unwrap();
+    assert_eq!(messages(&book), ["one", "two"]);
+}
+
+#[test]
+fn the_disk_is_bounded_and_the_newest_lines_are_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let book = Book::open(directory.path()).unwrap();
+    let (reader, mut writer) = pipe();
+    let writing = std::thread::spawn(move || {
+        let pad = "p".repeat(1000);
+        for n in 0..30_000 {
+            writeln!(writer, "{n} {pad}").unwrap();
+        }
+    });
+    block_on(capture(reader, Stream::Stdout, 1, book.clone(), pending())).unwrap();
+    writing.join().unwrap();
+    let total: u64 = std::fs::read_dir(directory.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().metadata().unwrap().len())
+        .sum();
+    assert!(total < 20 << 20, "{total} bytes on disk");
+    let numbers: Vec<u32> = messages(&book)
+        .iter()
+        .map(|message| message.split(' ').next().unwrap().parse().unwrap())
+        .collect();
+    assert_eq!(numbers.last(), Some(&29_999));
+    assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "no gap, no double");
+}

@@ -1,0 +1,239 @@
+//! The supervisor: every parser, policy and decision, and no privilege.
+//!
+//! Theory of operation. One thread runs everything but the store. At its start it hears from the
+//! launcher what is already running ([`crate::link`]), opens the store, makes a task for each
+//! installed plugin, takes over those that run and starts those that should; then it serves the
+//! admin API. It can be killed at any moment: what it had promised is in the store, what it had
+//! started is with the launcher.
+
+mod api;
+mod events;
+mod launcher_link;
+mod logs;
+mod plugin;
+mod registry;
+mod store;
+mod usage;
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio::task::LocalSet;
+
+use crate::failure::Failure;
+use crate::id::PluginId;
+use crate::link::{Adopted, Exited, LinkError, Message, Request, Settings};
+use events::Events;
+use launcher_link::Launcher;
+use plugin::Command;
+use registry::{LocalJob, Registry};
+use store::Store;
+
+/// Now, as RFC 3339 in UTC with milliseconds.
+pub(crate) fn timestamp() -> String {
+    format!("{:.3}", jiff::Timestamp::now())
+}
+
+/// Why the supervisor cannot go on.
+#[derive(Debug, thiserror::Error)]
+enum Fatal {
+    #[error("the link to the launcher: {0}")]
+    Link(#[from] LinkError),
+    #[error("the runtime: {0}")]
+    Runtime(#[from] std::io::Error),
+    #[error(transparent)]
+    Failure(#[from] Failure),
+    #[error("the launcher began with {0}, not with a welcome")]
+    NoWelcome(String),
+}
+
+/// The role `bulkhead supervise`; `link` is its end of the link to the launcher.
+pub(crate) fn run(link: OwnedFd) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let result = runtime.map_err(Fatal::from).and_then(|runtime| {
+        let local = LocalSet::new();
+        local.block_on(&runtime, serve(link))
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        // The launcher is gone: nobody is left to be told.
+        Err(Fatal::Link(LinkError::Closed)) => ExitCode::FAILURE,
+        Err(error) => {
+            tracing::error!(%error, "the supervisor ends");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What the launcher tells a supervisor that starts.
+struct Inherited {
+    settings: Arc<Settings>,
+    listener: OwnedFd,
+    running: BTreeMap<PluginId, (Box<Adopted>, Vec<OwnedFd>)>,
+    exits: Vec<(Box<Exited>, Vec<OwnedFd>)>,
+}
+
+async fn serve(link: OwnedFd) -> Result<(), Fatal> {
+    let launcher = Launcher::new(link)?;
+    let inherited = inherit(&launcher).await?;
+    let settings = inherited.settings;
+    let _heart = tokio::task::spawn_local(beat(launcher.clone(), Arc::clone(&settings)));
+    let store = Store::open(&settings.state.join("bulkhead.db"))?;
+    let events = Events::new(store.clone());
+    let (local, mut jobs) = mpsc::unbounded_channel::<LocalJob>();
+    tokio::task::spawn_local(async move {
+        while let Some(job) = jobs.recv().await {
+            job();
+        }
+    });
+    let registry =
+        Arc::new(Registry::new(launcher.clone(), store, events, Arc::clone(&settings), local));
+    // From here on replies must be heard, so the link is listened to beside what follows.
+    let (told, mut news) = mpsc::unbounded_channel();
+    let listening = launcher.clone();
+    tokio::task::spawn_local(async move {
+        loop {
+            let message = listening.next().await;
+            let over = message.is_err();
+            if told.send(message).is_err() || over {
+                break;
+            }
+        }
+    });
+    let starting = take_over(&registry, inherited.running, inherited.exits).await?;
+    tokio::spawn(api::serve(inherited.listener, Arc::clone(&registry))?);
+    launcher.ask_done(Request::Ready).await?;
+    let starter = Arc::clone(&registry);
+    tokio::spawn(async move { starter.start_wanted(starting).await });
+    while let Some(message) = news.recv().await {
+        let message = message?;
+        match message.value {
+            Message::Exited(exited) => pass_on(&registry, exited, message.descriptors),
+            Message::Shutdown { budget } => {
+                let registry = Arc::clone(&registry);
+                tokio::task::spawn_local(async move {
+                    registry.shut_down(budget).await;
+                    if let Err(error) = registry.launcher.tell(Request::Bye).await {
+                        tracing::warn!(%error, "the launcher did not hear the goodbye");
+                    }
+                });
+            }
+            other => tracing::warn!(?other, "the launcher said what was not expected now"),
+        }
+    }
+    Ok(())
+}
+
+/// Hears what is there, up to [`Message::Current`].
+async fn inherit(launcher: &Launcher) -> Result<Inherited, Fatal> {
+    let first = launcher.next().await?;
+    let (settings, listener) = match (first.value, first.descriptors.into_iter().next()) {
+        (Message::Welcome(settings), Some(listener)) => (Arc::new(settings.0), listener),
+        (other, _) => return Err(Fatal::NoWelcome(format!("{other:?}"))),
+    };
+    let mut inherited =
+        Inherited { settings, listener, running: BTreeMap::new(), exits: Vec::new() };
+    loop {
+        let message = launcher.next().await?;
+        match message.value {
+            Message::Adopt(adopted) => {
+                inherited.running.insert(adopted.id.clone(), (adopted, message.descriptors));
+            }
+            Message::Exited(exited) => inherited.exits.push((exited, message.descriptors)),
+            Message::Current => return Ok(inherited),
+            other => return Err(Fatal::NoWelcome(format!("{other:?}"))),
+        }
+    }
+}
+
+/// Tells the launcher that the loop turns; ends with the link.
+async fn beat(launcher: Launcher, settings: Arc<Settings>) {
+    let mut interval = tokio::time::interval(settings.heartbeat);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        if launcher.tell(Request::Heartbeat).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Makes the tasks of all installed plugins and gives each what was inherited for it. Returns
+/// those that are wanted and do not run. One bad plugin does not keep the others from their start.
+async fn take_over(
+    registry: &Arc<Registry>,
+    mut running: BTreeMap<PluginId, (Box<Adopted>, Vec<OwnedFd>)>,
+    exits: Vec<(Box<Exited>, Vec<OwnedFd>)>,
+) -> Result<Vec<PluginId>, Failure> {
+    let mut starting = Vec::new();
+    for row in registry.store.plugins().await? {
+        let (id, wanted) = (row.id.clone(), row.enabled);
+        let adopted = running.remove(&id);
+        let generation = adopted.as_ref().map(|(adopted, _)| adopted.spawned.generation);
+        let manifest = match registry.manifest(&row) {
+            Ok(manifest) => Arc::new(manifest),
+            Err(failure) => {
+                let error = serde_json::json!({ "error": failure });
+                registry.events.emit("plugin:error", &id, error);
+                continue;
+            }
+        };
+        let handle = match registry.register(row, manifest, generation).await {
+            Ok(handle) => handle,
+            Err(failure) => {
+                tracing::error!(plugin = %id, %failure, "left out");
+                continue;
+            }
+        };
+        match adopted {
+            Some((adopted, descriptors)) => {
+                let _ = handle.commands.send(Command::Adopt(adopted, descriptors));
+            }
+            None if wanted => starting.push(id),
+            None => {}
+        }
+    }
+    for (id, (adopted, _)) in running {
+        tracing::error!(plugin = %id, "runs though it is not installed; it is stopped");
+        let now = std::time::Duration::ZERO;
+        let generation = adopted.spawned.generation;
+        let stop = Request::Stop { id, generation, term_in: now, kill_in: now };
+        registry.launcher.ask_done(stop).await?;
+    }
+    for (exited, descriptors) in exits {
+        pass_on(registry, exited, descriptors);
+    }
+    Ok(starting)
+}
+
+/// Gives an exit to its plugin's task; one that nobody waits for is acknowledged here.
+fn pass_on(registry: &Arc<Registry>, exited: Box<Exited>, descriptors: Vec<OwnedFd>) {
+    if let Some(handle) = registry.find(&exited.id) {
+        let _ = handle.commands.send(Command::Exited(exited, descriptors));
+        return;
+    }
+    let launcher = registry.launcher.clone();
+    tokio::task::spawn_local(async move {
+        let (id, generation) = (exited.id, exited.generation);
+        let _ = launcher.ask_done(Request::Acknowledge { id, generation }).await;
+    });
+}
+
+impl Registry {
+    /// Starts what the operator wants to be enabled, side by side.
+    async fn start_wanted(self: Arc<Self>, wanted: Vec<PluginId>) {
+        let mut starts = tokio::task::JoinSet::new();
+        for id in wanted {
+            let registry = Arc::clone(&self);
+            starts.spawn(async move {
+                if let Err(failure) = registry.enable(&id, None).await {
+                    tracing::error!(plugin = %id, %failure, "not started");
+                }
+            });
+        }
+        while starts.join_next().await.is_some() {}
+    }
+}

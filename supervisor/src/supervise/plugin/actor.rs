@@ -1,0 +1,626 @@
+//! The task that owns one plugin's state.
+//!
+//! Theory of operation. Requests, exits and the news of the actor's own sub-tasks arrive one at a
+//! time, are given to the [`Machine`] as inputs, and its effects are carried out here. A start or a
+//! stop runs beside the actor as a sub-task, at most one at a time, and reports back as news. What
+//! others may see is copied into the [`View`] after every step, so nobody has to ask.
+
+mod view;
+
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bulkhead_ipc_driver::Peer;
+use bulkhead_ipc_protocol::EndReason;
+use bulkhead_sandbox::Cause;
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::Context;
+use super::machine::{Answer, Effect, Input, Machine, Notice, Origin, State};
+use super::plan::StartPlan;
+use super::process::{self, ExitBoard, Process, StartError};
+use super::stop::{self, StopOptions, StopReport};
+use crate::clock::Monotonic;
+use crate::failure::{Code, Failure};
+use crate::link::{Adopted, Exited, Request};
+use crate::manifest::Manifest;
+use crate::supervise::logs::{Book, Stream};
+use crate::supervise::store::PluginRow;
+
+pub(crate) use view::{ProcessView, View};
+
+/// How long a plugin that closed its session has to exit before it is stopped.
+const EXIT_AFTER_CLOSE: Duration = Duration::from_secs(1);
+
+/// What can be asked of a plugin's task.
+pub(crate) enum Command {
+    Enable {
+        /// Replaces the operator's configuration if given.
+        config: Option<Value>,
+        answer: oneshot::Sender<Result<EnableReport, Failure>>,
+    },
+    Disable {
+        options: StopOptions,
+        /// Whether the operator wants it to stay so; not when the service itself goes down.
+        stays: bool,
+        answer: oneshot::Sender<Result<StopReport, Failure>>,
+    },
+    Exited(Box<Exited>, Vec<OwnedFd>),
+    Adopt(Box<Adopted>, Vec<OwnedFd>),
+    /// Ends the task of a plugin that is disabled; refused otherwise.
+    Retire {
+        answer: oneshot::Sender<Result<(), Failure>>,
+    },
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct EnableReport {
+    /// Zero if it was enabled already.
+    pub(crate) started_in: Duration,
+}
+
+/// What others hold of a plugin; cheap to clone, usable from any thread.
+#[derive(Clone)]
+pub(crate) struct PluginHandle {
+    pub(crate) commands: mpsc::UnboundedSender<Command>,
+    pub(crate) manifest: Arc<Manifest>,
+    pub(crate) book: Book,
+    view: Arc<Mutex<View>>,
+}
+
+impl PluginHandle {
+    pub(crate) fn view(&self) -> View {
+        self.view.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The session, if the plugin is enabled; the state's name otherwise.
+    pub(crate) fn peer(&self) -> Result<Peer, &'static str> {
+        let view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&view.process, view.state) {
+            (Some(process), "enabled") => Ok(process.peer.clone()),
+            (_, state) => Err(state),
+        }
+    }
+}
+
+/// What a sub-task reports.
+enum News {
+    Started(Box<Process>),
+    StartFailed(Box<Failure>),
+    StartCancelled,
+    Stopped(Result<StopReport, Failure>),
+    SessionEnded { generation: u64, end: EndReason },
+}
+
+struct Actor {
+    context: Context,
+    row: PluginRow,
+    manifest: Arc<Manifest>,
+    machine: Machine,
+    view: Arc<Mutex<View>>,
+    exits: ExitBoard,
+    news: mpsc::UnboundedSender<News>,
+    process: Option<Rc<Process>>,
+    /// Turned true to give up the start under way.
+    cancel: watch::Sender<bool>,
+    timer: Option<Monotonic>,
+    start_asked: Monotonic,
+    stop_asked: Monotonic,
+    stop_options: StopOptions,
+    /// A process to take over instead of starting one.
+    adopting: Option<(Box<Adopted>, Vec<OwnedFd>)>,
+    waiting_for_start: Vec<oneshot::Sender<Result<EnableReport, Failure>>>,
+    waiting_for_stop: Vec<oneshot::Sender<Result<StopReport, Failure>>>,
+    last_failure: Option<Failure>,
+    last_stop: Option<Result<StopReport, Failure>>,
+    /// The newest start whose output is being read.
+    heard: u64,
+}
+
+/// Starts the task of a plugin. Must run inside the local set.
+pub(crate) fn spawn(context: Context, row: PluginRow, manifest: Arc<Manifest>) -> PluginHandle {
+    let (commands, inbox) = mpsc::unbounded_channel();
+    let (news, newsbox) = mpsc::unbounded_channel();
+    let machine = Machine::new(restart_policy(&manifest));
+    let view = Arc::new(Mutex::new(View::new(&row)));
+    let handle = PluginHandle {
+        commands,
+        manifest: Arc::clone(&manifest),
+        book: context.book.clone(),
+        view: Arc::clone(&view),
+    };
+    let now = Monotonic::now();
+    let stop_options = default_stop(&context, &manifest, "disable");
+    let actor = Actor {
+        context,
+        row,
+        manifest,
+        machine,
+        view,
+        exits: watch::Sender::new(None),
+        news,
+        process: None,
+        cancel: watch::Sender::new(false),
+        timer: None,
+        start_asked: now,
+        stop_asked: now,
+        stop_options,
+        adopting: None,
+        waiting_for_start: vec![],
+        waiting_for_stop: vec![],
+        last_failure: None,
+        last_stop: None,
+        heard: 0,
+    };
+    tokio::task::spawn_local(actor.run(inbox, newsbox));
+    handle
+}
+
+fn restart_policy(manifest: &Manifest) -> super::machine::RestartPolicy {
+    use super::machine::RestartWhen;
+    use crate::manifest::RestartPolicy;
+    let restart = &manifest.lifecycle.restart;
+    super::machine::RestartPolicy {
+        when: match restart.policy {
+            RestartPolicy::Never => RestartWhen::Never,
+            RestartPolicy::OnFailure => RestartWhen::OnFailure,
+            RestartPolicy::Always => RestartWhen::Always,
+        },
+        backoff: restart.backoff.duration(),
+        backoff_max: restart.backoff_max.duration(),
+        max_failures: restart.limit as usize + 1,
+        window: restart.window.duration(),
+        cool_down: restart.cool_down.duration(),
+    }
+}
+
+/// How the plugin is stopped where nobody says otherwise.
+fn default_stop(context: &Context, manifest: &Manifest, reason: &str) -> StopOptions {
+    StopOptions {
+        budget: manifest
+            .lifecycle
+            .stop_timeout
+            .map_or(context.settings.stop_timeout, |span| span.duration()),
+        drain: manifest.lifecycle.drain_timeout.map(|span| span.duration()),
+        save_state: true,
+        reason: reason.to_owned(),
+    }
+}
+
+impl Actor {
+    async fn run(
+        mut self,
+        mut inbox: mpsc::UnboundedReceiver<Command>,
+        mut newsbox: mpsc::UnboundedReceiver<News>,
+    ) {
+        loop {
+            let timer = self.timer;
+            tokio::select! {
+                command = inbox.recv() => match command {
+                    None => break,
+                    Some(Command::Retire { answer }) => {
+                        if self.retire(answer) {
+                            break;
+                        }
+                    }
+                    Some(command) => self.obey(command).await,
+                },
+                news = newsbox.recv() => match news {
+                    None => break,
+                    Some(news) => self.hear(news).await,
+                },
+                () = sleep_until(timer) => {
+                    self.timer = None;
+                    self.step(Input::Timer).await;
+                }
+            }
+            self.show();
+        }
+    }
+
+    async fn obey(&mut self, command: Command) {
+        match command {
+            Command::Enable { config, answer } => {
+                if let Err(failure) = self.accept_enable(config).await {
+                    let _ = answer.send(Err(failure));
+                    return;
+                }
+                self.start_asked = Monotonic::now();
+                self.waiting_for_start.push(answer);
+                self.step(Input::Enable).await;
+            }
+            Command::Disable { options, stays, answer } => {
+                if stays && let Err(failure) = self.want(false).await {
+                    let _ = answer.send(Err(failure));
+                    return;
+                }
+                if self.machine.state() != State::Disabling {
+                    self.stop_asked = Monotonic::now();
+                    self.stop_options = options;
+                } else if options.budget < self.stop_options.budget {
+                    self.stop_options.budget = options.budget;
+                }
+                self.waiting_for_stop.push(answer);
+                self.step(Input::Disable).await;
+            }
+            Command::Exited(exited, descriptors) => self.exited(exited, descriptors).await,
+            Command::Adopt(adopted, descriptors) => {
+                self.heard = adopted.spawned.generation;
+                self.adopting = Some((adopted, descriptors));
+                self.step(Input::Adopt).await;
+            }
+            Command::Retire { .. } => {}
+        }
+    }
+
+    async fn hear(&mut self, news: News) {
+        let disabling = self.machine.state() == State::Disabling;
+        match news {
+            News::Started(process) => {
+                let process = Rc::new(*process);
+                self.watch_session(&process);
+                self.process = Some(process);
+                if disabling {
+                    // It came up while it was asked to give up: stop it as an enabled one.
+                    self.begin_stop();
+                } else {
+                    self.last_failure = None;
+                    self.step(Input::Started).await;
+                    if !self.row.enabled {
+                        self.finish_disable().await;
+                    }
+                }
+            }
+            News::StartFailed(failure) => {
+                self.last_failure = Some(*failure);
+                if disabling {
+                    self.stopped(Ok(StopReport::nothing_ran(self.stop_options.budget))).await;
+                } else {
+                    if self.machine.state() == State::Enabling(Origin::Request) {
+                        // It stays as it was before it was asked to start.
+                        let _ = self.want(false).await;
+                    }
+                    self.step(Input::StartFailed).await;
+                }
+            }
+            News::StartCancelled => {
+                self.stopped(Ok(StopReport::nothing_ran(self.stop_options.budget))).await;
+            }
+            News::Stopped(result) => self.stopped(result).await,
+            News::SessionEnded { generation, end } => self.session_ended(generation, end).await,
+        }
+    }
+
+    /// Stores what the operator wants before anything happens, so that a crash in between ends
+    /// with it done.
+    async fn accept_enable(&mut self, config: Option<Value>) -> Result<(), Failure> {
+        if let Some(config) = config {
+            if !config.is_object() {
+                return Err(Failure::new(
+                    Code::ConfigInvalid,
+                    format!("the configuration must be an object, not {config}"),
+                )
+                .with("path", ""));
+            }
+            if self.machine.state() == State::Enabled && config != self.row.config {
+                return Err(Failure::new(
+                    Code::Conflict,
+                    format!(
+                        "{} is enabled with another configuration; disable it first",
+                        self.row.id
+                    ),
+                )
+                .with("state", self.machine.state().name()));
+            }
+            self.context.store.set_config(self.row.id.clone(), config.clone()).await?;
+            self.row.config = config;
+        }
+        self.want(true).await
+    }
+
+    async fn want(&mut self, enabled: bool) -> Result<(), Failure> {
+        if self.row.enabled != enabled {
+            self.context.store.set_enabled(self.row.id.clone(), enabled).await?;
+            self.row.enabled = enabled;
+        }
+        Ok(())
+    }
+
+    /// A plugin that was taken over though the operator had disabled it: the stop that a dead
+    /// supervisor had begun is finished.
+    async fn finish_disable(&mut self) {
+        self.stop_asked = Monotonic::now();
+        self.stop_options = default_stop(&self.context, &self.manifest, "disable");
+        self.step(Input::Disable).await;
+    }
+
+    async fn step(&mut self, input: Input) {
+        let effects = self.machine.step(input, Monotonic::now());
+        tracing::debug!(plugin = %self.row.id, ?input, state = self.machine.state().name(), ?effects);
+        self.show();
+        for effect in effects {
+            match effect {
+                Effect::Start(origin) => self.begin_start(origin),
+                Effect::CancelStart => {
+                    self.cancel.send_replace(true);
+                }
+                Effect::Stop => self.begin_stop(),
+                Effect::HastenStop => self.hasten_stop().await,
+                Effect::Arm(at) => self.timer = Some(at),
+                Effect::Disarm => self.timer = None,
+                Effect::Emit(notice) => self.emit(notice),
+                Effect::Answer(answer) => self.answer(input, answer),
+            }
+        }
+        self.show();
+    }
+
+    fn begin_start(&mut self, origin: Origin) {
+        if origin != Origin::Request {
+            self.start_asked = Monotonic::now();
+        }
+        self.cancel = watch::Sender::new(false);
+        let cancelled = self.cancel.subscribe();
+        let plan = StartPlan::new(&self.row, &self.manifest, self.context.settings.strict);
+        let (context, exits, news) = (self.context.clone(), self.exits.clone(), self.news.clone());
+        let adopting = self.adopting.take();
+        tokio::task::spawn_local(async move {
+            let result = match adopting {
+                Some((adopted, descriptors)) => {
+                    process::adopt(&context, &plan, &exits, *adopted, descriptors, cancelled).await
+                }
+                None => process::start(&context, &plan, &exits, cancelled).await,
+            };
+            // The actor is gone only when the service is.
+            let _ = news.send(match result {
+                Ok(process) => News::Started(Box::new(process)),
+                Err(StartError::Failed(failure)) => News::StartFailed(Box::new(failure)),
+                Err(StartError::Cancelled) => News::StartCancelled,
+            });
+        });
+    }
+
+    fn begin_stop(&mut self) {
+        let Some(process) = self.process.clone() else {
+            let report = StopReport::nothing_ran(self.stop_options.budget);
+            let _ = self.news.send(News::Stopped(Ok(report)));
+            return;
+        };
+        let (launcher, id) = (self.context.launcher.clone(), self.row.id.clone());
+        let (options, asked) = (self.stop_options.clone(), self.stop_asked);
+        let news = self.news.clone();
+        tokio::task::spawn_local(async move {
+            let _ = news
+                .send(News::Stopped(stop::stop(&launcher, &id, &process, &options, asked).await));
+        });
+    }
+
+    /// The launcher keeps the earliest deadline it was ever given.
+    async fn hasten_stop(&mut self) {
+        let Some(process) = &self.process else { return };
+        let used = self.stop_asked.until(Monotonic::now());
+        let left = self.stop_options.budget.saturating_sub(used);
+        let drain = self.stop_options.drain_share().saturating_sub(used);
+        stop::arm(&self.context.launcher, &self.row.id, process.generation, drain, left).await;
+    }
+
+    async fn stopped(&mut self, result: Result<StopReport, Failure>) {
+        if let Err(failure) = &result {
+            self.last_failure = Some(failure.clone());
+        }
+        self.process = None;
+        self.last_stop = Some(result);
+        self.step(Input::Stopped).await;
+    }
+
+    fn watch_session(&self, process: &Rc<Process>) {
+        let (peer, generation) = (process.peer.clone(), process.generation);
+        let news = self.news.clone();
+        tokio::task::spawn_local(async move {
+            let end = peer.closed().await;
+            let _ = news.send(News::SessionEnded { generation, end });
+        });
+    }
+
+    /// The session of an enabled plugin ended: it exits by itself, or it is made to.
+    async fn session_ended(&mut self, generation: u64, end: EndReason) {
+        let Some(process) = self.process.clone() else { return };
+        if self.machine.state() != State::Enabled || process.generation != generation {
+            return;
+        }
+        let (term_in, kill_in) = match &end {
+            EndReason::Violation(_) => (Duration::ZERO, Duration::ZERO),
+            _ => (EXIT_AFTER_CLOSE, EXIT_AFTER_CLOSE + self.stop_options.budget),
+        };
+        if !matches!(end, EndReason::Closed | EndReason::Goodbye(_)) {
+            let code = match &end {
+                EndReason::Violation(_) => Code::ProtocolViolation,
+                _ => Code::Timeout,
+            };
+            self.last_failure = Some(
+                Failure::new(code, format!("the plugin's session ended: {end}"))
+                    .with("stage", "running")
+                    .with("violation", end.to_string()),
+            );
+        }
+        stop::arm(&self.context.launcher, &self.row.id, generation, term_in, kill_in).await;
+    }
+
+    async fn exited(&mut self, exited: Box<Exited>, descriptors: Vec<OwnedFd>) {
+        let exited: Arc<Exited> = Arc::from(exited);
+        self.exits.send_replace(Some(Arc::clone(&exited)));
+        if exited.generation > self.heard
+            && self.process.as_ref().is_none_or(|p| p.generation != exited.generation)
+            && self.machine.state() == State::Disabled
+        {
+            // It ended while no supervisor was there; what it wrote last is still in the pipes.
+            for (pipe, stream) in descriptors.into_iter().zip([Stream::Stdout, Stream::Stderr]) {
+                self.context.capture(pipe, stream, exited.generation, &self.exits);
+            }
+        }
+        let explanation = exited.exit.0.explain();
+        let exit = json!({
+            "time": crate::supervise::timestamp(),
+            "exit": exited.exit.0,
+            "explanation": explanation,
+        });
+        self.row.last_exit = Some(exit.clone());
+        let stored = self.context.store.set_last_exit(self.row.id.clone(), exit).await;
+        match stored {
+            Ok(()) => {
+                let (id, generation) = (exited.id.clone(), exited.generation);
+                let acknowledged =
+                    self.context.launcher.ask_done(Request::Acknowledge { id, generation }).await;
+                if let Err(failure) = acknowledged {
+                    tracing::warn!(plugin = %self.row.id, %failure, "an exit was not acknowledged");
+                }
+            }
+            // The launcher tells it again to the next supervisor.
+            Err(failure) => tracing::error!(plugin = %self.row.id, %failure, "an exit is not kept"),
+        }
+        let enabled = self.machine.state() == State::Enabled;
+        let Some(process) = self.process.clone() else { return };
+        if enabled && process.generation == exited.generation {
+            let said_goodbye = matches!(process.peer.end_reason(), Some(EndReason::Goodbye(_)));
+            let clean = said_goodbye && matches!(exited.exit.0.cause, Cause::Code(0));
+            if !clean && self.last_failure.is_none() {
+                self.last_failure = Some(
+                    Failure::new(Code::PluginDied, format!("the plugin died: {explanation}"))
+                        .with("exit", &exited.exit.0)
+                        .with("explanation", explanation),
+                );
+            }
+            self.process = None;
+            self.step(Input::Died { clean }).await;
+        }
+    }
+
+    fn answer(&mut self, input: Input, answer: Answer) {
+        let took = self.start_asked.until(Monotonic::now());
+        match (answer, input) {
+            (Answer::Wait, _) => {}
+            (Answer::Satisfied, Input::Enable) => {
+                if let Some(waiting) = self.waiting_for_start.pop() {
+                    let _ = waiting.send(Ok(EnableReport { started_in: Duration::ZERO }));
+                }
+            }
+            (Answer::Satisfied, _) => {
+                if let Some(waiting) = self.waiting_for_stop.pop() {
+                    let _ = waiting.send(Ok(StopReport::nothing_ran(self.stop_options.budget)));
+                }
+            }
+            (Answer::Refused(state), _) => {
+                if let Some(waiting) = self.waiting_for_start.pop() {
+                    let message = format!(
+                        "{} is {}; wait until it is disabled and enable it again",
+                        self.row.id,
+                        state.name()
+                    );
+                    let failure = Failure::new(Code::Conflict, message).with("state", state.name());
+                    let _ = waiting.send(Err(failure));
+                }
+            }
+            (Answer::StartEnded { up }, _) => {
+                let result = if up {
+                    Ok(EnableReport { started_in: took })
+                } else {
+                    Err(self.last_failure.clone().unwrap_or_else(|| {
+                        Failure::new(Code::Conflict, "it was disabled while it was starting")
+                            .with("state", "disabling")
+                    }))
+                };
+                for waiting in self.waiting_for_start.drain(..) {
+                    let _ = waiting.send(result.clone());
+                }
+            }
+            (Answer::StopEnded, _) => {
+                let result = self
+                    .last_stop
+                    .take()
+                    .unwrap_or_else(|| Ok(StopReport::nothing_ran(self.stop_options.budget)));
+                for waiting in self.waiting_for_stop.drain(..) {
+                    let _ = waiting.send(result.clone());
+                }
+            }
+        }
+    }
+
+    fn emit(&self, notice: Notice) {
+        let version = self.row.version.to_string();
+        let now = Monotonic::now();
+        let (name, body) = match notice {
+            Notice::Enabling => ("plugin:enabling", json!({ "version": version })),
+            Notice::Enabled | Notice::Recovered => {
+                let name = match notice {
+                    Notice::Enabled => "plugin:enabled",
+                    _ => "plugin:recovered",
+                };
+                let body = json!({
+                    "version": version,
+                    "pid": self.process.as_ref().map(|process| process.pid),
+                    "startedInMs": self.start_asked.until(now).as_millis() as u64,
+                });
+                (name, body)
+            }
+            Notice::Error => ("plugin:error", json!({ "error": self.last_failure })),
+            Notice::Disabling => {
+                ("plugin:disabling", json!({ "reason": self.stop_options.reason }))
+            }
+            Notice::Disabled => {
+                let report = self.last_stop.as_ref().and_then(|stop| stop.as_ref().ok());
+                ("plugin:disabled", json!({ "version": version, "stop": report }))
+            }
+            Notice::Restarting | Notice::Tripped => {
+                let until = match self.machine.state() {
+                    State::Restarting { at } | State::Tripped { until: at } => now.until(at),
+                    _ => Duration::ZERO,
+                };
+                let name = match notice {
+                    Notice::Restarting => "plugin:restarting",
+                    _ => "plugin:tripped",
+                };
+                let body = json!({
+                    "failures": self.machine.failures(),
+                    "nextTryInMs": until.as_millis() as u64,
+                });
+                (name, body)
+            }
+        };
+        self.context.events.emit(name, &self.row.id, body);
+    }
+
+    fn retire(&mut self, answer: oneshot::Sender<Result<(), Failure>>) -> bool {
+        let state = self.machine.state();
+        let disabled = state == State::Disabled;
+        let _ = answer.send(if disabled {
+            Ok(())
+        } else {
+            let message = format!("{} is {}; disable it first", self.row.id, state.name());
+            Err(Failure::new(Code::Conflict, message).with("state", state.name()))
+        });
+        disabled
+    }
+
+    /// Copies what others may see.
+    fn show(&self) {
+        let mut view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
+        view.state = self.machine.state().name();
+        view.enabled = self.row.enabled;
+        view.config = self.row.config.clone();
+        view.failures = self.machine.failures();
+        view.last_exit = self.row.last_exit.clone();
+        view.last_failure = self.last_failure.clone();
+        view.process = self.process.as_deref().map(ProcessView::new);
+    }
+}
+
+/// Until that moment of the monotonic clock; for ever if there is none.
+async fn sleep_until(at: Option<Monotonic>) {
+    match at {
+        Some(at) => tokio::time::sleep(Monotonic::now().until(at)).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,75 @@
+//! What others may see of a plugin.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bulkhead_ipc_driver::Peer;
+use bulkhead_sandbox::Enforcement;
+use serde_json::Value;
+
+use super::super::process::Process;
+use crate::clock::Monotonic;
+use crate::failure::Failure;
+use crate::id::{Digest, PluginId};
+use crate::supervise::store::PluginRow;
+
+/// A copy of what the plugin's task knows, as of its last step.
+#[derive(Clone)]
+pub(crate) struct View {
+    pub(crate) id: PluginId,
+    pub(crate) digest: Digest,
+    pub(crate) installed_at: String,
+    /// See [`State::name`](super::super::machine::State::name).
+    pub(crate) state: &'static str,
+    /// What the operator wants.
+    pub(crate) enabled: bool,
+    /// What the operator gave.
+    pub(crate) config: Value,
+    /// Deaths and failed restarts of the policy's window.
+    pub(crate) failures: usize,
+    pub(crate) process: Option<ProcessView>,
+    pub(crate) last_exit: Option<Value>,
+    pub(crate) last_failure: Option<Failure>,
+}
+
+#[derive(Clone)]
+pub(crate) struct ProcessView {
+    pub(crate) generation: u64,
+    pub(crate) pid: i32,
+    pub(crate) started: Monotonic,
+    pub(crate) started_at: String,
+    pub(crate) cgroup: Option<PathBuf>,
+    pub(crate) enforcement: Arc<Enforcement>,
+    pub(crate) peer: Peer,
+}
+
+impl View {
+    pub(super) fn new(row: &PluginRow) -> Self {
+        Self {
+            id: row.id.clone(),
+            digest: row.digest,
+            installed_at: row.installed_at.clone(),
+            state: "disabled",
+            enabled: row.enabled,
+            config: row.config.clone(),
+            failures: 0,
+            process: None,
+            last_exit: row.last_exit.clone(),
+            last_failure: None,
+        }
+    }
+}
+
+impl ProcessView {
+    pub(super) fn new(process: &Process) -> Self {
+        Self {
+            generation: process.generation,
+            pid: process.pid,
+            started: process.started,
+            started_at: process.started_at.clone(),
+            cgroup: process.cgroup.clone(),
+            enforcement: Arc::clone(&process.enforcement),
+            peer: process.peer.clone(),
+        }
+    }
+}

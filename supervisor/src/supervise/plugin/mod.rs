@@ -1,0 +1,54 @@
+//! One plugin: what it is, what to do about it, and the task that does it.
+//!
+//! [`machine`] decides, [`actor`] owns the state and carries the decisions out with [`process`]
+//! (starting) and [`stop`] (stopping); [`host`] answers what the plugin asks.
+
+mod actor;
+mod host;
+mod machine;
+mod plan;
+mod process;
+mod stop;
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+pub(crate) use actor::{Command, EnableReport, PluginHandle, spawn};
+pub(crate) use plan::StartPlan;
+pub(crate) use stop::{StopOptions, StopReport};
+
+use super::events::Events;
+use super::launcher_link::Launcher;
+use super::logs::{Book, Stream, capture};
+use super::registry::Registry;
+use super::store::Store;
+use crate::id::PluginId;
+use crate::link::Settings;
+use process::ExitBoard;
+
+/// What a plugin's task works with.
+#[derive(Clone)]
+pub(crate) struct Context {
+    pub(crate) id: PluginId,
+    pub(crate) launcher: Launcher,
+    pub(crate) store: Store,
+    pub(crate) events: Events,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) book: Book,
+}
+
+impl Context {
+    /// Reads a pipe of a start into the log until that start has ended.
+    fn capture(&self, pipe: OwnedFd, stream: Stream, generation: u64, exits: &ExitBoard) {
+        let (book, id, exits) = (self.book.clone(), self.id.clone(), exits.subscribe());
+        tokio::task::spawn_local(async move {
+            let ended = async {
+                process::exited(exits, generation).await;
+            };
+            if let Err(error) = capture(pipe, stream, generation, book, ended).await {
+                tracing::error!(plugin = %id, generation, stream = stream.name(), %error, "log lost");
+            }
+        });
+    }
+}

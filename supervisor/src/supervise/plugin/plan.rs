@@ -1,0 +1,93 @@
+//! What a start needs to know, put together once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bulkhead_sandbox::Policy;
+use semver::Version;
+use serde_json::{Map, Value};
+
+use crate::id::{Digest, PluginId};
+use crate::manifest::{Manifest, Permission};
+use crate::supervise::store::PluginRow;
+
+/// Everything that a start, and a session, goes by.
+#[derive(Clone, Debug)]
+pub(crate) struct StartPlan {
+    pub(crate) id: PluginId,
+    pub(crate) version: Version,
+    pub(crate) digest: Digest,
+    pub(crate) manifest: Arc<Manifest>,
+    /// The operator's configuration over the manifest's defaults.
+    pub(crate) config: Value,
+    pub(crate) permissions: Vec<Permission>,
+    pub(crate) policy: Policy,
+    pub(crate) timeouts: Timeouts,
+}
+
+impl StartPlan {
+    pub(crate) fn new(row: &PluginRow, manifest: &Arc<Manifest>, strict: bool) -> Self {
+        let defaults = Value::Object(manifest.config.defaults.clone());
+        let init = manifest.lifecycle.init_timeout.duration();
+        Self {
+            id: row.id.clone(),
+            version: row.version.clone(),
+            digest: row.digest,
+            manifest: Arc::clone(manifest),
+            config: merge(&defaults, &row.config),
+            permissions: manifest.permissions.clone(),
+            policy: manifest.policy(strict),
+            timeouts: Timeouts {
+                handshake: HANDSHAKE.min(init),
+                init,
+                health: manifest.lifecycle.health_timeout.duration(),
+            },
+        }
+    }
+}
+
+/// How long a process may take to say hello, where its whole start may take longer.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+
+/// How long each stage of a start may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timeouts {
+    pub(crate) handshake: Duration,
+    pub(crate) init: Duration,
+    pub(crate) health: Duration,
+}
+
+/// The operator's values over the defaults, objects merged key by key.
+pub(crate) fn merge(defaults: &Value, given: &Value) -> Value {
+    match (defaults, given) {
+        (Value::Object(defaults), Value::Object(given)) => {
+            let mut merged: Map<String, Value> = defaults.clone();
+            for (key, value) in given {
+                let value = match defaults.get(key) {
+                    Some(default) => merge(default, value),
+                    None => value.clone(),
+                };
+                merged.insert(key.clone(), value);
+            }
+            Value::Object(merged)
+        }
+        (_, given) => given.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_given_wins_key_by_key() {
+        let defaults = json!({"a": 1, "hours": {"start": "09:00", "end": "17:00"}, "list": [1, 2]});
+        let given = json!({"hours": {"end": "18:00"}, "list": [3], "new": null});
+        assert_eq!(
+            merge(&defaults, &given),
+            json!({"a": 1, "hours": {"start": "09:00", "end": "18:00"}, "list": [3], "new": null})
+        );
+    }
+}

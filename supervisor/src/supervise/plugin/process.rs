@@ -1,0 +1,356 @@
+//! One start of a plugin: from the launcher's spawn to a session that answers.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bulkhead_ipc_driver::{Peer, connect};
+use bulkhead_ipc_protocol::{
+    Call, CallFailure, EndReason, Hello, Limits, Payload, Violation, lifecycle,
+};
+use bulkhead_sandbox::Enforcement;
+use tokio::sync::watch;
+
+use super::Context;
+use super::host::HostSide;
+use super::plan::StartPlan;
+use crate::clock::Monotonic;
+use crate::failure::{Code, Failure};
+use crate::link::{Adopted, Exited, Json, Reply, Request, Spawn, Spawned};
+use crate::supervise::launcher_link::unexpected;
+use crate::supervise::logs::{self, Stream};
+use crate::supervise::timestamp;
+
+/// How long after its session closed a process may take to be gone, before that is remarkable.
+const EXIT_AFTER_CLOSE: Duration = Duration::from_secs(2);
+/// How many log lines a failed start shows.
+const LOG_TAIL: usize = 5;
+
+/// A process of a plugin, with its session.
+pub(crate) struct Process {
+    pub(crate) generation: u64,
+    pub(crate) pid: i32,
+    pub(crate) started: Monotonic,
+    /// RFC 3339, UTC. For a process that was taken over: when it was taken over.
+    pub(crate) started_at: String,
+    pub(crate) cgroup: Option<PathBuf>,
+    pub(crate) enforcement: Arc<Enforcement>,
+    pub(crate) peer: Peer,
+    pub(crate) host: HostSide,
+    exits: watch::Receiver<Option<Arc<Exited>>>,
+}
+
+/// What a plugin's exits are told through: the actor sends, whoever waits for an end listens.
+pub(crate) type ExitBoard = watch::Sender<Option<Arc<Exited>>>;
+
+/// Why a start did not end with a plugin that is up.
+pub(crate) enum StartError {
+    Failed(Failure),
+    /// Someone asked for the plugin to be disabled meanwhile.
+    Cancelled,
+}
+
+/// Starts the plugin and brings it up. When it fails no process is left.
+pub(crate) async fn start(
+    context: &Context,
+    plan: &StartPlan,
+    exits: &ExitBoard,
+    cancelled: watch::Receiver<bool>,
+) -> Result<Process, StartError> {
+    let request = Request::Spawn(Box::new(Spawn {
+        id: plan.id.clone(),
+        digest: plan.digest,
+        entry: plan.manifest.entry(),
+        args: vec![],
+        env: vec![],
+        policy: Json(plan.policy.clone()),
+    }));
+    let (spawned, descriptors) = match context.launcher.ask(request).await {
+        Ok((Reply::Spawned(spawned), descriptors)) => (spawned, descriptors),
+        Ok((other, _)) => return Err(StartError::Failed(unexpected(&other))),
+        Err(failure) => return Err(StartError::Failed(failure)),
+    };
+    take_up(context, plan, exits, spawned, descriptors, cancelled).await
+}
+
+/// Takes over a process that another supervisor started.
+pub(crate) async fn adopt(
+    context: &Context,
+    plan: &StartPlan,
+    exits: &ExitBoard,
+    adopted: Adopted,
+    descriptors: Vec<OwnedFd>,
+    cancelled: watch::Receiver<bool>,
+) -> Result<Process, StartError> {
+    take_up(context, plan, exits, adopted.spawned, descriptors, cancelled).await
+}
+
+async fn take_up(
+    context: &Context,
+    plan: &StartPlan,
+    exits: &ExitBoard,
+    spawned: Spawned,
+    descriptors: Vec<OwnedFd>,
+    mut cancelled: watch::Receiver<bool>,
+) -> Result<Process, StartError> {
+    let generation = spawned.generation;
+    let attached = attach(context, plan, exits, spawned, descriptors);
+    let stage = watch::Sender::new("handshake");
+    let outcome = match attached {
+        Err(failure) => Err(StartError::Failed(failure)),
+        Ok(process) => {
+            let brought_up = tokio::select! {
+                result = bring_up(plan, &process, &stage) => result.map_err(StartError::Failed),
+                exited = process.exited() => {
+                    Err(StartError::Failed(died(&exited, &stage.borrow())))
+                }
+                _ = cancelled.wait_for(|cancelled| *cancelled) => Err(StartError::Cancelled),
+            };
+            brought_up.map(|()| process)
+        }
+    };
+    match outcome {
+        Ok(process) => Ok(process),
+        Err(error) => {
+            roll_back(context, plan, exits, generation).await;
+            Err(match error {
+                StartError::Failed(failure) => StartError::Failed(with_log(context, failure)),
+                StartError::Cancelled => StartError::Cancelled,
+            })
+        }
+    }
+}
+
+/// Connects the descriptors of a process to the session, the log and the exits.
+fn attach(
+    context: &Context,
+    plan: &StartPlan,
+    exits: &ExitBoard,
+    spawned: Spawned,
+    descriptors: Vec<OwnedFd>,
+) -> Result<Process, Failure> {
+    let count = descriptors.len();
+    let Ok([session, stdout, stderr]) = <[OwnedFd; 3]>::try_from(descriptors) else {
+        return Err(Failure::internal(format!("a start came with {count} descriptors, not 3")));
+    };
+    let generation = spawned.generation;
+    for (pipe, stream) in [(stdout, Stream::Stdout), (stderr, Stream::Stderr)] {
+        context.capture(pipe, stream, generation, exits);
+    }
+    let session = std::os::unix::net::UnixStream::from(session);
+    let session = session
+        .set_nonblocking(true)
+        .and_then(|()| tokio::net::UnixStream::from_std(session))
+        .map_err(|e| Failure::internal(format!("the session socket cannot be used: {e}")))?;
+    let host = HostSide::new(context, plan, generation);
+    let version = semver::Version::parse(env!("CARGO_PKG_VERSION"))
+        .map_err(|e| Failure::internal(format!("our own version is malformed: {e}")))?;
+    let hello = Hello::new("bulkhead", version)
+        .map_err(|e| Failure::internal(format!("our own hello is malformed: {e}")))?;
+    let limits = Limits { handshake_deadline: plan.timeouts.handshake, ..Limits::default() };
+    let (peer, driver) = connect(session, hello, limits, host.clone());
+    tokio::task::spawn_local(driver);
+    Ok(Process {
+        generation,
+        pid: spawned.pid,
+        started: spawned.started,
+        started_at: timestamp(),
+        cgroup: spawned.cgroup,
+        enforcement: Arc::new(spawned.enforcement.0),
+        peer,
+        host,
+        exits: exits.subscribe(),
+    })
+}
+
+/// Handshake, configuration, health: the same for a new process and one that was taken over.
+async fn bring_up(
+    plan: &StartPlan,
+    process: &Process,
+    stage: &watch::Sender<&'static str>,
+) -> Result<(), Failure> {
+    let peer = &process.peer;
+    if let Err(end) = peer.ready().await {
+        return Err(process.explain(end, "handshake").await);
+    }
+    stage.send_replace("init");
+    let request = lifecycle::InitRequest {
+        plugin_id: plan.id.to_string(),
+        version: plan.version.to_string(),
+        config: plan.config.to_string(),
+        permissions: plan.permissions.iter().map(ToString::to_string).collect(),
+    };
+    let payload = Payload::bincode(&request)
+        .map_err(|e| Failure::internal(format!("the init request cannot be encoded: {e}")))?;
+    let reply = call(process, lifecycle::INIT, payload, plan.timeouts.init, "init").await?;
+    let reply: lifecycle::InitReply = reply.decode_bincode().map_err(|e| {
+        Failure::new(Code::ProtocolViolation, format!("the reply to init is malformed: {e}"))
+    })?;
+    if reply.resumed {
+        tracing::info!(plugin = %plan.id, generation = process.generation, "resumed");
+    }
+    stage.send_replace("health");
+    let nothing = Payload::bincode(&())
+        .map_err(|e| Failure::internal(format!("the health request cannot be encoded: {e}")))?;
+    call(process, lifecycle::HEALTH, nothing, plan.timeouts.health, "health").await?;
+    Ok(())
+}
+
+async fn call(
+    process: &Process,
+    method: &str,
+    payload: Payload,
+    timeout: Duration,
+    stage: &'static str,
+) -> Result<Payload, Failure> {
+    let call = Call::new(method, payload).with_timeout(timeout);
+    match process.peer.call(call).await {
+        Ok(reply) => Ok(reply),
+        Err(CallFailure::Remote(error)) => {
+            let code = match error.code.as_str() {
+                "CONFIG_INVALID" => Code::ConfigInvalid,
+                "TIMEOUT" => return Err(late(stage, timeout)),
+                _ => Code::InitializationFailed,
+            };
+            Err(Failure::new(
+                code,
+                format!("the plugin refused at {stage}: {}: {}", error.code, error.message),
+            )
+            .with("stage", stage)
+            .with("pluginCode", error.code)
+            .with("pluginDetails", error.details))
+        }
+        Err(CallFailure::Timeout { limit }) => Err(late(stage, limit)),
+        Err(CallFailure::Ended(end)) => Err(process.explain(end, stage).await),
+        Err(other) => Err(Failure::internal(format!("{stage} could not be asked for: {other}"))),
+    }
+}
+
+fn late(stage: &'static str, limit: Duration) -> Failure {
+    Failure::new(
+        Code::Timeout,
+        format!(
+            "the plugin did not answer at {stage} within {} ms; if it needs longer, raise \
+             lifecycle.{stage}_timeout in its manifest",
+            limit.as_millis()
+        ),
+    )
+    .with("stage", stage)
+    .with("budgetMs", limit.as_millis() as u64)
+}
+
+impl Process {
+    /// Waits until this process is gone, all of it.
+    pub(crate) async fn exited(&self) -> Arc<Exited> {
+        exited(self.exits.clone(), self.generation).await
+    }
+
+    /// The end of a session as a failure. A session that just closed is most often a process that
+    /// died: then that is the news.
+    pub(crate) async fn explain(&self, end: EndReason, stage: &'static str) -> Failure {
+        let violation = |violation: &Violation| {
+            Failure::new(
+                Code::ProtocolViolation,
+                format!("the plugin broke the protocol at {stage}: {violation}"),
+            )
+            .with("stage", stage)
+            .with("violation", violation.to_string())
+        };
+        match &end {
+            EndReason::Violation(broken) => violation(broken),
+            EndReason::VersionIncompatible { ours, theirs } => Failure::new(
+                Code::VersionIncompatible,
+                format!(
+                    "the plugin speaks protocol {theirs}, this bulkhead {ours}; build it with an SDK \
+                     of the same major version"
+                ),
+            )
+            .with("what", "protocol")
+            .with("required", ours.to_string())
+            .with("found", theirs.to_string()),
+            EndReason::HandshakeTimeout { limit } => Failure::new(
+                Code::Timeout,
+                format!(
+                    "the plugin sent no hello within {} ms; does it link the SDK and call run()?",
+                    limit.as_millis()
+                ),
+            )
+            .with("stage", "handshake")
+            .with("budgetMs", limit.as_millis() as u64),
+            EndReason::SlowFrame { .. } | EndReason::PeerUnresponsive { .. } => {
+                Failure::new(Code::Timeout, format!("at {stage}: {end}")).with("stage", stage)
+            }
+            _ => match tokio::time::timeout(EXIT_AFTER_CLOSE, self.exited()).await {
+                Ok(exited) => died(&exited, stage),
+                Err(_) => Failure::new(
+                    Code::ProtocolViolation,
+                    format!("at {stage} the plugin gave up its session but did not exit: {end}"),
+                )
+                .with("stage", stage)
+                .with("violation", end.to_string()),
+            },
+        }
+    }
+}
+
+/// Waits for the exit of one start.
+pub(crate) async fn exited(
+    mut exits: watch::Receiver<Option<Arc<Exited>>>,
+    generation: u64,
+) -> Arc<Exited> {
+    loop {
+        if let Some(exit) = exits.borrow_and_update().as_ref()
+            && exit.generation == generation
+        {
+            return Arc::clone(exit);
+        }
+        if exits.changed().await.is_err() {
+            // The actor is gone, and with it whoever could wait here.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// The plugin died at a stage of its start.
+fn died(exited: &Exited, stage: &str) -> Failure {
+    let explanation = exited.exit.0.explain();
+    Failure::new(Code::InitializationFailed, format!("the plugin died at {stage}: {explanation}"))
+        .with("stage", stage)
+        .with("exit", &exited.exit.0)
+        .with("explanation", explanation)
+}
+
+/// Kills what the start has started and waits until it is gone.
+async fn roll_back(context: &Context, plan: &StartPlan, exits: &ExitBoard, generation: u64) {
+    let stop = Request::Stop {
+        id: plan.id.clone(),
+        generation,
+        term_in: Duration::ZERO,
+        kill_in: Duration::ZERO,
+    };
+    // It may be gone already, which the launcher answers with NOT_FOUND.
+    if let Err(failure) = context.launcher.ask_done(stop).await
+        && failure.code != Code::NotFound
+    {
+        tracing::error!(plugin = %plan.id, generation, %failure, "a failed start was not stopped");
+    }
+    let gone = exited(exits.subscribe(), generation);
+    if tokio::time::timeout(super::stop::AFTER_KILL, gone).await.is_err() {
+        tracing::error!(
+            plugin = %plan.id, generation,
+            "a process of a failed start is not gone after SIGKILL: the kernel holds it (state D?)"
+        );
+    }
+}
+
+fn with_log(context: &Context, failure: Failure) -> Failure {
+    let lines: Vec<String> = context
+        .book
+        .tail(LOG_TAIL)
+        .unwrap_or_default()
+        .into_iter()
+        .map(|record: logs::Record| record.message)
+        .collect();
+    failure.with("lastLogLines", lines)
+}

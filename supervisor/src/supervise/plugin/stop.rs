@@ -1,0 +1,187 @@
+//! Stopping: drain → save state → SIGTERM → SIGKILL to the whole cgroup, in one monotonic budget.
+//!
+//! Theory of operation. The launcher is told of the whole budget before anything else, so the
+//! guarantee holds from then on whatever becomes of this process. Then the plugin is asked to
+//! drain. If it says goodbye and exits, all the better; if not, the launcher's SIGTERM comes when
+//! the drain's share of the budget is used up, and its SIGKILL when the budget is. Nothing here
+//! waits for anything but the launcher's word that no process is left, and even for that not for
+//! ever: a process that the kernel holds in an uninterruptible wait is reported, not waited for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bulkhead_ipc_protocol::{Drain, EndReason};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::process::Process;
+use crate::clock::Monotonic;
+use crate::failure::{Code, Failure};
+use crate::id::PluginId;
+use crate::link::{Exited, Request, Stage, StageName};
+use crate::supervise::launcher_link::Launcher;
+
+/// How long after a SIGKILL a process may take to be gone before that is an error.
+pub(crate) const AFTER_KILL: Duration = Duration::from_secs(5);
+
+/// How to stop.
+#[derive(Clone, Debug)]
+pub(crate) struct StopOptions {
+    /// The whole budget.
+    pub(crate) budget: Duration,
+    /// The drain's part of it; none for three fifths.
+    pub(crate) drain: Option<Duration>,
+    pub(crate) save_state: bool,
+    /// `disable`, `shutdown`, `uninstall`, …; the plugin is told.
+    pub(crate) reason: String,
+}
+
+impl StopOptions {
+    /// When SIGTERM is sent; what follows it gets the rest.
+    pub(crate) fn drain_share(&self) -> Duration {
+        self.drain.unwrap_or(self.budget * 3 / 5).min(self.budget)
+    }
+}
+
+/// What became of a stop, as the reply and the event tell it.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct StopReport {
+    pub(crate) budget_ms: u64,
+    pub(crate) total_ms: u64,
+    /// Whether SIGKILL was needed.
+    pub(crate) forced: bool,
+    /// Whether the plugin finished its drain, and so saved what it wanted to save.
+    pub(crate) state_saved: bool,
+    pub(crate) timeline: Vec<Moment>,
+    /// How the process ended; null if there was none.
+    pub(crate) exit: Value,
+    pub(crate) explanation: Option<String>,
+}
+
+/// A stage and when it came, counted from the request.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Moment {
+    pub(crate) stage: StageName,
+    pub(crate) at_ms: f64,
+}
+
+impl StopReport {
+    /// There was nothing to stop.
+    pub(crate) fn nothing_ran(budget: Duration) -> Self {
+        Self {
+            budget_ms: budget.as_millis() as u64,
+            total_ms: 0,
+            forced: false,
+            state_saved: false,
+            timeline: vec![],
+            exit: Value::Null,
+            explanation: None,
+        }
+    }
+}
+
+/// Stops the process; `Err` only if it is not gone some time after its SIGKILL.
+pub(crate) async fn stop(
+    launcher: &Launcher,
+    id: &PluginId,
+    process: &Process,
+    options: &StopOptions,
+    asked: Monotonic,
+) -> Result<StopReport, Failure> {
+    let used = asked.until(Monotonic::now());
+    arm(
+        launcher,
+        id,
+        process.generation,
+        options.drain_share().saturating_sub(used),
+        options.budget.saturating_sub(used),
+    )
+    .await;
+    let mut stages = vec![Stage { name: StageName::Drain, at: Monotonic::now() }];
+    process.host.begin_drain(options.save_state);
+    process.peer.drain(Drain {
+        budget: options.drain_share().saturating_sub(used),
+        reason: options.reason.clone(),
+        save_state: options.save_state,
+    });
+    let patience = options.budget.saturating_sub(used) + AFTER_KILL;
+    let deadline = tokio::time::Instant::now() + patience;
+    let mut drained = false;
+    let exited = tokio::select! {
+        exited = process.exited() => Some(exited),
+        end = process.peer.closed() => {
+            drained = matches!(end, EndReason::Goodbye(_));
+            if drained {
+                stages.push(Stage { name: StageName::Goodbye, at: Monotonic::now() });
+            }
+            tokio::time::timeout_at(deadline, process.exited()).await.ok()
+        }
+        () = tokio::time::sleep_until(deadline) => None,
+    };
+    let Some(exited) = exited else {
+        return Err(Failure::new(
+            Code::Timeout,
+            format!(
+                "a process of {id} is still there {} ms after its SIGKILL: the kernel holds it in an \
+                 uninterruptible wait (state D); its cgroup stays frozen out until it ends",
+                AFTER_KILL.as_millis()
+            ),
+        )
+        .with("stage", "kill")
+        .with("budgetMs", options.budget.as_millis() as u64));
+    };
+    // Its goodbye and its exit may have come together.
+    if !drained && let Some(EndReason::Goodbye(_)) = process.peer.end_reason() {
+        drained = true;
+        stages.push(Stage { name: StageName::Goodbye, at: exited.stages[0].at });
+    }
+    if let Some(at) = process.host.saved_at() {
+        stages.push(Stage { name: StageName::Saved, at });
+    }
+    Ok(report(asked, options, stages, drained, &exited))
+}
+
+/// Tells the launcher when to send what. It may be gone already: then there is nothing to arm.
+pub(crate) async fn arm(
+    launcher: &Launcher,
+    id: &PluginId,
+    generation: u64,
+    term_in: Duration,
+    kill_in: Duration,
+) {
+    let request = Request::Stop { id: id.clone(), generation, term_in, kill_in };
+    if let Err(failure) = launcher.ask_done(request).await
+        && failure.code != Code::NotFound
+    {
+        tracing::error!(plugin = %id, generation, %failure, "the launcher did not arm the stop");
+    }
+}
+
+fn report(
+    asked: Monotonic,
+    options: &StopOptions,
+    mut stages: Vec<Stage>,
+    drained: bool,
+    exited: &Arc<Exited>,
+) -> StopReport {
+    stages.extend(exited.stages.iter().copied());
+    stages.sort_by_key(|stage| stage.at);
+    let last = stages.last().map_or(asked, |stage| stage.at);
+    StopReport {
+        budget_ms: options.budget.as_millis() as u64,
+        total_ms: asked.until(last).as_millis() as u64,
+        forced: stages.iter().any(|stage| stage.name == StageName::Sigkill),
+        state_saved: drained && options.save_state,
+        timeline: stages
+            .iter()
+            .map(|stage| Moment {
+                stage: stage.name,
+                at_ms: (asked.until(stage.at).as_secs_f64() * 1e5).round() / 100.0,
+            })
+            .collect(),
+        exit: serde_json::to_value(&exited.exit.0).unwrap_or(Value::Null),
+        explanation: Some(exited.exit.0.explain()),
+    }
+}

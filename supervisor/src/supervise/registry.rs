@@ -1,0 +1,271 @@
+//! All installed plugins, and the operations that concern more than one of them.
+//!
+//! Theory of operation. Each plugin is a task of its own; this is the table of their handles and
+//! the order among them: dependencies are enabled first and dependents disabled first. Installing
+//! and uninstalling take turns. Each is a list of steps with its undo: a failure at any step leaves
+//! what was there before.
+
+mod install;
+mod order;
+mod routing;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::sync::{mpsc, oneshot};
+
+use super::events::Events;
+use super::launcher_link::Launcher;
+use super::logs::{Book, finish_spools};
+use super::plugin::{self, Command, Context, EnableReport, PluginHandle, StopOptions, StopReport};
+use super::store::{PluginRow, Store};
+use crate::failure::{Code, Failure};
+use crate::id::PluginId;
+use crate::link::Settings;
+use crate::manifest::Manifest;
+
+/// Something that must run inside the local set, where the plugins' tasks live.
+pub(crate) type LocalJob = Box<dyn FnOnce() + Send>;
+
+pub(crate) struct Registry {
+    pub(crate) launcher: Launcher,
+    pub(crate) store: Store,
+    pub(crate) events: Events,
+    pub(crate) settings: Arc<Settings>,
+    local: mpsc::UnboundedSender<LocalJob>,
+    plugins: Mutex<BTreeMap<PluginId, PluginHandle>>,
+    /// Held while a plugin is installed or uninstalled.
+    installing: tokio::sync::Mutex<()>,
+    closing: AtomicBool,
+}
+
+/// How to disable a plugin, as a request has it.
+#[derive(Clone, Debug)]
+pub(crate) struct DisableRequest {
+    pub(crate) save_state: bool,
+    /// The whole budget; the manifest's, or else the service's, where it is not given.
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) reason: &'static str,
+}
+
+impl Registry {
+    pub(crate) fn new(
+        launcher: Launcher,
+        store: Store,
+        events: Events,
+        settings: Arc<Settings>,
+        local: mpsc::UnboundedSender<LocalJob>,
+    ) -> Self {
+        Self {
+            launcher,
+            store,
+            events,
+            settings,
+            local,
+            plugins: Mutex::default(),
+            installing: tokio::sync::Mutex::default(),
+            closing: AtomicBool::new(false),
+        }
+    }
+
+    fn table(&self) -> MutexGuard<'_, BTreeMap<PluginId, PluginHandle>> {
+        // Nothing that holds it can leave the table half changed.
+        self.plugins.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All plugins, in the order of their ids.
+    pub(crate) fn all(&self) -> Vec<PluginHandle> {
+        self.table().values().cloned().collect()
+    }
+
+    pub(crate) fn find(&self, id: &PluginId) -> Option<PluginHandle> {
+        self.table().get(id).cloned()
+    }
+
+    pub(crate) fn get(&self, id: &PluginId) -> Result<PluginHandle, Failure> {
+        self.find(id).ok_or_else(|| {
+            Failure::new(
+                Code::NotFound,
+                format!("no plugin {id} is installed; `bulkhead ls` shows those that are"),
+            )
+            .with("what", "plugin")
+            .with("name", id)
+        })
+    }
+
+    /// Makes the task of an installed plugin and puts it into the table.
+    pub(crate) async fn register(
+        self: &Arc<Self>,
+        row: PluginRow,
+        manifest: Arc<Manifest>,
+        running: Option<u64>,
+    ) -> Result<PluginHandle, Failure> {
+        let directory = self.log_directory(&row.id);
+        let unusable = |error: std::io::Error| {
+            Failure::new(
+                Code::StorageFailed,
+                format!("the log directory {} cannot be used: {error}", directory.display()),
+            )
+            .with("path", &directory)
+        };
+        let book = Book::open(&directory).map_err(unusable)?;
+        finish_spools(&book, running).map_err(unusable)?;
+        let context = Context {
+            id: row.id.clone(),
+            launcher: self.launcher.clone(),
+            store: self.store.clone(),
+            events: self.events.clone(),
+            registry: Arc::clone(self),
+            settings: Arc::clone(&self.settings),
+            book,
+        };
+        let id = row.id.clone();
+        let (made, making) = oneshot::channel();
+        let job: LocalJob = Box::new(move || {
+            let _ = made.send(plugin::spawn(context, row, manifest));
+        });
+        let ending = || Failure::new(Code::ShuttingDown, "the service is going down");
+        self.local.send(job).map_err(|_| ending())?;
+        let handle = making.await.map_err(|_| ending())?;
+        self.table().insert(id, handle.clone());
+        Ok(handle)
+    }
+
+    pub(crate) fn log_directory(&self, id: &PluginId) -> std::path::PathBuf {
+        self.settings.state.join("logs").join(id.as_str())
+    }
+
+    /// The manifest of an installed plugin, from its tree in the store.
+    pub(crate) fn manifest(&self, row: &PluginRow) -> Result<Manifest, Failure> {
+        let manifest = Manifest::load(&self.settings.store.join(row.digest.to_string()))?;
+        if manifest.id != row.id || manifest.version != row.version {
+            return Err(Failure::new(
+                Code::IntegrityFailed,
+                format!(
+                    "the tree {} holds {} {}, not {} {} as installed; install it again",
+                    row.digest, manifest.id, manifest.version, row.id, row.version
+                ),
+            )
+            .with("expected", format!("{} {}", row.id, row.version))
+            .with("found", format!("{} {}", manifest.id, manifest.version)));
+        }
+        Ok(manifest)
+    }
+
+    fn check_open(&self) -> Result<(), Failure> {
+        if self.closing.load(Ordering::Relaxed) {
+            return Err(Failure::new(Code::ShuttingDown, "the service is going down"));
+        }
+        Ok(())
+    }
+
+    /// Enables a plugin, those it depends on first.
+    pub(crate) async fn enable(
+        &self,
+        id: &PluginId,
+        config: Option<Value>,
+    ) -> Result<EnableReport, Failure> {
+        self.check_open()?;
+        let handle = self.get(id)?;
+        for dependency in self.dependency_order(id)? {
+            let started = enable_one(&self.get(&dependency)?, None).await;
+            started.map_err(|cause| {
+                Failure::new(
+                    Code::DependencyMissing,
+                    format!("{dependency}, which {id} depends on, did not start: {cause}"),
+                )
+                .with("dependency", &dependency)
+                .with("required", self.requirement(id, &dependency))
+                .with("found", Value::Null)
+                .with("cause", &cause)
+            })?;
+        }
+        enable_one(&handle, config).await
+    }
+
+    /// Disables a plugin; refused while others that are enabled depend on it.
+    pub(crate) async fn disable(
+        &self,
+        id: &PluginId,
+        request: DisableRequest,
+    ) -> Result<StopReport, Failure> {
+        let handle = self.get(id)?;
+        let dependents = self.enabled_dependents(id);
+        if !dependents.is_empty() {
+            return Err(Failure::new(
+                Code::DependentsEnabled,
+                format!("{} depend on {id}; disable them first", dependents.join(", ")),
+            )
+            .with("dependents", dependents));
+        }
+        self.disable_one(&handle, request, true).await
+    }
+
+    pub(super) async fn disable_one(
+        &self,
+        handle: &PluginHandle,
+        request: DisableRequest,
+        stays: bool,
+    ) -> Result<StopReport, Failure> {
+        let lifecycle = &handle.manifest.lifecycle;
+        let planned = lifecycle
+            .stop_timeout
+            .map_or(self.settings.stop_timeout, crate::manifest::TimeSpan::duration);
+        let options = StopOptions {
+            budget: request.timeout.unwrap_or(planned),
+            drain: lifecycle.drain_timeout.map(crate::manifest::TimeSpan::duration),
+            save_state: request.save_state,
+            reason: request.reason.to_owned(),
+        };
+        let (answer, answered) = oneshot::channel();
+        ask(handle, Command::Disable { options, stays, answer }, answered).await
+    }
+
+    /// Disables all, dependents first, for the end of the service; what the operator wants stays.
+    pub(crate) async fn shut_down(self: &Arc<Self>, budget: Duration) {
+        self.closing.store(true, Ordering::Relaxed);
+        let deadline = tokio::time::Instant::now() + budget;
+        for level in self.shutdown_levels() {
+            let mut stops = tokio::task::JoinSet::new();
+            for handle in level {
+                let registry = Arc::clone(self);
+                let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+                stops.spawn(async move {
+                    let planned = registry.settings.stop_timeout;
+                    let request = DisableRequest {
+                        save_state: true,
+                        timeout: Some(planned.min(left)),
+                        reason: "shutdown",
+                    };
+                    let id = handle.manifest.id.clone();
+                    if let Err(failure) = registry.disable_one(&handle, request, false).await {
+                        tracing::error!(plugin = %id, %failure, "not stopped at the service's end");
+                    }
+                });
+            }
+            while stops.join_next().await.is_some() {}
+        }
+    }
+}
+
+async fn enable_one(handle: &PluginHandle, config: Option<Value>) -> Result<EnableReport, Failure> {
+    let (answer, answered) = oneshot::channel();
+    ask(handle, Command::Enable { config, answer }, answered).await
+}
+
+async fn ask<T>(
+    handle: &PluginHandle,
+    command: Command,
+    answered: oneshot::Receiver<Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let gone = || {
+        Failure::new(Code::NotFound, format!("{} was just uninstalled", handle.manifest.id))
+            .with("what", "plugin")
+            .with("name", &handle.manifest.id)
+    };
+    handle.commands.send(command).map_err(|_| gone())?;
+    answered.await.map_err(|_| gone())?
+}

@@ -1,0 +1,184 @@
+//! Calls and events between the host application and plugins, and among plugins.
+
+use std::time::Duration;
+
+use bulkhead_ipc_driver::IncomingCall;
+use bulkhead_ipc_protocol::{Call, CallFailure, Payload};
+use serde_json::Value;
+
+use super::Registry;
+use crate::failure::{Code, Failure};
+use crate::id::PluginId;
+use crate::supervise::plugin::{PluginHandle, StartPlan};
+
+impl Registry {
+    /// Calls a method of a plugin for the host application.
+    pub(crate) async fn call(&self, id: &PluginId, mut call: Call) -> Result<Payload, Failure> {
+        let handle = self.get(id)?;
+        let peer = handle.peer().map_err(|state| {
+            Failure::new(Code::Conflict, format!("{id} is {state}, so it takes no calls"))
+                .with("state", state)
+        })?;
+        let planned = handle.manifest.lifecycle.call_timeout.duration();
+        let limit = *call.timeout.get_or_insert(planned);
+        let method = call.method.clone();
+        peer.call(call).await.map_err(|failure| explain(&handle, &method, limit, failure))
+    }
+
+    /// Calls a service's method for another plugin: the caller must depend on the provider, and
+    /// have the permission that the method needs.
+    pub(crate) async fn call_between(
+        &self,
+        caller: &StartPlan,
+        call: IncomingCall,
+    ) -> Result<Payload, Failure> {
+        let (provider, permission) = self.provider(caller, &call.method)?;
+        if let Some(permission) = permission
+            && !caller.permissions.contains(&permission)
+        {
+            return Err(Failure::new(
+                Code::PermissionDenied,
+                format!(
+                    "{} may not call {}: it needs the permission {permission}; ask for it in \
+                     plugin.toml, `permissions`",
+                    caller.id, call.method
+                ),
+            )
+            .with("permission", permission)
+            .with("method", call.method));
+        }
+        let id = &provider.manifest.id;
+        let peer = provider.peer().map_err(|state| {
+            Failure::new(
+                Code::DependencyMissing,
+                format!("{id}, which provides {}, is {state}", call.method),
+            )
+            .with("dependency", id)
+            .with("required", self.requirement(&caller.id, id))
+            .with("found", Value::Null)
+            .with("state", state)
+        })?;
+        let planned = provider.manifest.lifecycle.call_timeout.duration();
+        let left = call
+            .deadline
+            .map(|deadline| deadline.saturating_duration_since(tokio::time::Instant::now()));
+        let limit = left.unwrap_or(planned).min(planned);
+        let method = call.method;
+        let onward = Call {
+            method: method.clone(),
+            payload: call.payload,
+            timeout: Some(limit),
+            trace: call.trace,
+            on_behalf_of: call.on_behalf_of,
+        };
+        peer.call(onward).await.map_err(|failure| explain(&provider, &method, limit, failure))
+    }
+
+    /// Which of the caller's dependencies provides a method, and the permission that it needs.
+    fn provider(
+        &self,
+        caller: &StartPlan,
+        method: &str,
+    ) -> Result<(PluginHandle, Option<crate::manifest::Permission>), Failure> {
+        let unknown = |why: String| {
+            Failure::new(Code::NotFound, why).with("what", "method").with("name", method)
+        };
+        let (service, name) = method.split_once('/').ok_or_else(|| {
+            unknown(format!("{method:?} is not service/method, as calls to other plugins are"))
+        })?;
+        for dependency in caller.manifest.dependencies.keys() {
+            let Some(handle) = self.find(dependency) else { continue };
+            let provided = handle.manifest.provides.iter().find(|(s, _)| s.as_str() == service);
+            let Some((_, provided)) = provided else { continue };
+            let methods = &provided.methods;
+            let Some((_, found)) = methods.iter().find(|(m, _)| m.as_str() == name) else {
+                return Err(unknown(format!("{dependency} provides {service}, but no {name}")));
+            };
+            let permission = found.permission.clone();
+            return Ok((handle, permission));
+        }
+        Err(Failure::new(
+            Code::DependencyMissing,
+            format!(
+                "no plugin that {} depends on provides {service}; name the provider in plugin.toml, \
+                 [dependencies]",
+                caller.id
+            ),
+        )
+        .with("dependency", service)
+        .with("required", Value::Null)
+        .with("found", Value::Null))
+    }
+
+    /// Gives an event to every enabled plugin that subscribes to its topic. At most once: a
+    /// subscriber that is away or does not keep up misses it, and that is logged.
+    pub(crate) fn publish(&self, publisher: &StartPlan, topic: &str, payload: Payload) {
+        if !publisher.manifest.events.publishes.iter().any(|pattern| pattern.matches(topic)) {
+            tracing::warn!(plugin = %publisher.id, topic, "may not publish this: see [events]");
+            return;
+        }
+        for handle in self.all() {
+            let wanted = &handle.manifest.events.subscribes;
+            if handle.manifest.id != publisher.id
+                && wanted.iter().any(|pattern| pattern.matches(topic))
+                && let Ok(peer) = handle.peer()
+                && let Err(failure) = peer.publish(topic, payload.clone())
+            {
+                tracing::warn!(plugin = %handle.manifest.id, topic, %failure, "event missed");
+            }
+        }
+    }
+}
+
+/// A call that did not succeed, as its caller is told.
+fn explain(handle: &PluginHandle, method: &str, limit: Duration, failure: CallFailure) -> Failure {
+    let id = &handle.manifest.id;
+    match failure {
+        CallFailure::Remote(error) => {
+            // A failure that the plugin only passes on keeps its code.
+            let code = serde_json::from_value(Value::String(error.code.clone()))
+                .unwrap_or(Code::CallFailed);
+            let details = error
+                .details
+                .as_deref()
+                .and_then(|text| serde_json::from_str::<Value>(text).ok())
+                .filter(Value::is_object);
+            let failure = Failure {
+                code,
+                message: format!("{id}: {}", error.message),
+                details: details.unwrap_or_else(|| serde_json::json!({})),
+            };
+            failure.with("plugin", id).with("method", method).with("pluginCode", error.code)
+        }
+        CallFailure::Timeout { .. } => Failure::new(
+            Code::Timeout,
+            format!("{id} did not answer {method} within {} ms", limit.as_millis()),
+        )
+        .with("stage", "call")
+        .with("budgetMs", limit.as_millis() as u64),
+        CallFailure::Exhausted { resource, limit, used } => Failure::new(
+            Code::ResourceExhausted,
+            format!(
+                "too much waits for {id} already ({resource}); try again when it has caught up"
+            ),
+        )
+        .with("resource", resource)
+        .with("limit", limit)
+        .with("used", used),
+        CallFailure::TooLong { part, length, limit } => Failure::new(
+            Code::InvalidRequest,
+            format!("the {part} has {length} bytes; at most {limit} are allowed"),
+        )
+        .with("limit", limit)
+        .with("used", length),
+        CallFailure::Draining => {
+            Failure::new(Code::Conflict, format!("{id} is being disabled, so it takes no calls"))
+                .with("state", "disabling")
+        }
+        CallFailure::Ended(end) => Failure::new(
+            Code::PluginDied,
+            format!("{id} was lost while it worked on {method}: {end}"),
+        )
+        .with("method", method),
+    }
+}

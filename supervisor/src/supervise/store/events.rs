@@ -1,0 +1,82 @@
+//! The event journal: numbered, so that a subscriber can go on where it was.
+
+use rusqlite::params;
+use serde_json::Value;
+
+use super::Store;
+use crate::failure::Failure;
+use crate::id::PluginId;
+
+/// How many events are kept. Older ones are removed as new ones come.
+const KEPT: i64 = 10_000;
+
+/// An event as it is kept.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Recorded {
+    pub(crate) sequence: u64,
+    /// RFC 3339, UTC, milliseconds.
+    pub(crate) time: String,
+    pub(crate) name: String,
+    pub(crate) plugin: Option<PluginId>,
+    /// An object.
+    pub(crate) body: Value,
+}
+
+impl Store {
+    /// Appends an event and returns its sequence number: one more than that of the one before.
+    pub(crate) async fn append_event(
+        &self,
+        time: String,
+        name: String,
+        plugin: Option<PluginId>,
+        body: Value,
+    ) -> Result<u64, Failure> {
+        self.run(move |connection| {
+            connection
+                .prepare_cached(
+                    "INSERT INTO event (time, name, plugin, body) VALUES (?1, ?2, ?3, ?4)",
+                )?
+                .execute(params![
+                    time,
+                    name,
+                    plugin.as_ref().map(PluginId::as_str),
+                    body.to_string()
+                ])?;
+            let sequence = connection.last_insert_rowid();
+            connection
+                .prepare_cached("DELETE FROM event WHERE sequence <= ?1")?
+                .execute([sequence - KEPT])?;
+            Ok(sequence as u64)
+        })
+        .await
+    }
+
+    /// The events after `sequence`, oldest first, at most `limit`.
+    pub(crate) async fn events_since(
+        &self,
+        sequence: u64,
+        limit: usize,
+    ) -> Result<Vec<Recorded>, Failure> {
+        self.run(move |connection| {
+            connection
+                .prepare_cached(
+                    "SELECT sequence, time, name, plugin, body FROM event
+                     WHERE sequence > ?1 ORDER BY sequence LIMIT ?2",
+                )?
+                .query_map(params![sequence as i64, limit as i64], |row| {
+                    Ok(Recorded {
+                        sequence: row.get::<_, i64>(0)? as u64,
+                        time: row.get(1)?,
+                        name: row.get(2)?,
+                        plugin: row.get::<_, Option<String>>(3)?.and_then(|id| id.parse().ok()),
+                        body: row
+                            .get::<_, String>(4)?
+                            .parse()
+                            .unwrap_or_else(|_| Value::Object(serde_json::Map::new())),
+                    })
+                })?
+                .collect()
+        })
+        .await
+    }
+}

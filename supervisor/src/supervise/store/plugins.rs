@@ -1,0 +1,131 @@
+//! The registry: which plugins are installed, and what the operator wants of each.
+
+use rusqlite::{Row, params};
+use semver::Version;
+use serde_json::Value;
+
+use super::Store;
+use crate::failure::Failure;
+use crate::id::{Digest, PluginId};
+
+/// An installed plugin.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct PluginRow {
+    pub(crate) id: PluginId,
+    pub(crate) version: Version,
+    pub(crate) digest: Digest,
+    /// As the operator gave it: an object, without the manifest's defaults.
+    pub(crate) config: Value,
+    /// What the operator wants; what is may differ for a while.
+    pub(crate) enabled: bool,
+    /// RFC 3339, UTC.
+    pub(crate) installed_at: String,
+    /// How it ended the last time it ran.
+    pub(crate) last_exit: Option<Value>,
+}
+
+impl Store {
+    pub(crate) async fn plugins(&self) -> Result<Vec<PluginRow>, Failure> {
+        self.run(|connection| {
+            connection
+                .prepare_cached(
+                    "SELECT id, version, digest, config, enabled, installed_at, last_exit
+                     FROM plugin ORDER BY id",
+                )?
+                .query_map([], read)?
+                .collect()
+        })
+        .await
+    }
+
+    /// Adds a plugin, or replaces the row of an older version of it.
+    pub(crate) async fn put_plugin(&self, row: PluginRow) -> Result<(), Failure> {
+        self.run(move |connection| {
+            connection
+                .prepare_cached(
+                    "INSERT INTO plugin (id, version, digest, config, enabled, installed_at)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                     ON CONFLICT (id) DO UPDATE SET version = ?2, digest = ?3, config = ?4,
+                                                    enabled = ?5, installed_at = ?6",
+                )?
+                .execute(params![
+                    row.id.as_str(),
+                    row.version.to_string(),
+                    row.digest.to_string(),
+                    row.config.to_string(),
+                    row.enabled,
+                    row.installed_at
+                ])
+                .map(drop)
+        })
+        .await
+    }
+
+    pub(crate) async fn set_enabled(&self, id: PluginId, enabled: bool) -> Result<(), Failure> {
+        self.run(move |connection| {
+            connection
+                .prepare_cached("UPDATE plugin SET enabled = ?2 WHERE id = ?1")?
+                .execute(params![id.as_str(), enabled])
+                .map(drop)
+        })
+        .await
+    }
+
+    pub(crate) async fn set_config(&self, id: PluginId, config: Value) -> Result<(), Failure> {
+        self.run(move |connection| {
+            connection
+                .prepare_cached("UPDATE plugin SET config = ?2 WHERE id = ?1")?
+                .execute(params![id.as_str(), config.to_string()])
+                .map(drop)
+        })
+        .await
+    }
+
+    /// Keeps how the plugin ended; the launcher's record of it is acknowledged after this.
+    pub(crate) async fn set_last_exit(&self, id: PluginId, exit: Value) -> Result<(), Failure> {
+        self.run(move |connection| {
+            connection
+                .prepare_cached("UPDATE plugin SET last_exit = ?2 WHERE id = ?1")?
+                .execute(params![id.as_str(), exit.to_string()])
+                .map(drop)
+        })
+        .await
+    }
+
+    /// Removes the plugin and, with it, its state.
+    pub(crate) async fn remove_plugin(&self, id: PluginId) -> Result<(), Failure> {
+        self.run(move |connection| {
+            connection
+                .prepare_cached("DELETE FROM plugin WHERE id = ?1")?
+                .execute([id.as_str()])
+                .map(drop)
+        })
+        .await
+    }
+}
+
+fn read(row: &Row<'_>) -> rusqlite::Result<PluginRow> {
+    /// A column that does not parse is corruption: say which column.
+    fn parse<T>(row: &Row<'_>, column: usize) -> rusqlite::Result<T>
+    where
+        T: std::str::FromStr,
+        T::Err: std::error::Error + Send + Sync + 'static,
+    {
+        row.get::<_, String>(column)?.parse().map_err(|error| {
+            rusqlite::Error::FromSqlConversionFailure(
+                column,
+                rusqlite::types::Type::Text,
+                Box::new(error),
+            )
+        })
+    }
+    Ok(PluginRow {
+        id: parse(row, 0)?,
+        version: parse(row, 1)?,
+        digest: parse(row, 2)?,
+        config: parse(row, 3)?,
+        enabled: row.get(4)?,
+        installed_at: row.get(5)?,
+        last_exit: row.get::<_, Option<String>>(6)?.map(|_| parse(row, 6)).transpose()?,
+    })
+}

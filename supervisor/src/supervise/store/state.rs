@@ -1,0 +1,168 @@
+//! A plugin's key-value state, with optimistic versions.
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::Store;
+use crate::failure::{Code, Failure};
+use crate::id::PluginId;
+
+/// One value of a plugin's state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    /// 1 at the first write of the key, one more at each.
+    pub(crate) version: u64,
+    pub(crate) value: Vec<u8>,
+}
+
+/// The bounds of one plugin's state.
+pub(crate) const MAX_KEY: usize = 512;
+pub(crate) const MAX_VALUE: usize = 1 << 20;
+
+/// Why a write was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum StateError {
+    #[error("key {key:?} has {length} bytes; 1 to {MAX_KEY} are allowed")]
+    BadKey { key: String, length: usize },
+    #[error("the value of key {key:?} has {length} bytes; at most {MAX_VALUE} are allowed")]
+    ValueTooLong { key: String, length: usize },
+    #[error("key {key:?} is at version {found}, not at {expected}; read it again and retry")]
+    Conflict { key: String, expected: u64, found: u64 },
+}
+
+impl From<StateError> for Failure {
+    fn from(error: StateError) -> Failure {
+        let message = error.to_string();
+        match error {
+            StateError::BadKey { key, .. } => {
+                Failure::new(Code::InvalidRequest, message).with("key", key)
+            }
+            StateError::ValueTooLong { key, length } => {
+                Failure::new(Code::ResourceExhausted, message)
+                    .with("resource", "state value")
+                    .with("key", key)
+                    .with("limit", MAX_VALUE)
+                    .with("used", length)
+            }
+            StateError::Conflict { key, expected, found } => {
+                Failure::new(Code::StateConflict, message)
+                    .with("key", key)
+                    .with("expected", expected)
+                    .with("found", found)
+            }
+        }
+    }
+}
+
+fn check_key(key: &str) -> Result<(), StateError> {
+    if key.is_empty() || key.len() > MAX_KEY {
+        let shown = key.chars().take(64).collect();
+        return Err(StateError::BadKey { key: shown, length: key.len() });
+    }
+    Ok(())
+}
+
+/// The version of a key; 0 where there is none.
+fn version(connection: &Connection, plugin: &PluginId, key: &str) -> rusqlite::Result<u64> {
+    let found: Option<i64> = connection
+        .prepare_cached("SELECT version FROM state WHERE plugin = ?1 AND key = ?2")?
+        .query_row(params![plugin.as_str(), key], |row| row.get(0))
+        .optional()?;
+    Ok(found.unwrap_or(0) as u64)
+}
+
+impl Store {
+    pub(crate) async fn state(
+        &self,
+        plugin: PluginId,
+        key: String,
+    ) -> Result<Option<Entry>, Failure> {
+        check_key(&key)?;
+        self.run(move |connection| {
+            connection
+                .prepare_cached("SELECT version, value FROM state WHERE plugin = ?1 AND key = ?2")?
+                .query_row(params![plugin.as_str(), key], |row| {
+                    Ok(Entry { version: row.get::<_, i64>(0)? as u64, value: row.get(1)? })
+                })
+                .optional()
+        })
+        .await
+    }
+
+    /// Writes a key and returns its new version. `expected` is the version that it must have; 0
+    /// for "must not exist".
+    pub(crate) async fn set_state(
+        &self,
+        plugin: PluginId,
+        key: String,
+        value: Vec<u8>,
+        expected: Option<u64>,
+    ) -> Result<u64, Failure> {
+        check_key(&key)?;
+        if value.len() > MAX_VALUE {
+            return Err(StateError::ValueTooLong { key, length: value.len() }.into());
+        }
+        let path = self.path.clone();
+        self.run_checked(move |connection| {
+            let failed = |error| super::failed(&path, &error);
+            let found = version(connection, &plugin, &key).map_err(failed)?;
+            if let Some(expected) = expected.filter(|expected| *expected != found) {
+                return Err(StateError::Conflict { key, expected, found }.into());
+            }
+            connection
+                .prepare_cached(
+                    "INSERT INTO state (plugin, key, value, version) VALUES (?1, ?2, ?3, ?4)
+                     ON CONFLICT (plugin, key) DO UPDATE SET value = ?3, version = ?4",
+                )
+                .and_then(|mut statement| {
+                    statement.execute(params![plugin.as_str(), key, value, found as i64 + 1])
+                })
+                .map_err(failed)?;
+            Ok(found + 1)
+        })
+        .await
+    }
+
+    /// Removes a key; whether it was there.
+    pub(crate) async fn delete_state(
+        &self,
+        plugin: PluginId,
+        key: String,
+        expected: Option<u64>,
+    ) -> Result<bool, Failure> {
+        check_key(&key)?;
+        let path = self.path.clone();
+        self.run_checked(move |connection| {
+            let failed = |error| super::failed(&path, &error);
+            let found = version(connection, &plugin, &key).map_err(failed)?;
+            if let Some(expected) = expected.filter(|expected| *expected != found) {
+                return Err(StateError::Conflict { key, expected, found }.into());
+            }
+            let removed = connection
+                .prepare_cached("DELETE FROM state WHERE plugin = ?1 AND key = ?2")
+                .and_then(|mut statement| statement.execute(params![plugin.as_str(), key]))
+                .map_err(failed)?;
+            Ok(removed > 0)
+        })
+        .await
+    }
+
+    /// The keys that begin with `prefix`, in order, with their versions and lengths in bytes.
+    pub(crate) async fn list_state(
+        &self,
+        plugin: PluginId,
+        prefix: String,
+    ) -> Result<Vec<(String, u64, u64)>, Failure> {
+        self.run(move |connection| {
+            connection
+                .prepare_cached(
+                    "SELECT key, version, length(value) FROM state
+                     WHERE plugin = ?1 AND substr(key, 1, length(?2)) = ?2 ORDER BY key",
+                )?
+                .query_map(params![plugin.as_str(), prefix], |row| {
+                    Ok((row.get(0)?, row.get::<_, i64>(1)? as u64, row.get::<_, i64>(2)? as u64))
+                })?
+                .collect()
+        })
+        .await
+    }
+}

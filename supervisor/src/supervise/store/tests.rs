@@ -1,0 +1,183 @@
+use serde_json::json;
+
+use super::*;
+use crate::id::{Digest, PluginId};
+
+fn row(id: &str) -> PluginRow {
+    PluginRow {
+        id: id.parse().unwrap(),
+        version: "1.2.3".parse().unwrap(),
+        digest: Digest::of(id.as_bytes()),
+        config: json!({"defaultDuration": 60}),
+        enabled: false,
+        installed_at: "2026-01-01T00:00:00Z".to_owned(),
+        last_exit: None,
+    }
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+}
+
+#[test]
+fn what_is_acknowledged_is_there_after_reopening() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("bulkhead.db");
+    let id: PluginId = "a".parse().unwrap();
+    block_on(async {
+        let store = Store::open(&path).unwrap();
+        store.put_plugin(row("a")).await.unwrap();
+        store.set_enabled(id.clone(), true).await.unwrap();
+        assert_eq!(store.set_state(id.clone(), "k".into(), b"1".into(), None).await, Ok(1));
+        assert_eq!(store.set_state(id.clone(), "k".into(), b"2".into(), Some(1)).await, Ok(2));
+    });
+    block_on(async {
+        let store = Store::open(&path).unwrap();
+        assert_eq!(store.plugins().await.unwrap(), [PluginRow { enabled: true, ..row("a") }]);
+        let entry = store.state(id.clone(), "k".into()).await.unwrap().unwrap();
+        assert_eq!(entry, Entry { version: 2, value: b"2".to_vec() });
+        store.remove_plugin(id.clone()).await.unwrap();
+        assert_eq!(store.state(id, "k".into()).await.unwrap(), None, "state goes with the plugin");
+    });
+}
+
+#[test]
+fn a_write_that_expected_another_version_changes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(&directory.path().join("db")).unwrap();
+    let id: PluginId = "a".parse().unwrap();
+    block_on(async {
+        store.put_plugin(row("a")).await.unwrap();
+        let set = |value: &'static str, expected| {
+            store.set_state(id.clone(), "k".into(), value.into(), expected)
+        };
+        set("new", Some(0)).await.unwrap();
+        for expected in [0, 2] {
+            let failure = set("other", Some(expected)).await.unwrap_err();
+            assert_eq!(failure.code, Code::StateConflict);
+            assert_eq!(failure.details, json!({"key": "k", "expected": expected, "found": 1}));
+        }
+        let failure = store.delete_state(id.clone(), "k".into(), Some(7)).await.unwrap_err();
+        assert_eq!(failure.code, Code::StateConflict);
+        assert_eq!(store.state(id.clone(), "k".into()).await.unwrap().unwrap().value, b"new");
+        assert_eq!(store.delete_state(id.clone(), "k".into(), Some(1)).await, Ok(true));
+        assert_eq!(store.delete_state(id.clone(), "k".into(), None).await, Ok(false));
+    });
+}
+
+#[test]
+fn a_failing_job_leaves_its_neighbours_in_the_batch_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(&directory.path().join("db")).unwrap();
+    let id: PluginId = "a".parse().unwrap();
+    block_on(async {
+        store.put_plugin(row("a")).await.unwrap();
+        let stranger: PluginId = "stranger".parse().unwrap();
+        let jobs = (0..20).map(|n| {
+            let owner = if n % 2 == 0 { id.clone() } else { stranger.clone() };
+            let store = store.clone();
+            async move { store.set_state(owner, format!("k{n:02}"), vec![n], None).await }
+        });
+        let results = futures_join(jobs.collect()).await;
+        for (n, result) in results.iter().enumerate() {
+            assert_eq!(result.is_ok(), n % 2 == 0, "job {n}: {result:?}");
+        }
+        let keys = store.list_state(id, "k".into()).await.unwrap();
+        assert_eq!(keys.len(), 10);
+        assert_eq!(keys[1], ("k02".to_owned(), 1, 1));
+    });
+}
+
+/// Runs all at once on this thread, so that they meet in one batch.
+async fn futures_join<T: 'static>(jobs: Vec<impl Future<Output = T> + 'static>) -> Vec<T> {
+    let local = tokio::task::LocalSet::new();
+    local
+        .run_until(async {
+            let tasks: Vec<_> = jobs.into_iter().map(tokio::task::spawn_local).collect();
+            let mut results = Vec::new();
+            for task in tasks {
+                results.push(task.await.unwrap());
+            }
+            results
+        })
+        .await
+}
+
+#[test]
+fn a_prefix_is_taken_literally() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(&directory.path().join("db")).unwrap();
+    let id: PluginId = "a".parse().unwrap();
+    block_on(async {
+        store.put_plugin(row("a")).await.unwrap();
+        for key in ["a%", "a_1", "ab", "é1", "é2"] {
+            store.set_state(id.clone(), key.into(), vec![], None).await.unwrap();
+        }
+        let keys = |prefix: &str| {
+            let listed = store.list_state(id.clone(), prefix.to_owned());
+            async { listed.await.unwrap().into_iter().map(|(key, ..)| key).collect::<Vec<_>>() }
+        };
+        assert_eq!(keys("a%").await, ["a%"]);
+        assert_eq!(keys("a_").await, ["a_1"]);
+        assert_eq!(keys("é").await, ["é1", "é2"]);
+        assert_eq!(keys("").await.len(), 5);
+    });
+}
+
+#[test]
+fn bad_keys_and_values_are_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(&directory.path().join("db")).unwrap();
+    let id: PluginId = "a".parse().unwrap();
+    block_on(async {
+        store.put_plugin(row("a")).await.unwrap();
+        for key in [String::new(), "k".repeat(513)] {
+            let failure = store.set_state(id.clone(), key, vec![], None).await.unwrap_err();
+            assert_eq!(failure.code, Code::InvalidRequest);
+        }
+        store.set_state(id.clone(), "k".repeat(512), vec![0; 1 << 20], None).await.unwrap();
+        let long = store.set_state(id, "k".into(), vec![0; (1 << 20) + 1], None).await.unwrap_err();
+        assert_eq!(long.code, Code::ResourceExhausted);
+        assert_eq!(long.details["limit"], 1 << 20);
+    });
+}
+
+#[test]
+fn events_are_numbered_and_read_from_a_number() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("db");
+    block_on(async {
+        let store = Store::open(&path).unwrap();
+        for n in 1..=5 {
+            let body = json!({"n": n});
+            let appended = store.append_event("t".into(), "plugin:x".into(), None, body).await;
+            assert_eq!(appended, Ok(n));
+        }
+        let some = store.events_since(2, 2).await.unwrap();
+        assert_eq!(some.iter().map(|event| event.sequence).collect::<Vec<_>>(), [3, 4]);
+        assert_eq!(some[0].body, json!({"n": 3}));
+    });
+    block_on(async {
+        let store = Store::open(&path).unwrap();
+        let appended = store.append_event("t".into(), "plugin:y".into(), None, json!({})).await;
+        assert_eq!(appended, Ok(6), "the numbers go on after a restart");
+    });
+}
+
+#[test]
+fn a_corrupt_or_newer_file_is_refused_and_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("db");
+    let garbage = vec![0x5a; 8192];
+    std::fs::write(&path, &garbage).unwrap();
+    let failure = Store::open(&path).err().unwrap();
+    assert_eq!(failure.code, Code::StorageFailed);
+    assert!(failure.message.contains(path.to_str().unwrap()), "{failure}");
+    assert_eq!(std::fs::read(&path).unwrap(), garbage);
+
+    let newer = directory.path().join("newer");
+    drop(Store::open(&newer).unwrap());
+    Connection::open(&newer).unwrap().pragma_update(None, "user_version", 99).unwrap();
+    let failure = Store::open(&newer).err().unwrap();
+    assert!(failure.message.contains("version 99"), "{failure}");
+}

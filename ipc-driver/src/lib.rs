@@ -5,8 +5,8 @@
 //! [`connect`] makes two halves of one thing. The [`Driver`] is a future that owns the stream and
 //! the [`Handler`]; whoever connects spawns it (with `spawn_local`: handlers need not be `Send`).
 //! The [`Peer`] is a cheap handle, usable from any thread, that makes calls, publishes, streams
-//! and says goodbye. Between them is one sans-IO session under a lock that is never held across
-//! an await, a handler, or a system call.
+//! and says goodbye. Between them is one sans-IO session under a lock, held for one read, one write or one request, never across
+//! an await or a handler.
 //!
 //! A turn of the driver reads what has come, polls each new call's handler once where it stands,
 //! puts all that is to be said into one out-buffer, and writes that once. A handler that is not
@@ -26,11 +26,13 @@
 mod driver;
 mod handler;
 mod peer;
+mod shared;
 mod stream;
+mod tasks;
 
 pub use bulkhead_ipc_protocol as protocol;
 pub use bulkhead_ipc_protocol::{CallFailure, EndReason};
-pub use driver::{Driver, connect};
+pub use driver::{Driver, connect, try_connect};
 pub use handler::{Handler, IncomingCall};
 pub use peer::{Calling, OpenCall, Peer};
 pub use stream::{StreamError, StreamReader, StreamWriter};

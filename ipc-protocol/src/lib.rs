@@ -29,6 +29,7 @@ pub mod message;
 mod octets;
 pub mod outcome;
 pub mod payload;
+pub mod session;
 pub mod violation;
 
 pub use hello::{Features, Hello, HelloError, Negotiated, PROTOCOL_VERSION};

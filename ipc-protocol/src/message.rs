@@ -128,6 +128,31 @@ impl Header<'_> {
         }
     }
 
+    /// The same header without borrowed parts.
+    pub fn into_owned(self) -> Header<'static> {
+        let own = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
+        match self {
+            Self::Call { id, method, encoding, rest, timeout, trace, on_behalf_of, streams } => {
+                let (method, on_behalf_of) = (own(method), on_behalf_of.map(own));
+                Header::Call { id, method, encoding, rest, timeout, trace, on_behalf_of, streams }
+            }
+            Self::Reply { id, outcome, rest } => Header::Reply { id, outcome, rest },
+            Self::More => Header::More,
+            Self::Cancel { id } => Header::Cancel { id },
+            Self::Event { topic, encoding, rest, trace } => {
+                Header::Event { topic: own(topic), encoding, rest, trace }
+            }
+            Self::Log => Header::Log,
+            Self::Stream { call, direction, part } => Header::Stream { call, direction, part },
+            Self::Ping { token } => Header::Ping { token },
+            Self::Pong { token } => Header::Pong { token },
+            Self::Drain { budget, reason, save_state, last_call } => {
+                Header::Drain { budget, reason: own(reason), save_state, last_call }
+            }
+            Self::Goodbye { cause, reason } => Header::Goodbye { cause, reason: own(reason) },
+        }
+    }
+
     /// Whether the frame may come between the pieces of a body.
     pub fn is_control(&self) -> bool {
         match self {

@@ -53,10 +53,10 @@ pub enum Violation {
         highest: u8,
     },
     /// Bytes after the value in a header.
-    #[error("{trailing} bytes follow the {used} bytes of a {message} header")]
+    #[error("{trailing} bytes follow the {used} bytes of a header, discriminant {discriminant}")]
     HeaderTrailing {
-        /// Which message.
-        message: &'static str,
+        /// The first byte of the header.
+        discriminant: u8,
         /// Bytes of the value.
         used: usize,
         /// Bytes after it.
@@ -225,9 +225,9 @@ pub enum Violation {
         /// The peer's last call.
         last: u64,
     },
-    /// A second cancel.
-    #[error("a second cancel of call {id}")]
-    CancelTwice {
+    /// A reply while the download of its call is neither ended nor reset.
+    #[error("a reply to call {id} before the end of its download")]
+    ReplyBeforeStreamEnd {
         /// The call.
         id: u64,
     },

@@ -1,0 +1,239 @@
+//! From bytes to frames.
+//!
+//! Small frames are parsed in one reused buffer and their bodies copied out, so that a payload of
+//! ten bytes never keeps a large buffer alive. A body that is long, or comes in pieces, gets its
+//! final buffer as soon as its header is known, and the caller reads straight into that: the bytes
+//! are not copied again. Between two pieces there is exactly one header of [`MIN_FRAME`] bytes, so
+//! such a read may take that many more than the piece; they are moved to the small buffer.
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use crate::Violation;
+use crate::codec::{self, DecodeError};
+use crate::frame::{FRAGMENT, Lengths, MAX_BODY, MAX_HEADER, MIN_FRAME, PREFIX};
+use crate::hello::{Hello, MAGIC, MAX_HELLO};
+use crate::message::{Header, StreamPart};
+
+/// How much one read of small frames may bring.
+const READ: usize = 16 * 1024;
+
+/// Bodies up to this length wait in the small buffer until they are whole.
+const SMALL_BODY: usize = 4 * 1024;
+
+/// The discriminant of [`Header::Goodbye`], the last variant.
+const HIGHEST_DISCRIMINANT: u8 = 10;
+
+#[derive(Debug)]
+pub(super) enum Frame {
+    Hello(Hello),
+    Message(Header<'static>, Bytes),
+}
+
+/// A body on its way into its final buffer.
+#[derive(Debug)]
+struct Assembly {
+    header: Header<'static>,
+    body: BytesMut,
+    /// The length of the whole body.
+    total: usize,
+    /// Where in the body the piece of the current frame ends.
+    piece_end: usize,
+}
+
+#[derive(Debug)]
+pub(super) struct Inbox {
+    small: BytesMut,
+    assembly: Option<Assembly>,
+    greeted: bool,
+    milestones: u64,
+}
+
+impl Inbox {
+    pub(super) fn new() -> Self {
+        Self { small: BytesMut::new(), assembly: None, greeted: false, milestones: 0 }
+    }
+
+    /// Where the next bytes are to be appended, and how many at most.
+    pub(super) fn target(&mut self) -> (&mut BytesMut, usize) {
+        if let Some(assembly) = &mut self.assembly
+            && self.small.is_empty()
+            && assembly.body.len() < assembly.piece_end
+        {
+            let piece = assembly.piece_end - assembly.body.len();
+            let peek = if assembly.piece_end < assembly.total { MIN_FRAME } else { 0 };
+            return (&mut assembly.body, piece + peek);
+        }
+        self.small.reserve(READ);
+        (&mut self.small, READ)
+    }
+
+    /// To be called after bytes were appended to the [`Inbox::target`].
+    pub(super) fn received(&mut self) {
+        if let Some(Assembly { body, piece_end, .. }) = &mut self.assembly
+            && body.len() > *piece_end
+        {
+            self.small.extend_from_slice(&body[*piece_end..]);
+            body.truncate(*piece_end);
+        }
+    }
+
+    /// Bytes of the message that has begun and is not whole; 0 between messages.
+    pub(super) fn pending(&self) -> usize {
+        self.small.len() + self.assembly.as_ref().map_or(0, |assembly| assembly.body.len())
+    }
+
+    /// Grows with every message that became whole and every 64 KiB of one that is not.
+    pub(super) fn milestones(&self) -> u64 {
+        let open = self.assembly.as_ref().map_or(0, |assembly| assembly.body.len() / FRAGMENT);
+        self.milestones + open as u64
+    }
+
+    /// The next whole frame, if there is one.
+    pub(super) fn next(&mut self) -> Result<Option<Frame>, Violation> {
+        loop {
+            if let Some(assembly) = &mut self.assembly {
+                let take = (assembly.piece_end - assembly.body.len()).min(self.small.len());
+                assembly.body.extend_from_slice(&self.small[..take]);
+                self.small.advance(take);
+                if assembly.body.len() < assembly.piece_end {
+                    return Ok(None);
+                }
+                if assembly.body.len() == assembly.total {
+                    return Ok(self.assembled());
+                }
+            }
+            let Some(lengths) = Lengths::parse(&self.small, MAX_BODY)? else { return Ok(None) };
+            if !self.greeted {
+                return self.hello(lengths);
+            }
+            let Some(header) = self.small.get(PREFIX..PREFIX + lengths.header) else {
+                return Ok(None);
+            };
+            let header = decode_header(header)?;
+            let begun = PREFIX + lengths.header;
+            if let Some(assembly) = &mut self.assembly {
+                let missing = assembly.total - assembly.piece_end;
+                if header == Header::More {
+                    assembly.piece_end += piece(lengths.body, missing)?;
+                    self.small.advance(begun);
+                    continue;
+                }
+                if !header.is_control() {
+                    let message = header.name();
+                    return Err(Violation::PieceInterrupted { message, missing });
+                }
+            }
+            let total = body_length(&header, lengths.body)?;
+            if self.small.len() >= lengths.frame() && total == lengths.body {
+                self.small.advance(begun);
+                let body = Bytes::copy_from_slice(&self.small[..total]);
+                self.small.advance(total);
+                self.milestones += u64::from(self.assembly.is_none());
+                return Ok(Some(Frame::Message(header, body)));
+            }
+            if total == lengths.body && total <= SMALL_BODY {
+                return Ok(None);
+            }
+            self.small.advance(begun);
+            self.assembly = Some(Assembly {
+                header,
+                body: BytesMut::with_capacity(total + MIN_FRAME),
+                total,
+                piece_end: lengths.body,
+            });
+        }
+    }
+
+    fn assembled(&mut self) -> Option<Frame> {
+        let assembly = self.assembly.take()?;
+        self.milestones += 1 + (assembly.total / FRAGMENT) as u64;
+        Some(Frame::Message(assembly.header, assembly.body.freeze()))
+    }
+
+    fn hello(&mut self, lengths: Lengths) -> Result<Option<Frame>, Violation> {
+        let Some(first) = self.small.get(PREFIX).copied() else { return Ok(None) };
+        if first != MAGIC[0] {
+            return Err(Violation::HelloMissing { first });
+        }
+        if lengths.header > MAX_HELLO {
+            return Err(Violation::HelloTooLong { length: lengths.header, limit: MAX_HELLO });
+        }
+        if lengths.body > 0 {
+            return Err(Violation::BodyUnexpected { message: "Hello", length: lengths.body });
+        }
+        let Some(header) = self.small.get(PREFIX..lengths.frame()) else { return Ok(None) };
+        let hello = Hello::decode(header)?;
+        self.small.advance(lengths.frame());
+        self.greeted = true;
+        self.milestones += 1;
+        Ok(Some(Frame::Hello(hello)))
+    }
+}
+
+fn decode_header(bytes: &[u8]) -> Result<Header<'static>, Violation> {
+    let discriminant = bytes[0];
+    if bytes.starts_with(&MAGIC) {
+        return Err(Violation::HelloTwice);
+    }
+    if discriminant > HIGHEST_DISCRIMINANT {
+        return Err(Violation::UnknownMessage { discriminant, highest: HIGHEST_DISCRIMINANT });
+    }
+    match codec::decode::<Header<'_>>(bytes) {
+        Ok(header) => Ok(header.into_owned()),
+        Err(DecodeError::Trailing { used, trailing }) => {
+            Err(Violation::HeaderTrailing { discriminant, used, trailing })
+        }
+        Err(reason) => {
+            Err(Violation::HeaderMalformed { length: bytes.len(), discriminant, reason })
+        }
+    }
+}
+
+fn piece(length: usize, missing: usize) -> Result<usize, Violation> {
+    if length == 0 {
+        return Err(Violation::PieceEmpty { missing });
+    }
+    if length > missing {
+        return Err(Violation::PieceTooLong { length, missing });
+    }
+    Ok(length)
+}
+
+/// The length of the whole body, of which this frame has `piece` bytes.
+fn body_length(header: &Header<'_>, piece: usize) -> Result<usize, Violation> {
+    match *header {
+        Header::Call { rest, .. } | Header::Reply { rest, .. } | Header::Event { rest, .. } => {
+            let length = piece + rest as usize;
+            if length > MAX_BODY {
+                return Err(Violation::BodyTooLong { length, limit: MAX_BODY });
+            }
+            if rest > 0 && piece == 0 {
+                return Err(Violation::PieceEmpty { missing: length });
+            }
+            Ok(length)
+        }
+        Header::Log => {
+            if piece > MAX_HEADER {
+                return Err(Violation::BodyTooLong { length: piece, limit: MAX_HEADER });
+            }
+            Ok(piece)
+        }
+        Header::Stream { call, direction, part: StreamPart::Chunk } => match piece {
+            0 => Err(Violation::ChunkEmpty { call, direction }),
+            1..=FRAGMENT => Ok(piece),
+            length => Err(Violation::ChunkTooLong { call, direction, length, limit: FRAGMENT }),
+        },
+        Header::More => Err(Violation::PieceUnexpected { length: piece }),
+        Header::Cancel { .. }
+        | Header::Stream { .. }
+        | Header::Ping { .. }
+        | Header::Pong { .. }
+        | Header::Drain { .. }
+        | Header::Goodbye { .. } => {
+            if piece > 0 {
+                return Err(Violation::BodyUnexpected { message: header.name(), length: piece });
+            }
+            Ok(0)
+        }
+    }
+}

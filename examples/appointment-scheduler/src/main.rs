@@ -1,1 +1,5 @@
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    bulkhead_plugin_sdk::run::<appointment_scheduler::Scheduler>()
+}

@@ -88,6 +88,11 @@ impl Calendar {
         self.by_start.values()
     }
 
+    /// The one that starts last.
+    pub fn last(&self) -> Option<&Rc<Appointment>> {
+        self.by_start.values().next_back()
+    }
+
     /// Those that `filter` admits and that come after `after`, in the order of [`Calendar::iter`].
     pub fn find<'a>(
         &'a self,

@@ -121,11 +121,8 @@ impl Encounter {
             .subject
             .ok_or_else(|| missing("subject", "is missing; an appointment needs a patient"))?;
 
-        let length = end.at().duration_since(start.at());
-        let whole = length.subsec_nanos() == 0 && length.as_secs() % 60 == 0;
-        let minutes_duration = if whole { u32::try_from(length.as_mins()).ok() } else { None };
         let description = self.class.and_then(|class| class.display.or(class.code));
-        let appointment = Appointment {
+        let mut appointment = Appointment {
             resource_type: AppointmentType::Appointment,
             supporting_information: vec![Reference::new(
                 "Encounter",
@@ -135,13 +132,14 @@ impl Encounter {
             status: self.status.of_appointment(),
             start,
             end,
-            minutes_duration,
+            minutes_duration: None,
             description,
             reason_code: self.reason_code,
             cancelation_reason: None,
             participant: participants(subject, self.participant, self.location),
             other: Map::new(),
         };
+        appointment.minutes_duration = appointment.whole_minutes();
         appointment.check()?;
         Ok(Converted { appointment, defaulted })
     }

@@ -208,6 +208,13 @@ impl CodeableConcept {
 pub const LONGEST_MINUTES: i64 = 10 * 366 * 24 * 60;
 
 impl Appointment {
+    /// Its length in minutes, if it is a whole number of them.
+    pub fn whole_minutes(&self) -> Option<u32> {
+        let length = self.end.at().duration_since(self.start.at());
+        let whole = length.subsec_nanos() == 0 && length.as_secs() % 60 == 0;
+        whole.then(|| u32::try_from(length.as_mins()).ok()).flatten()
+    }
+
     /// The id of the first participant of type `kind`.
     pub fn participant_id(&self, kind: &str) -> Option<&str> {
         self.actors(kind).find_map(Reference::id)

@@ -65,21 +65,25 @@ impl Instant {
     /// # Errors
     /// [`code::TIME_INVALID`] past the year 9999.
     pub fn later(&self, minutes: u32) -> Result<Self, Fault> {
-        let at =
-            self.at.checked_add(SignedDuration::from_mins(i64::from(minutes))).map_err(|_| {
-                Fault::new(
-                    code::TIME_INVALID,
-                    "end",
-                    &self.text,
-                    "plus its duration is past the year 9999",
-                )
-            })?;
+        self.plus(SignedDuration::from_mins(i64::from(minutes)))
+    }
+
+    /// The moment `length` later, written with the same offset and at least as many fraction digits.
+    ///
+    /// # Errors
+    /// [`code::TIME_INVALID`] past the year 9999.
+    pub fn plus(&self, length: SignedDuration) -> Result<Self, Fault> {
+        let at = self.at.checked_add(length).map_err(|_| {
+            let message = "plus its duration is past the year 9999";
+            Fault::new(code::TIME_INVALID, "end", &self.text, message)
+        })?;
         let digits = self
             .text
             .split_once('.')
             .map_or(0, |(_, rest)| rest.bytes().take_while(u8::is_ascii_digit).count());
-        let printer =
-            DateTimePrinter::new().precision(Some(u8::try_from(digits).unwrap_or(9).min(9)));
+        let digits = u8::try_from(digits).unwrap_or(9).min(9);
+        let enough = at.subsec_nanosecond() % 10_i32.pow(9 - u32::from(digits)) == 0;
+        let printer = DateTimePrinter::new().precision(enough.then_some(digits));
         let offset = Pieces::parse(&self.text).ok().and_then(|pieces| pieces.offset());
         let text = match offset {
             Some(PiecesOffset::Numeric(numeric)) => {

@@ -29,6 +29,8 @@ fn later_keeps_offset_and_digits() {
     ] {
         assert_eq!(parse(start).later(60).unwrap().as_str(), end);
     }
+    let precise = parse("2016-02-29T00:30:00.1Z").plus(SignedDuration::from_millis(1250)).unwrap();
+    assert_eq!(precise.as_str(), "2016-02-29T00:30:01.35Z", "as many digits as it takes");
     let error = parse("9999-12-30T21:30:00Z").later(60 * 24).unwrap_err();
     assert_eq!(error.code, code::TIME_INVALID);
 }

@@ -10,8 +10,15 @@ pub mod calendar;
 pub mod encounter;
 pub mod fault;
 pub mod fhir;
+mod id;
 pub mod import;
 pub mod instant;
 pub mod ndjson;
 pub mod overlap;
+mod page;
 pub mod patient;
+mod plugin;
+mod store;
+
+pub use plugin::{Appointments, Config};
+pub use store::Store;

@@ -1,0 +1,206 @@
+//! What a plugin can ask of its host.
+
+mod events;
+mod link;
+mod log;
+mod state;
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bulkhead_ipc_protocol::lifecycle::InitRequest;
+use bulkhead_ipc_protocol::{Call, Payload, TraceContext};
+
+pub(crate) use events::Subscribers;
+pub use events::{Event, Events, Subscription};
+pub(crate) use link::Link;
+pub use log::Log;
+pub use state::{Entry, State};
+
+use crate::body;
+use crate::context::Context;
+use crate::deadline::Deadline;
+use crate::error::{Error, Result, code};
+use crate::method::Method;
+use crate::pending::Pending;
+
+/// How long a call of a plugin waits when neither its caller nor the call that it serves says so.
+pub const DEFAULT_CALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The host, as a plugin sees it. Cheap to clone and usable from any thread.
+///
+/// It outlives sessions: when the supervisor restarts, calls that may be repeated wait for the new session and go
+/// out again; others fail with `SESSION_LOST`.
+#[derive(Clone, Debug)]
+pub struct Host(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    link: Link,
+    subscribers: Subscribers,
+    pending: Pending,
+    identity: OnceLock<Identity>,
+}
+
+#[derive(Debug)]
+struct Identity {
+    id: String,
+    version: String,
+    permissions: Vec<String>,
+}
+
+/// How a call is made; what is not set is inherited from the call that the plugin is answering.
+#[derive(Clone, Debug, Default)]
+pub struct CallOptions {
+    /// How long to wait for the reply.
+    pub timeout: Option<Duration>,
+    /// The person on whose behalf the call is made.
+    pub on_behalf_of: Option<String>,
+    /// The trace that it belongs to.
+    pub trace: Option<TraceContext>,
+}
+
+impl Host {
+    pub(crate) fn new(link: Link, pending: Pending) -> Self {
+        let subscribers = Subscribers::default();
+        Self(Arc::new(Inner { link, subscribers, pending, identity: OnceLock::new() }))
+    }
+
+    pub(crate) fn introduce(&self, init: &InitRequest) {
+        // A supervisor that restarted says the same again: the process is the same plugin.
+        let _ = self.0.identity.set(Identity {
+            id: init.plugin_id.clone(),
+            version: init.version.clone(),
+            permissions: init.permissions.clone(),
+        });
+    }
+
+    pub(crate) fn link(&self) -> &Link {
+        &self.0.link
+    }
+
+    pub(crate) fn subscribers(&self) -> &Subscribers {
+        &self.0.subscribers
+    }
+
+    /// The id under which the plugin is installed.
+    pub fn plugin_id(&self) -> &str {
+        self.0.identity.get().map_or("", |identity| &identity.id)
+    }
+
+    /// The plugin's version, as its manifest has it.
+    pub fn plugin_version(&self) -> &str {
+        self.0.identity.get().map_or("", |identity| &identity.version)
+    }
+
+    /// Whether the operator granted a permission, such as `read:appointments`.
+    pub fn is_granted(&self, permission: &str) -> bool {
+        let granted = self.0.identity.get().map_or(&[][..], |identity| &identity.permissions);
+        granted.iter().any(|one| one == permission)
+    }
+
+    /// The plugin's saved state.
+    pub fn state(&self) -> State {
+        State::new(self.clone())
+    }
+
+    /// Events: telling others, and hearing from them.
+    pub fn events(&self) -> Events {
+        Events::new(self.clone())
+    }
+
+    /// The plugin's log.
+    pub fn log(&self) -> Log {
+        Log::new(self.clone())
+    }
+
+    /// Calls a method of another plugin: `host.call::<Book>("appointment-scheduler", &request)`.
+    ///
+    /// `service` is the name of a service, or the id of the plugin that provides it. The call goes through the
+    /// host, which checks this plugin's permissions. It inherits deadline, trace and acting person from the call
+    /// that the plugin is answering, if it is; else it waits [`DEFAULT_CALL_TIMEOUT`].
+    ///
+    /// # Errors
+    /// What the other plugin answers; `PERMISSION_DENIED` or `DEPENDENCY_MISSING` from the host; `TIMEOUT`,
+    /// `RESOURCE_EXHAUSTED`, `SESSION_LOST`; `REPLY_INVALID` when the answer does not fit `M::Reply`.
+    pub async fn call<M: Method>(&self, service: &str, request: &M::Request) -> Result<M::Reply> {
+        self.call_with::<M>(service, request, CallOptions::default()).await
+    }
+
+    /// As [`Host::call`], with a timeout, acting person or trace of its own.
+    ///
+    /// # Errors
+    /// As [`Host::call`].
+    pub async fn call_with<M: Method>(
+        &self,
+        service: &str,
+        request: &M::Request,
+        options: CallOptions,
+    ) -> Result<M::Reply> {
+        let method = format!("{service}/{}", M::NAME);
+        let payload = body::encode(M::ENCODING, request)?;
+        let reply = self.send(method, payload, M::IDEMPOTENT, options).await?;
+        body::decode(code::REPLY_INVALID, &reply)
+    }
+
+    /// Makes a call with payloads that are encoded already. `repeat` says that it may be made twice.
+    pub(crate) async fn send(
+        &self,
+        method: String,
+        payload: Payload,
+        repeat: bool,
+        options: CallOptions,
+    ) -> Result<Payload> {
+        let serving = Context::current();
+        let serving = serving.as_ref();
+        let deadline = match options.timeout {
+            Some(timeout) => Deadline::after(timeout),
+            None => serving
+                .and_then(|context| context.deadline)
+                .unwrap_or_else(|| Deadline::after(DEFAULT_CALL_TIMEOUT)),
+        };
+        let call = Call {
+            method,
+            payload,
+            timeout: None,
+            trace: options.trace.or_else(|| serving.and_then(|context| context.trace)),
+            on_behalf_of: options
+                .on_behalf_of
+                .or_else(|| serving.and_then(|context| context.on_behalf_of.clone())),
+        };
+        self.0.link.call(call, deadline, repeat).await.map_err(Error::from)
+    }
+
+    /// Runs `work` to its end, even if the caller on whose behalf it runs goes away meanwhile, and even if the
+    /// returned future is dropped. A stop waits for it, within its budget.
+    ///
+    /// Use it for what must not be left half done, such as writing and then noting that it was written.
+    ///
+    /// # Errors
+    /// [`code::PANIC`] when `work` panics.
+    ///
+    /// # Panics
+    /// Outside the plugin's own thread.
+    pub fn shielded<T: 'static>(
+        &self,
+        work: impl Future<Output = Result<T>> + 'static,
+    ) -> impl Future<Output = Result<T>> {
+        let ticket = self.0.pending.begin();
+        let work = async move {
+            let _ticket = ticket;
+            work.await
+        };
+        let task = match Context::current() {
+            Some(context) => tokio::task::spawn_local(context.scope(work)),
+            None => tokio::task::spawn_local(work),
+        };
+        async move {
+            match task.await {
+                Ok(result) => result,
+                Err(err) => {
+                    Err(Error::new(code::PANIC, format!("shielded work ended early: {err}")))
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Telling others what happened, and hearing from them.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bulkhead_ipc_protocol::{CallFailure, EndReason, Payload};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
+
+use super::Host;
+use crate::body;
+use crate::context::Context;
+use crate::error::{Error, Result, code};
+
+/// Events that wait in one subscription; further ones are dropped and counted.
+const QUEUED: usize = 256;
+
+/// Events. Which topics a plugin hears and may publish is in its manifest, `[events]`.
+#[derive(Clone, Debug)]
+pub struct Events {
+    host: Host,
+}
+
+/// News on a topic.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// What it is about, as `appointments.changed` or `plugin:disabled`.
+    pub topic: String,
+    /// Its data.
+    pub payload: Payload,
+}
+
+impl Event {
+    /// Its data as a value.
+    ///
+    /// # Errors
+    /// [`code::REQUEST_INVALID`] with the path when it does not fit.
+    pub fn decode<T: DeserializeOwned>(&self) -> Result<T> {
+        body::decode(code::REQUEST_INVALID, &self.payload)
+    }
+}
+
+/// A queue of the events on some topics. Dropping it ends the subscription.
+#[derive(Debug)]
+pub struct Subscription {
+    queue: mpsc::Receiver<Event>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl Subscription {
+    /// The next event; `None` when the plugin stops.
+    pub async fn next(&mut self) -> Option<Event> {
+        self.queue.recv().await
+    }
+
+    /// How many events were lost since the subscription began, because 256 were waiting already.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+}
+
+impl Events {
+    pub(super) fn new(host: Host) -> Self {
+        Self { host }
+    }
+
+    /// Tells whoever listens. Goes out in order, once, to those that listen now.
+    ///
+    /// # Errors
+    /// `SESSION_LOST` while there is no session; `RESOURCE_EXHAUSTED` when the host does not keep up.
+    pub fn publish<T: Serialize + ?Sized>(&self, topic: &str, data: &T) -> Result<()> {
+        let payload = Payload::json_bytes(serde_json::to_vec(data)?);
+        let no_session = || Error::from(CallFailure::Ended(EndReason::Closed));
+        let peer = self.host.link().peer().ok_or_else(no_session)?;
+        let trace = Context::current().and_then(|context| context.trace);
+        peer.publish_traced(topic, payload, trace).map_err(Error::from)
+    }
+
+    /// Listens to a topic, or with a `*` at the end to all topics that begin so.
+    pub fn subscribe(&self, topic: &str) -> Subscription {
+        self.host.subscribers().add(topic)
+    }
+}
+
+/// Who listens to what inside this plugin.
+#[derive(Debug, Default)]
+pub(crate) struct Subscribers(Mutex<Vec<Subscriber>>);
+
+#[derive(Debug)]
+struct Subscriber {
+    topic: String,
+    queue: mpsc::Sender<Event>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl Subscriber {
+    fn hears(&self, topic: &str) -> bool {
+        match self.topic.strip_suffix('*') {
+            Some(prefix) => topic.starts_with(prefix),
+            None => topic == self.topic,
+        }
+    }
+}
+
+impl Subscribers {
+    fn add(&self, topic: &str) -> Subscription {
+        let (sender, queue) = mpsc::channel(QUEUED);
+        let dropped = Arc::new(AtomicU64::new(0));
+        let subscriber =
+            Subscriber { topic: topic.to_owned(), queue: sender, dropped: dropped.clone() };
+        self.lock().push(subscriber);
+        Subscription { queue, dropped }
+    }
+
+    /// Passes an event on to all that hear its topic.
+    pub(crate) fn deliver(&self, event: &Event) {
+        self.lock().retain(|subscriber| {
+            if !subscriber.hears(&event.topic) {
+                return !subscriber.queue.is_closed();
+            }
+            match subscriber.queue.try_send(event.clone()) {
+                Ok(()) => true,
+                Err(mpsc::error::TrySendError::Closed(_)) => false,
+                Err(mpsc::error::TrySendError::Full(_)) => {
+                    subscriber.dropped.fetch_add(1, Ordering::Relaxed);
+                    true
+                }
+            }
+        });
+    }
+
+    /// Ends every subscription, once what is queued has been taken.
+    pub(crate) fn close(&self) {
+        self.lock().clear();
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Subscriber>> {
+        // The list is whole between any two operations, so a panic elsewhere does not spoil it.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,141 @@
+//! A host in memory: state, what was logged and published, and other plugins' methods.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::pin::Pin;
+use std::rc::Rc;
+
+use bulkhead_ipc_driver::{Handler, IncomingCall};
+use bulkhead_ipc_protocol::host::{
+    STATE_CONFLICT, STATE_DELETE, STATE_GET, STATE_LIST, STATE_SET, StateDelete, StateEntry,
+    StateGet, StateList, StateSet,
+};
+use bulkhead_ipc_protocol::{CallError, LogRecord, Payload};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+/// Something that the plugin published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// On which topic.
+    pub topic: String,
+    /// Its data.
+    pub data: Value,
+}
+
+pub(super) type Answer = Pin<Box<dyn Future<Output = Result<Payload, CallError>>>>;
+pub(super) type Answerer = Rc<dyn Fn(IncomingCall) -> Answer>;
+
+/// What is remembered from one start of the plugin to the next.
+#[derive(Default)]
+pub(super) struct Memory {
+    pub(super) state: RefCell<BTreeMap<String, (u64, Vec<u8>)>>,
+    pub(super) logs: RefCell<Vec<LogRecord>>,
+    pub(super) published: RefCell<Vec<Published>>,
+    /// By `service/method`, or by `service` for all its methods.
+    pub(super) answers: RefCell<HashMap<String, Answerer>>,
+    /// Methods whose calls fail with this error until it is taken back.
+    pub(super) faults: RefCell<HashMap<String, CallError>>,
+}
+
+/// One session's view of the memory.
+pub(super) struct MemoryHost(pub(super) Rc<Memory>);
+
+impl Handler for MemoryHost {
+    fn call(
+        &self,
+        call: IncomingCall,
+    ) -> impl Future<Output = Result<Payload, CallError>> + 'static {
+        let memory = self.0.clone();
+        async move {
+            if let Some(fault) = memory.faults.borrow().get(&call.method) {
+                return Err(fault.clone());
+            }
+            match call.method.as_str() {
+                STATE_GET => memory.state_get(&read(&call)?),
+                STATE_SET => memory.state_set(read(&call)?),
+                STATE_DELETE => memory.state_delete(&read(&call)?),
+                STATE_LIST => memory.state_list(&read(&call)?),
+                _ => {
+                    let answerer = memory.answerer(&call.method)?;
+                    answerer(call).await
+                }
+            }
+        }
+    }
+
+    fn event(&self, topic: String, payload: Payload) {
+        let data = serde_json::from_slice(&payload.body).unwrap_or(Value::Null);
+        self.0.published.borrow_mut().push(Published { topic, data });
+    }
+
+    fn log(&self, record: LogRecord) {
+        self.0.logs.borrow_mut().push(record);
+    }
+}
+
+impl Memory {
+    fn answerer(&self, method: &str) -> Result<Answerer, CallError> {
+        let answers = self.answers.borrow();
+        let service = method.split('/').next().unwrap_or(method);
+        answers.get(method).or_else(|| answers.get(service)).cloned().ok_or_else(|| {
+            let message = format!(
+                "the test has no answer to `{method}`; add it with Harness::answer or Harness::service"
+            );
+            CallError::new("DEPENDENCY_MISSING", message)
+        })
+    }
+
+    fn state_get(&self, request: &StateGet) -> Result<Payload, CallError> {
+        let state = self.state.borrow();
+        let entry = state.get(&request.key);
+        write(&entry.map(|(version, value)| StateEntry { version: *version, value: value.clone() }))
+    }
+
+    fn state_set(&self, request: StateSet) -> Result<Payload, CallError> {
+        let mut state = self.state.borrow_mut();
+        let found = state.get(&request.key).map_or(0, |(version, _)| *version);
+        expect(request.expected, found)?;
+        state.insert(request.key, (found + 1, request.value));
+        write(&(found + 1))
+    }
+
+    fn state_delete(&self, request: &StateDelete) -> Result<Payload, CallError> {
+        let mut state = self.state.borrow_mut();
+        let found = state.get(&request.key).map_or(0, |(version, _)| *version);
+        expect(request.expected, found)?;
+        write(&state.remove(&request.key).is_some())
+    }
+
+    fn state_list(&self, request: &StateList) -> Result<Payload, CallError> {
+        let state = self.state.borrow();
+        let keys: Vec<(&str, u64)> = state
+            .range(request.prefix.clone()..)
+            .take_while(|(key, _)| key.starts_with(&request.prefix))
+            .map(|(key, (version, _))| (key.as_str(), *version))
+            .collect();
+        write(&keys)
+    }
+}
+
+fn expect(expected: Option<u64>, found: u64) -> Result<(), CallError> {
+    match expected {
+        Some(expected) if expected != found => {
+            let message = format!("the entry has version {found}, not {expected}; read it again");
+            let details = json!({ "expected": expected, "found": found });
+            Err(CallError::new(STATE_CONFLICT, message).with_details(details.to_string()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn read<T: DeserializeOwned>(call: &IncomingCall) -> Result<T, CallError> {
+    call.payload
+        .decode_bincode()
+        .map_err(|err| CallError::new("REQUEST_INVALID", format!("{}: {err}", call.method)))
+}
+
+fn write<T: Serialize>(value: &T) -> Result<Payload, CallError> {
+    Payload::bincode(value).map_err(|err| CallError::new("INTERNAL", err.to_string()))
+}

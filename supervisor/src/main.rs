@@ -2,6 +2,7 @@
 // Until every part is wired together.
 #![allow(dead_code, unused_imports)]
 
+mod cli;
 mod clock;
 mod failure;
 mod id;
@@ -9,4 +10,6 @@ mod link;
 mod manifest;
 mod supervise;
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

@@ -31,18 +31,18 @@ and Landlock decide; which ports, Landlock and the network namespace.
 
 fn render() -> String {
     let mut page = String::from(INTRODUCTION);
-    page.push_str("\n## Profiles\n\n| list |");
+    page.push_str("\n## Profiles\n\nThe last column is the filter of the init, pid 1 of each compartment.\n\n| list |");
     for profile in Profile::ALL {
         write!(page, " `{profile}` |").unwrap();
     }
-    page.push_str("\n|---|---|---|---|\n");
+    page.push_str(" init |\n|---|---|---|---|---|\n");
     let lists = every_list();
     for list in &lists {
         write!(page, "| [{}](#{}) |", list.name, list.name.replace(' ', "-")).unwrap();
         for profile in Profile::ALL {
-            let has = lists::of(profile).iter().any(|theirs| theirs.name == list.name);
-            page.push_str(if has { " yes |" } else { " |" });
+            page.push_str(mark(lists::of(profile), list));
         }
+        page.push_str(mark(lists::INIT, list));
         page.push('\n');
     }
     for list in lists {
@@ -69,11 +69,16 @@ fn render() -> String {
     page
 }
 
+/// The cell that says whether a composition has `list`.
+fn mark(composed: &[&List], list: &List) -> &'static str {
+    if composed.iter().any(|theirs| theirs.name == list.name) { " yes |" } else { " |" }
+}
+
 /// Each list once, in the order in which the broadening profiles bring them.
 fn every_list() -> Vec<&'static List> {
     let mut seen = BTreeSet::new();
     let all = Profile::ALL.into_iter().flat_map(lists::of).copied();
-    all.filter(|list| seen.insert(list.name)).collect()
+    all.chain(lists::INIT.iter().copied()).filter(|list| seen.insert(list.name)).collect()
 }
 
 fn names(calls: &[&str]) -> String {

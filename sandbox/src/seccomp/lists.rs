@@ -11,6 +11,7 @@
 
 mod descriptors;
 mod files;
+mod init;
 mod network;
 mod process;
 mod program;
@@ -29,6 +30,9 @@ pub const fn of(profile: Profile) -> &'static [&'static List] {
         Profile::Program => PROGRAM,
     }
 }
+
+/// What the init of a compartment may call. Its code is our own, so nothing is answered by an error.
+pub static INIT: &[&List] = &[&init::INIT];
 
 static COMPUTE: &[&List] = &[
     &process::RUNTIME,

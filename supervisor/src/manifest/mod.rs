@@ -40,7 +40,7 @@ pub(crate) use permission::Permission;
 pub(crate) use sandboxing::Sandboxing;
 pub(crate) use schedule::{Cron, Missed, Overlap, Schedule, Timezone};
 pub(crate) use service::{Method, MethodName, Service, ServiceName};
-pub(crate) use text::Line;
+pub(crate) use text::{Line, is_unsafe};
 pub(crate) use topic::{Events, TopicPattern};
 pub(crate) use units::{ByteSize, CpuShare, TimeSpan};
 

@@ -1,0 +1,294 @@
+//! The verbs and their flags.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueHint};
+
+use crate::id::PluginId;
+use crate::manifest::{ByteSize, CpuShare, TimeSpan};
+
+/// Runs third-party native plugins, each in a watertight compartment of its own.
+///
+/// Exit codes: 0 done, 1 refused or failed, 2 usage, 3 not found, 4 denied, 5 timed out. `exec`
+/// exits as its command does.
+#[derive(Debug, Parser)]
+#[command(name = "bulkhead", version, propagate_version = true, max_term_width = 100)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Global {
+    /// The service's admin socket [default: /run/bulkhead/admin.sock as root, else
+    /// $XDG_RUNTIME_DIR/bulkhead/admin.sock]
+    #[arg(long, global = true, value_name = "PATH", env = "BULKHEAD_SOCKET", hide_env = true, value_hint = ValueHint::FilePath)]
+    pub(crate) socket: Option<PathBuf>,
+    /// Print JSON: the reply on standard output, an error on standard error
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Run plugins from their directories in the foreground, with nothing to set up
+    Run(Run),
+    /// Run any command in a compartment
+    Exec(Box<Exec>),
+    /// Say what this machine enforces, what it lacks, and what to do
+    Doctor,
+    /// Install a plugin from its directory
+    Install(Install),
+    /// Start a plugin
+    Enable(Enable),
+    /// Stop a plugin within its budget
+    Disable(Disable),
+    /// Remove a plugin
+    Uninstall(Uninstall),
+    /// List the plugins
+    #[command(visible_alias = "list")]
+    Ls,
+    /// Show a plugin: its compartment as measured, its usage, how it last ended
+    Inspect(Named),
+    /// Call a method of a plugin
+    Call(Call),
+    /// Show what happened, and with -f what happens
+    Events(Events),
+    /// Show what a plugin wrote
+    Logs(Logs),
+    /// Show the state that a plugin keeps
+    State(Named),
+    /// Run the service; systemd does this
+    Serve(Serve),
+    /// Print the completion script of a shell
+    Completion { shell: clap_complete::Shell },
+    /// Print the manual page (roff): `bulkhead man | man -l -`
+    Man,
+    /// The unprivileged half of the service; the launcher starts it
+    #[command(hide = true)]
+    Supervise,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Named {
+    pub(crate) id: PluginId,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Install {
+    /// A directory with plugin.toml and the binary
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub(crate) directory: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Enable {
+    pub(crate) id: PluginId,
+    /// The configuration, as JSON or TOML; `-` reads JSON from standard input. Without it the
+    /// plugin keeps the configuration that it has
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Disable {
+    pub(crate) id: PluginId,
+    /// The whole budget: at its end nothing of the plugin runs [default: the plugin's, or 5s]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) timeout: Option<TimeSpan>,
+    /// Do not ask it to save its state
+    #[arg(long)]
+    pub(crate) no_save_state: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Uninstall {
+    pub(crate) id: PluginId,
+    /// Keep its data in an archive
+    #[arg(long)]
+    pub(crate) preserve_data: bool,
+    /// Go on past a plugin that will not stop, or that others need
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Call {
+    pub(crate) id: PluginId,
+    /// For example `book`, or `service/method`
+    pub(crate) method: String,
+    /// The argument; `-` reads it from standard input [default: null]
+    pub(crate) json: Option<String>,
+    #[arg(long, value_name = "TIME", default_value = "30s")]
+    pub(crate) timeout: TimeSpan,
+    /// The acting person, for the audit
+    #[arg(long, value_name = "WHO")]
+    pub(crate) on_behalf_of: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Events {
+    /// Go on with what happens next
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Begin after this sequence number
+    #[arg(long, value_name = "N")]
+    pub(crate) since: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Logs {
+    pub(crate) id: PluginId,
+    /// How many of the kept lines
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 100)]
+    pub(crate) lines: u32,
+    /// Go on with what it writes next
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// [default: /etc/bulkhead/bulkhead.toml]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// Directories with plugin.toml and the binary; one that others depend on may come later
+    #[arg(required = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) directories: Vec<PathBuf>,
+    /// Configuration, as JSON or TOML: `FILE` for a single plugin, `ID=FILE` for one of several
+    #[arg(long, value_name = "[ID=]FILE")]
+    pub(crate) config: Vec<String>,
+    /// Keep store, plugin data and state here, for the next run
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) state: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) strictness: StrictnessFlags,
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct StrictnessFlags {
+    /// Refuse to start anything if this machine lacks a layer
+    #[arg(long, conflicts_with = "best_effort")]
+    pub(crate) strict: bool,
+    /// Start with the layers that this machine has, and say which are missing [default]
+    #[arg(long)]
+    pub(crate) best_effort: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Exec {
+    /// Memory of all its processes, for example 64M
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) memory: Option<ByteSize>,
+    /// CPU time, as a percentage of one CPU, for example 20%
+    #[arg(long, value_name = "PERCENT")]
+    pub(crate) cpu: Option<CpuShare>,
+    /// Processes and threads
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4_194_304))]
+    pub(crate) pids: Option<u32>,
+    /// Open descriptors of each process
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(3..=1_048_576))]
+    pub(crate) nofile: Option<u64>,
+    /// The size of /tmp, and of the largest file
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) storage: Option<ByteSize>,
+    /// A file or directory that is visible and can be read, at the same path; repeatable
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
+    pub(crate) ro: Vec<PathBuf>,
+    /// A file or directory that can be written; repeatable
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
+    pub(crate) rw: Vec<PathBuf>,
+    /// A TCP port that it may connect to; repeatable
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) connect: Vec<u16>,
+    /// A TCP port that it may listen on; repeatable
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) bind: Vec<u16>,
+    /// A system call that it may make besides; repeatable
+    #[arg(long, value_name = "SYSCALL")]
+    pub(crate) allow: Vec<String>,
+    /// An environment variable: `K=V`, or `K` to pass ours on; repeatable
+    #[arg(long, value_name = "K[=V]")]
+    pub(crate) env: Vec<OsString>,
+    /// Stop it after this time: SIGTERM, then SIGKILL
+    #[arg(long, value_name = "TIME")]
+    pub(crate) timeout: Option<TimeSpan>,
+    /// With --timeout: the time between SIGTERM and SIGKILL
+    #[arg(long, value_name = "TIME", default_value = "5s")]
+    pub(crate) kill_after: TimeSpan,
+    /// A policy, as TOML or JSON; flags add to it and override it
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) policy: Option<PathBuf>,
+    /// As root: the user id to run as [default: one of its own]
+    #[arg(long, value_name = "UID", value_parser = clap::value_parser!(u32).range(1..4_294_967_295))]
+    pub(crate) uid: Option<u32>,
+    #[command(flatten)]
+    pub(crate) strictness: StrictnessFlags,
+    /// Write the measured compartment, usage and cause of death here as JSON; `-` is standard error
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) report: Option<PathBuf>,
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD", value_hint = ValueHint::CommandWithArguments)]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Arguments, clap::Error> {
+        Arguments::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn the_grammar_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_commands_own_flags_are_its_own() {
+        for line in [
+            "bulkhead exec --memory 64M --pids 32 -- stress-ng --vm 1 --timeout 20",
+            "bulkhead exec --memory 64M --pids 32 stress-ng --vm 1 --timeout 20",
+        ] {
+            let Verb::Exec(exec) = parse(line).unwrap().verb else { panic!("{line}") };
+            assert_eq!(exec.memory.unwrap().bytes(), 64 << 20);
+            assert_eq!(exec.timeout, None);
+            assert_eq!(exec.command, ["stress-ng", "--vm", "1", "--timeout", "20"]);
+        }
+    }
+
+    #[test]
+    fn bad_values_are_usage_errors_that_name_the_value() {
+        for (line, value) in [
+            ("bulkhead exec --memory 64Q true", "64Q"),
+            ("bulkhead exec --cpu 20 true", "20"),
+            ("bulkhead exec --connect 0 true", "0"),
+            ("bulkhead exec --timeout 5 true", "5"),
+            ("bulkhead exec --uid 0 true", "0"),
+            ("bulkhead enable Scheduler", "Scheduler"),
+            ("bulkhead disable a --timeout soon", "soon"),
+        ] {
+            let error = parse(line).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{line}");
+            assert!(error.to_string().contains(value), "{line}: {error}");
+        }
+        assert!(parse("bulkhead exec --strict --best-effort true").is_err());
+        assert!(parse("bulkhead exec").is_err());
+    }
+
+    #[test]
+    fn global_flags_stand_anywhere() {
+        let arguments = parse("bulkhead ls --json --socket /x").unwrap();
+        assert!(arguments.global.json);
+        assert_eq!(arguments.global.socket.unwrap(), PathBuf::from("/x"));
+    }
+}

@@ -1,0 +1,51 @@
+//! A cgroup of our own where the one that we run in is somebody else's: a login session's.
+//!
+//! systemd delegates a subtree to a service or a scope that asks for it, so we run again, with the
+//! same arguments and streams, inside a transient scope. `systemd-run --scope` executes the command
+//! in its own process: pid, terminal and descriptors stay.
+
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use bulkhead_sandbox::cgroup::CgroupError;
+use nix::unistd::geteuid;
+
+/// Set for the second run, so that there is no third.
+const GUARD: &str = "BULKHEAD_IN_SCOPE";
+
+/// Replaces this process by one inside a delegated scope; returns if that is not possible here, or
+/// would not help.
+pub(in crate::cli) fn run_again_in_a_scope(why: &CgroupError) {
+    let may_help = matches!(why, CgroupError::NotDelegated { .. } | CgroupError::Io { .. });
+    if !may_help || std::env::var_os(GUARD).is_some() || !has_manager() {
+        return;
+    }
+    let Some(systemd_run) = systemd_run() else { return };
+    let Ok(this_program) = std::env::current_exe() else { return };
+    let mut command = Command::new(systemd_run);
+    command.args(["--scope", "--quiet", "--collect", "--property=Delegate=yes"]);
+    if !geteuid().is_root() {
+        command.arg("--user");
+    }
+    command.arg("--").arg(this_program).args(std::env::args_os().skip(1)).env(GUARD, "1");
+    // Only comes back if it could not be executed; then we go on without.
+    let _ = command.exec();
+}
+
+/// Whether there is a systemd that can be asked: the system's, or the user's own
+/// (sd_booted(3); the private socket of the user's manager).
+fn has_manager() -> bool {
+    if geteuid().is_root() {
+        return Path::new("/run/systemd/system").is_dir();
+    }
+    std::env::var_os("XDG_RUNTIME_DIR")
+        .is_some_and(|runtime| Path::new(&runtime).join("systemd/private").exists())
+}
+
+fn systemd_run() -> Option<PathBuf> {
+    ["/usr/bin/systemd-run", "/bin/systemd-run"]
+        .iter()
+        .map(PathBuf::from)
+        .find(|path| path.exists())
+}

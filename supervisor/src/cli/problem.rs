@@ -1,0 +1,126 @@
+//! What went wrong, on standard error: for a person, or as JSON for a program.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::failure::{Code, Failure};
+
+/// A failure of this program or of the service. The service may be newer than this program, so the
+/// code is text here.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Problem {
+    pub(crate) code: String,
+    pub(crate) message: String,
+    pub(crate) details: Map<String, Value>,
+    #[serde(skip)]
+    pub(crate) exit_code: u8,
+}
+
+impl Problem {
+    pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
+        Failure::new(code, message).into()
+    }
+
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::new(Code::InvalidRequest, message)
+    }
+
+    pub(crate) fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
+        self.details.insert(key.to_owned(), value.into());
+        self
+    }
+
+    pub(crate) fn exiting(mut self, exit_code: u8) -> Self {
+        self.exit_code = exit_code;
+        self
+    }
+
+    /// Tells it, and gives the exit code.
+    pub(crate) fn report(&self, json: bool) -> ExitCode {
+        // Nobody is left to be told that standard error is closed.
+        let _ = self.write(&mut io::stderr().lock(), json);
+        ExitCode::from(self.exit_code)
+    }
+
+    fn write(&self, to: &mut impl Write, json: bool) -> io::Result<()> {
+        if json {
+            let text = serde_json::to_string(self).map_err(io::Error::other)?;
+            return writeln!(to, "{text}");
+        }
+        writeln!(to, "error: {}: {}", self.code, printable(&self.message))?;
+        for (key, value) in &self.details {
+            // What the sentence says already is not said twice.
+            let text = match value {
+                Value::String(text) => text.clone(),
+                other => other.to_string(),
+            };
+            if !self.message.contains(&text) {
+                writeln!(to, "  {}: {}", printable(key), printable(&text))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Text of strangers (plugins, files) without what could repaint the terminal. Line breaks stay.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars()
+        .map(
+            |c| {
+                if crate::manifest::is_unsafe(c) && c != '\n' && c != '\t' { '\u{fffd}' } else { c }
+            },
+        )
+        .collect()
+}
+
+impl From<Failure> for Problem {
+    fn from(failure: Failure) -> Self {
+        let details = match failure.details {
+            Value::Object(details) => details,
+            _ => Map::new(),
+        };
+        Self {
+            code: failure.code.to_string(),
+            message: failure.message,
+            details,
+            exit_code: failure.code.exit_code(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(problem: &Problem, json: bool) -> String {
+        let mut bytes = Vec::new();
+        problem.write(&mut bytes, json).unwrap();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn details_that_the_sentence_lacks_follow_it() {
+        let problem = Problem::new(Code::ResourceExhausted, "no pids are left of 32")
+            .with("resource", "pids")
+            .with("limit", 32)
+            .with("used", 31);
+        assert_eq!(
+            text(&problem, false),
+            "error: RESOURCE_EXHAUSTED: no pids are left of 32\n  used: 31\n"
+        );
+        let json: Value = serde_json::from_str(&text(&problem, true)).unwrap();
+        assert_eq!(json["details"]["limit"], 32);
+        assert_eq!(json["code"], "RESOURCE_EXHAUSTED");
+        assert_eq!(problem.exit_code, 1);
+    }
+
+    #[test]
+    fn a_strangers_text_cannot_repaint_the_terminal() {
+        let problem = Problem::new(Code::CallFailed, "a\u{1b}[2Jb").with("x", "\u{7}");
+        let shown = text(&problem, false);
+        assert!(!shown.contains('\u{1b}') && !shown.contains('\u{7}'), "{shown:?}");
+    }
+}

@@ -5,12 +5,11 @@
 //! the kernel had already installed are closed. Received descriptors are close-on-exec.
 
 use std::io;
-use std::io::{IoSlice, IoSliceMut};
+use std::io::IoSlice;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
-    sendmsg, socketpair,
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair,
 };
 
 /// The most descriptors in one message that the kernel passes (SCM_MAX_FD).
@@ -114,40 +113,12 @@ pub fn recv_with_fds(
     max_descriptors: usize,
 ) -> Result<Packet, ReceiveError> {
     let mut data = vec![0; max_bytes];
-    // Room for one descriptor more than accepted, so that one too many is seen as such.
-    let room = (max_descriptors + 1).min(MAX_DESCRIPTORS) * size_of::<RawFd>();
-    // SAFETY: CMSG_SPACE is arithmetic on its argument; it has no precondition.
-    let mut control = vec![0; unsafe { libc::CMSG_SPACE(room as libc::c_uint) } as usize];
-    let mut descriptors = Vec::new();
-    let (length, flags) = {
-        let mut slices = [IoSliceMut::new(&mut data)];
-        let message = loop {
-            match recvmsg::<()>(
-                socket.as_raw_fd(),
-                &mut slices,
-                Some(&mut control),
-                MsgFlags::MSG_CMSG_CLOEXEC,
-            ) {
-                Err(nix::Error::EINTR) => {}
-                Err(errno) => return Err(ReceiveError::Io(errno.into())),
-                Ok(message) => break message,
-            }
-        };
-        for item in message.cmsgs().map_err(io::Error::from)? {
-            if let ControlMessageOwned::ScmRights(received) = item {
-                // SAFETY: the kernel has just installed these descriptors for this message alone;
-                // nothing else owns them, and each is wrapped once.
-                descriptors
-                    .extend(received.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
-            }
-        }
-        (message.bytes, message.flags)
-    };
+    let Received { length, flags, descriptors } = receive(socket, &mut data, max_descriptors)?;
     // From here on an early return closes what was received.
-    if flags.contains(MsgFlags::MSG_CTRUNC) || descriptors.len() > max_descriptors {
+    if flags & libc::MSG_CTRUNC != 0 || descriptors.len() > max_descriptors {
         return Err(ReceiveError::TooManyDescriptors { limit: max_descriptors });
     }
-    if flags.contains(MsgFlags::MSG_TRUNC) {
+    if flags & libc::MSG_TRUNC != 0 {
         return Err(ReceiveError::TooLong { limit: max_bytes });
     }
     if length == 0 && descriptors.is_empty() {
@@ -187,6 +158,66 @@ pub fn peer_groups(socket: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
         }
         groups.resize(count, 0);
     }
+}
+
+struct Received {
+    length: usize,
+    flags: libc::c_int,
+    descriptors: Vec<OwnedFd>,
+}
+
+/// recvmsg(2) by hand: nix reports a truncated control message as an error, and the descriptors that
+/// the kernel had installed until then would stay open, unknown to all.
+fn receive(
+    socket: BorrowedFd<'_>,
+    data: &mut [u8],
+    max_descriptors: usize,
+) -> io::Result<Received> {
+    // Room for one descriptor more than accepted, so that one too many is seen as such.
+    let room = (max_descriptors + 1).min(MAX_DESCRIPTORS) * size_of::<RawFd>();
+    // SAFETY: CMSG_SPACE is arithmetic on its argument; it has no precondition.
+    let space = unsafe { libc::CMSG_SPACE(room as libc::c_uint) } as usize;
+    // In units of the control header, for its alignment.
+    let mut control = vec![0_usize; space.div_ceil(size_of::<usize>())];
+    let mut slice = libc::iovec { iov_base: data.as_mut_ptr().cast(), iov_len: data.len() };
+    // SAFETY: msghdr is plain data, for which all zeroes is a valid (empty) value.
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    header.msg_iov = &raw mut slice;
+    header.msg_iovlen = 1;
+    header.msg_control = control.as_mut_ptr().cast();
+    header.msg_controllen = space;
+    let length = loop {
+        // SAFETY: `header` points at `slice` and `control`, which outlive the call and whose lengths
+        // it states; the kernel writes nowhere else.
+        let read =
+            unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, libc::MSG_CMSG_CLOEXEC) };
+        if let Ok(length) = usize::try_from(read) {
+            break length;
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    };
+    let mut descriptors = Vec::new();
+    // SAFETY: the kernel has filled `control` and stated its length in `header`; the CMSG macros walk
+    // exactly that, and a header of SCM_RIGHTS is followed by the descriptors that its length states.
+    // Each was installed for this message alone, nothing else owns it, and it is wrapped once.
+    unsafe {
+        let mut item = libc::CMSG_FIRSTHDR(&raw const header);
+        while !item.is_null() {
+            if (*item).cmsg_level == libc::SOL_SOCKET && (*item).cmsg_type == libc::SCM_RIGHTS {
+                let payload = (*item).cmsg_len - libc::CMSG_LEN(0) as usize;
+                let first = libc::CMSG_DATA(item).cast::<[u8; size_of::<RawFd>()]>();
+                for index in 0..payload / size_of::<RawFd>() {
+                    let raw = RawFd::from_ne_bytes(first.add(index).read());
+                    descriptors.push(OwnedFd::from_raw_fd(raw));
+                }
+            }
+            item = libc::CMSG_NXTHDR(&raw const header, item);
+        }
+    }
+    Ok(Received { length, flags: header.msg_flags, descriptors })
 }
 
 #[cfg(test)]

@@ -127,8 +127,8 @@ impl Child {
 
     fn send(&self, signal: Signal) -> Result<(), ChildError> {
         match syscall::pidfd_send_signal(self.pidfd.as_fd(), signal as i32) {
-            Err(error) if error.raw_os_error() != Some(libc::ESRCH) => {
-                Err(ChildError::Call { action: "signalling", pid: self.pid, source: error })
+            Err(errno) if errno != Errno::ESRCH => {
+                Err(ChildError::Call { action: "signalling", pid: self.pid, source: errno.into() })
             }
             _ => Ok(()),
         }

@@ -13,20 +13,31 @@
 #![allow(unsafe_code, reason = "system calls without a safe wrapper; SAFETY comments per call")]
 #![warn(missing_docs)]
 
+mod capabilities;
 pub mod cgroup;
+mod child;
+mod cover;
 pub mod descriptors;
 mod enforcement;
 mod exit;
 pub mod floors;
+mod identity;
+mod init;
 mod launch;
 mod layer;
+mod measure;
 mod policy;
 pub mod probe;
 mod process;
+mod report;
+mod root;
+mod ruleset;
 pub mod seccomp;
 mod spawn;
 mod stage;
+mod status;
 pub mod stop;
+mod support;
 mod syscall;
 
 pub use enforcement::{Enforcement, Measured, Missing};

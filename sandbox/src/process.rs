@@ -214,18 +214,10 @@ impl Child {
 
     /// Waits until no process of it is left or `deadline` has passed; whether none is.
     pub fn wait_empty(&self, deadline: Instant) -> Result<bool, ChildError> {
-        loop {
-            if self.is_empty()? {
-                return Ok(true);
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Ok(false);
-            }
-            match self.events_fd() {
-                Some(events) => wait_for(events, PollFlags::POLLPRI, left),
-                None => self.wait_pidfd(left),
-            };
+        let left = deadline.saturating_duration_since(Instant::now());
+        match &self.cgroup {
+            Some(cgroup) => Ok(cgroup.wait_empty(left)?),
+            None => Ok(self.status.is_some() || self.wait_exited(Some(deadline))),
         }
     }
 
@@ -235,7 +227,7 @@ impl Child {
 }
 
 /// Waits for an event of a descriptor; whether it came. A signal ends the wait early.
-fn wait_for(descriptor: BorrowedFd<'_>, event: PollFlags, at_most: Duration) -> bool {
+pub(crate) fn wait_for(descriptor: BorrowedFd<'_>, event: PollFlags, at_most: Duration) -> bool {
     // Rounded up, so that a rest of less than a millisecond does not spin.
     let millis = at_most.as_micros().div_ceil(1000).min(60_000) as u16;
     let mut polled = [PollFd::new(descriptor, event)];

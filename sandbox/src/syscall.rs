@@ -43,15 +43,15 @@ pub(crate) enum Cloned {
 /// lock, nor unwinds: this process may have other threads, which do not exist there and whose locks
 /// stay taken.
 pub(crate) unsafe fn clone3(request: &Clone<'_>) -> Call<Cloned> {
+    // libc has these two as an int, in which they are 0 (linux/sched.h).
+    const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
+    const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
     let mut pidfd: c_int = -1;
     // SAFETY: clone_args is plain integers; zero means "not used" for each.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
-    let mut flags = request.namespaces as u64
-        | libc::CLONE_PIDFD as u64
-        // Not in libc as an int, as it lies beyond 32 bits.
-        | 0x1_0000_0000;
+    let mut flags = request.namespaces as u64 | libc::CLONE_PIDFD as u64 | CLONE_CLEAR_SIGHAND;
     if let Some(cgroup) = request.cgroup {
-        flags |= libc::CLONE_INTO_CGROUP as u64;
+        flags |= CLONE_INTO_CGROUP;
         args.cgroup = cgroup.as_raw_fd() as u64;
     }
     args.flags = flags;
@@ -375,9 +375,8 @@ pub(crate) fn clone_tree(path: &CStr, recursive: bool) -> Call<OwnedFd> {
         flags |= libc::AT_RECURSIVE as c_uint;
     }
     // SAFETY: the path is terminated and outlives the call.
-    let fd = check(unsafe {
-        libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags)
-    })?;
+    let fd =
+        check(unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) })?;
     // SAFETY: a new descriptor, owned by nothing else.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }
@@ -464,4 +463,15 @@ pub(crate) unsafe fn execute_descriptor(
         )
     };
     Errno::last()
+}
+
+/// The kernel's Landlock ABI (landlock_create_ruleset(2) with LANDLOCK_CREATE_RULESET_VERSION), 0
+/// where there is none. The landlock crate knows it too, but tells only after restricting.
+pub(crate) fn landlock_abi() -> u32 {
+    const VERSION: c_uint = 1;
+    // SAFETY: with this flag the null attributes are not read.
+    let abi = unsafe {
+        libc::syscall(libc::SYS_landlock_create_ruleset, ptr::null::<u8>(), 0_usize, VERSION)
+    };
+    u32::try_from(abi).unwrap_or(0)
 }

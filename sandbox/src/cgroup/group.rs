@@ -5,9 +5,13 @@ use std::io::{Read, Seek};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::poll::PollFlags;
 
 use super::CgroupError;
 use crate::exit::Usage;
+use crate::process::wait_for;
 
 /// The cgroup of one compartment. Dropping it leaves the directory; [`Cgroup::remove`] removes it.
 #[derive(Debug)]
@@ -67,6 +71,21 @@ impl Cgroup {
         let mut text = String::new();
         events.read_to_string(&mut text).map_err(failed)?;
         Ok(keyed(&text, "populated") == Some(0))
+    }
+
+    /// Waits until no process is left in it, or for `at_most`; whether none is.
+    pub fn wait_empty(&self, at_most: Duration) -> Result<bool, CgroupError> {
+        let until = Instant::now() + at_most;
+        loop {
+            if self.is_empty()? {
+                return Ok(true);
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(false);
+            }
+            wait_for(self.events_fd(), PollFlags::POLLPRI, left);
+        }
     }
 
     /// Kills every process in it and beneath it, atomically (`cgroup.kill`, kernel 5.14).

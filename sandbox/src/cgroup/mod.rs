@@ -10,7 +10,7 @@
 //! Few files are involved, so they are written here, with plain file I/O, rather than by a crate.
 
 mod group;
-mod limits;
+pub(crate) mod limits;
 mod location;
 mod tree;
 
@@ -21,6 +21,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use group::Cgroup;
+pub(crate) use limits::Written;
 pub use tree::Tree;
 
 /// A v2 controller that limits are set with.

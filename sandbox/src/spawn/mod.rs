@@ -1,14 +1,23 @@
 //! Starting a compartment.
 
+mod attempt;
+mod prepare;
+mod refusal;
+
 use std::io;
 
+use attempt::Failure;
+
 use crate::cgroup::{CgroupError, Tree};
-use crate::floors::FloorViolation;
+use crate::child::Ids;
+use crate::floors::{self, FloorViolation};
 use crate::launch::Launch;
 use crate::layer::Layer;
+use crate::policy::Strictness;
 use crate::process::Child;
 use crate::seccomp::CompileError;
 use crate::stage::Stage;
+use crate::support;
 
 /// Why nothing was started. Whatever the variant, nothing is left behind: no process, no cgroup, no
 /// descriptor.
@@ -35,9 +44,9 @@ pub enum SpawnError {
         /// What is wrong with it and what to do.
         why: String,
     },
-    /// A path that is not plain and absolute.
+    /// The policy or the identity would lower a floor.
     #[error(transparent)]
-    Path(#[from] FloorViolation),
+    Floor(FloorViolation),
     /// The policy names a system call that can never be allowed, or none at all.
     #[error(transparent)]
     Syscall(#[from] CompileError),
@@ -78,12 +87,52 @@ pub enum SpawnError {
 ///
 /// Blocks for as long as that takes, about a millisecond. May be called from any thread of any
 /// process, but the compartment dies with the *thread* that called (PR_SET_PDEATHSIG): call it from
-/// one that lives as long as the compartment should.
+/// one that lives as long as the compartment should. Without a `tree` there is no cgroup, which
+/// strict mode refuses.
 pub fn spawn(tree: Option<&Tree>, launch: Launch<'_>) -> Result<Child, SpawnError> {
-    let _ = (tree, launch);
-    Err(SpawnError::SandboxUnavailable {
-        layer: Layer::UserNamespace,
-        why: "this build cannot start a compartment yet".to_owned(),
-        remedy: "use a later one".to_owned(),
-    })
+    prepare::check(&launch)?;
+    floors::check_identity(launch.identity)?;
+    let strict = launch.policy.strictness == Strictness::Strict;
+    let ids = Ids::of(launch.identity);
+    if strict {
+        refusal::check(launch.policy, ids, tree, support::landlock_abi())?;
+    }
+    let child = match attempt::attempt(tree, &launch, ids, None) {
+        Ok(child) => child,
+        Err(Failure::Error(error)) => return Err(error),
+        Err(Failure::NoNamespaces((why, remedy))) if strict => {
+            return Err(SpawnError::SandboxUnavailable {
+                layer: Layer::UserNamespace,
+                why,
+                remedy,
+            });
+        }
+        Err(Failure::NoNamespaces(reason)) => {
+            match attempt::attempt(tree, &launch, ids, Some(&reason)) {
+                Ok(child) => child,
+                Err(Failure::Error(error)) => return Err(error),
+                Err(Failure::NoNamespaces((why, remedy))) => {
+                    return Err(SpawnError::SandboxUnavailable {
+                        layer: Layer::UserNamespace,
+                        why,
+                        remedy,
+                    });
+                }
+            }
+        }
+    };
+    if strict && let Some(missing) = child.enforcement().missing().find(|lack| needed(lack.layer)) {
+        // Dropping the child kills it and removes what is left.
+        return Err(SpawnError::SandboxUnavailable {
+            layer: missing.layer,
+            why: missing.why.clone(),
+            remedy: missing.remedy.clone(),
+        });
+    }
+    Ok(child)
+}
+
+/// Groups are the one layer that strict mode does without: rootless, they cannot be dropped.
+fn needed(layer: Layer) -> bool {
+    layer != Layer::Groups
 }

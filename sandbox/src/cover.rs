@@ -1,0 +1,108 @@
+//! What Landlock must give, and which layer covers what an older kernel's lacks.
+//!
+//! Landlock by itself drops in silence what the kernel does not know. Here each right is a line: from
+//! which ABI it exists, which layer asks for it, and what covers its lack, if anything does.
+
+use crate::layer::Layer;
+use crate::policy::{Network, Policy};
+
+/// One right, or a few that came together.
+struct Right {
+    abi: u32,
+    layer: Layer,
+    what: &'static str,
+    /// Which other layer does its work; `None`: nothing does, under this policy.
+    cover: fn(&Policy) -> Option<&'static str>,
+}
+
+const RIGHTS: &[Right] = &[
+    Right {
+        abi: 1,
+        layer: Layer::LandlockFiles,
+        what: "reading, writing, making and executing files",
+        cover: |_| None,
+    },
+    Right {
+        abi: 2,
+        layer: Layer::LandlockFiles,
+        what: "moving files between directories",
+        // The kernel's documentation: before this right, moving between directories is always denied.
+        cover: |_| Some("ABI 1 denies it always"),
+    },
+    Right {
+        abi: 3,
+        layer: Layer::LandlockFiles,
+        what: "truncating files",
+        cover: |_| Some("read-only mounts, own uid, and seccomp refuses truncate"),
+    },
+    Right {
+        abi: 4,
+        layer: Layer::LandlockNetwork,
+        what: "TCP ports",
+        cover: |policy| match policy.network {
+            Network::None => Some("the empty network namespace"),
+            Network::Host => Some("the policy grants the machine's network"),
+            Network::Ports { .. } => None,
+        },
+    },
+    Right {
+        abi: 5,
+        layer: Layer::LandlockFiles,
+        what: "ioctl on devices",
+        cover: |_| {
+            Some("the private /dev has no device that obeys one, and seccomp lists the requests")
+        },
+    },
+    Right {
+        abi: 6,
+        layer: Layer::LandlockScopes,
+        what: "signals to the outside",
+        cover: |_| Some("the pid namespace"),
+    },
+    Right {
+        abi: 6,
+        layer: Layer::LandlockScopes,
+        what: "abstract sockets of others",
+        cover: |policy| match policy.network {
+            Network::None => Some("the empty network namespace"),
+            Network::Host => Some("the policy grants the machine's network"),
+            // Connecting them needs AF_UNIX sockets and connect, both of which a port grant gives.
+            Network::Ports { .. } => None,
+        },
+    },
+    Right {
+        abi: 9,
+        layer: Layer::LandlockFiles,
+        what: "sockets by path",
+        cover: |_| Some("the private root holds no socket of others, unless a mount shows one"),
+    },
+    Right {
+        abi: 10,
+        layer: Layer::LandlockNetwork,
+        what: "UDP ports",
+        cover: |policy| match policy.network {
+            Network::None => Some("the empty network namespace"),
+            Network::Host => Some("the policy grants the machine's network"),
+            Network::Ports { .. } => Some("seccomp refuses UDP sockets"),
+        },
+    },
+];
+
+/// What an ABI lacks of one layer.
+pub(crate) struct Lack {
+    pub(crate) what: &'static str,
+    pub(crate) abi: u32,
+    pub(crate) covered_by: Option<&'static str>,
+}
+
+/// What the kernel's `abi` lacks of `layer` under `policy`.
+pub(crate) fn lacks(layer: Layer, policy: &Policy, abi: u32) -> Vec<Lack> {
+    RIGHTS
+        .iter()
+        .filter(|right| right.layer == layer && right.abi > abi)
+        .map(|right| Lack { what: right.what, abi: right.abi, covered_by: (right.cover)(policy) })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

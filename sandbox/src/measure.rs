@@ -1,0 +1,363 @@
+//! From what was read back to an [`Enforcement`].
+//!
+//! One function per group of layers; each compares what was asked with what was found and never
+//! assumes the one from the other.
+
+use crate::cgroup::{Controller, Written};
+use crate::child::Ids;
+use crate::cover;
+use crate::enforcement::{Enforcement, Measured, Missing};
+use crate::exit::bytes;
+use crate::identity::OOM_SCORE;
+use crate::layer::Layer;
+use crate::policy::{Network, Policy};
+use crate::report::{LandlockStatus, Told};
+use crate::status::{ProcessStatus, soft_limit};
+
+/// All that was read back of one start.
+#[derive(Debug)]
+pub(crate) struct Readings<'a> {
+    pub(crate) policy: &'a Policy,
+    pub(crate) ids: Ids,
+    /// Why there are no namespaces, and what to do; `None`: there are.
+    pub(crate) no_namespaces: Option<&'a (String, String)>,
+    /// Each namespace, and whether the child's differs from ours.
+    pub(crate) namespaces: &'a [(Layer, bool)],
+    pub(crate) told: Told,
+    pub(crate) landlock_abi: u32,
+    pub(crate) rules: usize,
+    /// /proc/PID/status of the program.
+    pub(crate) status: Option<ProcessStatus>,
+    /// /proc/PID/limits of the program.
+    pub(crate) limits: Option<String>,
+    /// /proc/PID/oom_score_adj of the program.
+    pub(crate) oom_score: Option<i32>,
+    /// The cgroup's directory; or why there is none.
+    pub(crate) cgroup: Result<String, (String, String)>,
+    /// The controllers that exist in it.
+    pub(crate) controllers: &'a [Controller],
+    pub(crate) written: &'a [Written],
+    /// What stands in for a controller.
+    pub(crate) stand_ins: &'a [StandIn],
+}
+
+/// An rlimit in the place of a controller.
+#[derive(Clone, Debug)]
+pub(crate) struct StandIn {
+    pub(crate) layer: Layer,
+    pub(crate) text: String,
+}
+
+struct Found {
+    asked: String,
+    measured: String,
+    enforced: bool,
+    why: String,
+    remedy: String,
+    stood_in_by: Option<String>,
+}
+
+impl Found {
+    fn new(asked: impl Into<String>, measured: impl Into<String>, enforced: bool) -> Found {
+        Found {
+            asked: asked.into(),
+            measured: measured.into(),
+            enforced,
+            why: String::new(),
+            remedy: String::new(),
+            stood_in_by: None,
+        }
+    }
+
+    fn because(mut self, why: impl Into<String>, remedy: impl Into<String>) -> Found {
+        self.why = why.into();
+        self.remedy = remedy.into();
+        self
+    }
+
+    fn at(self, layer: Layer) -> Measured {
+        let missing = (!self.enforced).then(|| Missing {
+            layer,
+            why: if self.why.is_empty() {
+                format!("measured: {}", self.measured)
+            } else {
+                self.why
+            },
+            remedy: if self.remedy.is_empty() {
+                "run `bulkhead doctor` to see what this machine lacks".to_owned()
+            } else {
+                self.remedy
+            },
+            stood_in_by: self.stood_in_by,
+        });
+        Measured {
+            layer,
+            asked: self.asked,
+            measured: self.measured,
+            enforced: self.enforced,
+            missing,
+        }
+    }
+}
+
+impl Readings<'_> {
+    pub(crate) fn enforcement(&self) -> Enforcement {
+        let mut layers = self.identity();
+        layers.extend(self.namespaces());
+        layers.extend(self.cgroup());
+        layers.extend(self.resources());
+        layers.extend(self.privileges());
+        layers.extend(self.landlock());
+        layers.push(self.seccomp());
+        layers.sort_by_key(|measured| measured.layer);
+        Enforcement { layers }
+    }
+
+    fn identity(&self) -> Vec<Measured> {
+        let mut layers = Vec::new();
+        let expected = [self.ids.uid; 4];
+        let uids = self.status.as_ref().map(|status| status.uids);
+        let uid = match uids {
+            Some(uids) if uids == expected => {
+                let measured = format!("uid {}", self.ids.uid);
+                if self.ids.own {
+                    Found::new(measured.clone(), measured, true)
+                } else if self.ids.uid == 0 {
+                    Found::new("a uid of its own", "uid 0, without capabilities", false).because(
+                        "it runs as the superuser's uid, which owns the machine's files",
+                        "lease it a uid of its own",
+                    )
+                } else {
+                    Found::new("the invoking uid", measured, true)
+                }
+            }
+            other => Found::new(format!("uid {}", self.ids.uid), format!("{other:?}"), false),
+        };
+        layers.push(uid.at(Layer::Uid));
+        let groups = self.status.as_ref().map(|status| &status.groups);
+        let none = groups.is_some_and(|groups| groups.iter().all(|&group| group == self.ids.gid));
+        let measured = groups.map_or("unknown".to_owned(), |groups| match groups.len() {
+            0 => "none".to_owned(),
+            _ => groups.iter().map(u32::to_string).collect::<Vec<_>>().join(" "),
+        });
+        layers.push(
+            Found::new("none", measured, none)
+                .because(
+                    "supplementary groups cannot be dropped without privilege",
+                    "run the service as root, which leases each plugin a uid",
+                )
+                .at(Layer::Groups),
+        );
+        layers
+    }
+
+    fn namespaces(&self) -> Vec<Measured> {
+        let mut layers = Vec::new();
+        let (why, remedy) = self.no_namespaces.cloned().unwrap_or_default();
+        let wanted = [
+            Layer::UserNamespace,
+            Layer::PidNamespace,
+            Layer::MountNamespace,
+            Layer::IpcNamespace,
+            Layer::UtsNamespace,
+            Layer::NetNamespace,
+        ];
+        for layer in wanted {
+            if layer == Layer::NetNamespace && self.policy.network != Network::None {
+                continue;
+            }
+            let own = self.namespaces.iter().any(|&(found, own)| found == layer && own);
+            layers.push(
+                Found::new("own", if own { "own" } else { "the machine's" }, own)
+                    .because(&why, &remedy)
+                    .at(layer),
+            );
+        }
+        let root = self.no_namespaces.is_none();
+        layers.push(
+            Found::new("own", if root { "own" } else { "the machine's" }, root)
+                .because(&why, &remedy)
+                .at(Layer::PrivateRoot),
+        );
+        if self.policy.filesystem.proc {
+            let found = match (root, self.told.no_proc) {
+                (true, None) => Found::new("own", "own", true),
+                (true, Some(errno)) => Found::new("own", "none", false).because(
+                    format!("mounting it was refused: {}", errno.desc()),
+                    "the kernel allows it only where nothing is mounted over parts of the machine's /proc: drop ProtectKernelTunables= and the like",
+                ),
+                (false, _) => Found::new("own", "the machine's", false).because(&why, &remedy),
+            };
+            layers.push(found.at(Layer::Proc));
+        }
+        layers
+    }
+
+    fn cgroup(&self) -> Vec<Measured> {
+        let mut layers = Vec::new();
+        layers.push(match &self.cgroup {
+            Ok(path) => Found::new("own", path.clone(), true).at(Layer::Cgroup),
+            Err((why, remedy)) => {
+                Found::new("own", "none", false).because(why, remedy).at(Layer::Cgroup)
+            }
+        });
+        let limits = &self.policy.limits;
+        let cpu = limits.cpu.map(|cpu| {
+            format!("{} % of one CPU", cpu.quota_us.saturating_mul(100) / cpu.period_us.max(1))
+        });
+        let io = (!limits.io.is_empty()).then(|| format!("{} devices limited", limits.io.len()));
+        let asked = [
+            (Layer::Memory, Controller::Memory, limits.memory.map(bytes)),
+            (Layer::Pids, Controller::Pids, limits.pids.map(|pids| pids.to_string())),
+            (Layer::Cpu, Controller::Cpu, cpu),
+            (Layer::Io, Controller::Io, io),
+        ];
+        for (layer, controller, asked) in asked {
+            let Some(asked) = asked else { continue };
+            let written = self.written.iter().find(|written| written.controller == controller);
+            let measured = written.map_or("no controller", |written| &written.value);
+            let mut found = Found::new(asked, measured, written.is_some());
+            if self.cgroup.is_err() {
+                found = found.because("there is no cgroup", "see the layer `cgroup`");
+            } else if !self.controllers.contains(&controller) {
+                found = found.because(
+                    format!("the cgroup v2 controller `{controller}` is not available here"),
+                    "boot with systemd.unified_cgroup_hierarchy=1, and have it delegated (Delegate=yes)",
+                );
+            }
+            found.stood_in_by = self
+                .stand_ins
+                .iter()
+                .find(|stand_in| stand_in.layer == layer)
+                .map(|stand_in| stand_in.text.clone());
+            layers.push(found.at(layer));
+        }
+        layers
+    }
+
+    fn resources(&self) -> Vec<Measured> {
+        let mut layers = Vec::new();
+        let limits = self.limits.as_deref();
+        let read = |name| limits.and_then(|text| soft_limit(text, name));
+        let show =
+            |value: Option<u64>| value.map_or("unlimited".to_owned(), |value| value.to_string());
+        let nofile = read("Max open files");
+        let asked = self.policy.limits.nofile;
+        // Lower than asked, where the machine's own hard limit is: stricter is no lack.
+        let enforced = nofile.is_some_and(|found| found <= asked);
+        layers.push(Found::new(asked.to_string(), show(nofile), enforced).at(Layer::OpenFiles));
+        if let Some(asked) = self.policy.limits.file_size {
+            let found = read("Max file size");
+            let enforced = found.is_some_and(|found| found <= asked);
+            layers.push(
+                Found::new(bytes(asked), found.map_or("unlimited".to_owned(), bytes), enforced)
+                    .at(Layer::FileSize),
+            );
+        }
+        let score = self.oom_score;
+        let measured = score.map_or("unknown".to_owned(), |score| score.to_string());
+        let enforced = score.is_some_and(|score| score >= OOM_SCORE);
+        layers.push(
+            Found::new(format!("{OOM_SCORE} or more"), measured, enforced).at(Layer::OomScore),
+        );
+        layers
+    }
+
+    fn privileges(&self) -> Vec<Measured> {
+        let status = self.status.as_ref();
+        let none = status.is_some_and(|status| {
+            // Without CAP_SETPCAP the bounding set cannot be emptied; then no_new_privs is what keeps
+            // it from mattering.
+            let [inheritable, permitted, effective, bounding, ambient] = status.capabilities;
+            let held = inheritable | permitted | effective | ambient;
+            held == 0 && (bounding == 0 || self.no_namespaces.is_some() && status.no_new_privs)
+        });
+        let measured = status.map_or("unknown".to_owned(), |status| match status.capabilities {
+            [0, 0, 0, 0, 0] => "none, none to be gained".to_owned(),
+            [i, p, e, b, a] => format!(
+                "inheritable {i:x}, permitted {p:x}, effective {e:x}, bounding {b:x}, ambient {a:x}"
+            ),
+        });
+        let privs = status.is_some_and(|status| status.no_new_privs);
+        vec![
+            Found::new("none", measured, none).at(Layer::Capabilities),
+            Found::new("set", if privs { "set" } else { "not set" }, privs).at(Layer::NoNewPrivs),
+        ]
+    }
+
+    fn landlock(&self) -> Vec<Measured> {
+        let abi = self.landlock_abi;
+        let mut layers = Vec::new();
+        let asked = |layer| match layer {
+            Layer::LandlockFiles => format!("{} rules", self.rules),
+            Layer::LandlockNetwork => "ports".to_owned(),
+            _ => "signals, abstract sockets".to_owned(),
+        };
+        let remedy = |abi: u32| format!("a kernel with Landlock ABI {abi} ({})", kernel_of(abi));
+        for layer in [Layer::LandlockFiles, Layer::LandlockNetwork, Layer::LandlockScopes] {
+            if layer == Layer::LandlockNetwork && self.policy.network == Network::Host {
+                continue;
+            }
+            let found = if abi == 0 {
+                Found::new(asked(layer), "none", false).because(
+                    "the kernel has no Landlock, or does not enable it",
+                    "boot with `landlock` in lsm=, on kernel 5.13 or newer",
+                )
+            } else if self.told.landlock == LandlockStatus::None || !self.told.canary_denied {
+                Found::new(asked(layer), "not in force", false).because(
+                    "a file that must not open did",
+                    "report this: the kernel says otherwise",
+                )
+            } else {
+                let lacks = cover::lacks(layer, self.policy, abi);
+                let words = |lack: &cover::Lack| match lack.covered_by {
+                    Some(cover) => format!("without {} (covered: {cover})", lack.what),
+                    None => format!("without {}", lack.what),
+                };
+                let uncovered = lacks.iter().find(|lack| lack.covered_by.is_none());
+                let mut text = vec![format!("in force (ABI {abi})")];
+                if layer == Layer::LandlockFiles {
+                    text.push("a probe was denied".to_owned());
+                }
+                text.extend(lacks.iter().map(words));
+                let found = Found::new(asked(layer), text.join("; "), uncovered.is_none());
+                match uncovered {
+                    Some(lack) => found.because(
+                        format!("Landlock ABI {abi} cannot restrict {}", lack.what),
+                        remedy(lack.abi),
+                    ),
+                    None => found,
+                }
+            };
+            layers.push(found.at(layer));
+        }
+        layers
+    }
+
+    fn seccomp(&self) -> Measured {
+        let asked = format!("profile {}", self.policy.profile);
+        let mode = self.status.as_ref().map(|status| status.seccomp);
+        let measured = match mode {
+            Some(2) => "filter in force".to_owned(),
+            Some(mode) => format!("mode {mode}"),
+            None => "unknown".to_owned(),
+        };
+        Found::new(asked, measured, mode == Some(2)).at(Layer::Seccomp)
+    }
+}
+
+/// The first kernel with an ABI (landlock(7)).
+pub(crate) fn kernel_of(abi: u32) -> &'static str {
+    match abi {
+        0 | 1 => "5.13",
+        2 => "5.19",
+        3 => "6.2",
+        4 => "6.7",
+        5 => "6.10",
+        6 => "6.12",
+        7 => "6.15",
+        8 => "7.0",
+        9 => "7.1",
+        _ => "7.2",
+    }
+}

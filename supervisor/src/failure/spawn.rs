@@ -19,7 +19,7 @@ impl From<SpawnError> for Failure {
             SpawnError::Invalid { field, value, .. } => {
                 Failure::new(Code::InvalidRequest, text).with("field", field).with("value", value)
             }
-            SpawnError::Path(_) => Failure::new(Code::InvalidRequest, text),
+            SpawnError::Floor(_) => Failure::new(Code::InvalidRequest, text),
             SpawnError::Syscall(error) => {
                 let (code, call) = match error {
                     CompileError::Never { call, .. } => (Code::PermissionDenied, call),

@@ -274,9 +274,12 @@ impl Readings<'_> {
         });
         let measured = status.map_or("unknown".to_owned(), |status| match status.capabilities {
             [0, 0, 0, 0, 0] => "none, none to be gained".to_owned(),
-            [i, p, e, b, a] => format!(
-                "inheritable {i:x}, permitted {p:x}, effective {e:x}, bounding {b:x}, ambient {a:x}"
-            ),
+            held => ["inheritable", "permitted", "effective", "bounding", "ambient"]
+                .iter()
+                .zip(held)
+                .map(|(set, held)| format!("{set} {held:x}"))
+                .collect::<Vec<_>>()
+                .join(", "),
         });
         let privs = status.is_some_and(|status| status.no_new_privs);
         vec![

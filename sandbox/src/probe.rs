@@ -1,7 +1,12 @@
 //! What this machine can enforce, layer by layer, tried rather than assumed.
 
+mod kernel;
+
+use nix::sys::utsname::uname;
+use nix::unistd::geteuid;
 use serde::{Deserialize, Serialize};
 
+use crate::cgroup::{CgroupError, Controller, Tree};
 use crate::layer::Layer;
 
 /// What a machine can enforce. `bulkhead doctor` prints it.
@@ -62,7 +67,93 @@ impl Machine {
     }
 }
 
-/// Tries every layer.
-pub fn probe() -> Machine {
-    Machine { kernel: String::new(), architecture: String::new(), uid: 0, layers: Vec::new() }
+impl Capability {
+    fn new(layer: Layer, state: State, detail: impl Into<String>) -> Capability {
+        Capability { layer, state, detail: detail.into(), remedy: None }
+    }
+
+    fn or(mut self, remedy: impl Into<String>) -> Capability {
+        if self.state != State::Enforced {
+            self.remedy = Some(remedy.into());
+        }
+        self
+    }
 }
+
+/// Tries every layer, most of them in a process that is forked for it.
+///
+/// The cgroup is tried as [`Tree::discover`] does it, which moves this process into a leaf of the
+/// cgroup that is delegated to it. A caller that has a tree already gives it to [`probe_with`].
+pub fn probe() -> Machine {
+    probe_with(Tree::discover().as_ref())
+}
+
+/// As [`probe`], with the cgroup tree that was found, or why none was.
+pub fn probe_with(tree: Result<&Tree, &CgroupError>) -> Machine {
+    let mut layers = kernel::identity();
+    layers.extend(kernel::namespaces());
+    layers.extend(cgroup(tree));
+    layers.extend(
+        [
+            (Layer::OpenFiles, "RLIMIT_NOFILE"),
+            (Layer::FileSize, "RLIMIT_FSIZE"),
+            (Layer::OomScore, "oom_score_adj"),
+            (Layer::Capabilities, "all are given up"),
+            (Layer::NoNewPrivs, "PR_SET_NO_NEW_PRIVS"),
+        ]
+        .map(|(layer, detail)| Capability::new(layer, State::Enforced, detail)),
+    );
+    layers.extend(kernel::landlock());
+    layers.push(kernel::seccomp());
+    layers.push(kernel::audit());
+    layers.sort_by_key(|found| found.layer);
+    let system = uname();
+    let text = |name: &std::ffi::OsStr| name.to_string_lossy().into_owned();
+    Machine {
+        kernel: system.as_ref().map_or(String::new(), |system| text(system.release())),
+        architecture: system.as_ref().map_or(String::new(), |system| text(system.machine())),
+        uid: geteuid().as_raw(),
+        layers,
+    }
+}
+
+fn cgroup(tree: Result<&Tree, &CgroupError>) -> Vec<Capability> {
+    let controllers = [
+        (Layer::Memory, Controller::Memory, "RLIMIT_DATA stands in, per process"),
+        (Layer::Pids, Controller::Pids, "RLIMIT_NPROC stands in, per uid"),
+        (Layer::Cpu, Controller::Cpu, "nothing stands in"),
+        (Layer::Io, Controller::Io, "nothing stands in"),
+    ];
+    let tree = match tree {
+        Ok(tree) => tree,
+        Err(error) => {
+            let why = error.to_string();
+            let mut layers =
+                vec![Capability::new(Layer::Cgroup, State::Missing, &why).or(error.remedy())];
+            layers.extend(controllers.map(|(layer, _, stands_in)| {
+                let detail = format!("no cgroup; {stands_in}");
+                Capability::new(layer, State::Missing, detail).or(error.remedy())
+            }));
+            return layers;
+        }
+    };
+    let mut layers = vec![Capability::new(
+        Layer::Cgroup,
+        State::Enforced,
+        format!("{}: seen, frozen and killed as a whole", tree.path().display()),
+    )];
+    layers.extend(controllers.map(|(layer, controller, stands_in)| {
+        if tree.controllers().contains(&controller) {
+            Capability::new(layer, State::Enforced, format!("cgroup v2 controller `{controller}`"))
+        } else {
+            let detail = format!("no cgroup v2 controller `{controller}` here; {stands_in}");
+            Capability::new(layer, State::Missing, detail).or(format!(
+                "boot with systemd.unified_cgroup_hierarchy=1, so that `{controller}` is not bound to a v1 hierarchy, and have it delegated (Delegate=yes)"
+            ))
+        }
+    }));
+    layers
+}
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use landlock::{
     ABI, Access as _, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, NetPort, PathBeneath,
-    Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
+    Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
 };
 use nix::errno::Errno;
 
@@ -174,10 +174,8 @@ impl Rules {
             created = created.add_rule(NetPort::new(port, access)).map_err(number)?;
         }
         // Without it denials after the exec are not audited (ABI 7).
-        let status = created
-            .log_new_exec(true)
-            .and_then(|created| created.restrict_self())
-            .map_err(number)?;
+        let status =
+            created.log_new_exec(true).and_then(RulesetCreated::restrict_self).map_err(number)?;
         Ok(match status.ruleset {
             RulesetStatus::FullyEnforced => LandlockStatus::Full,
             RulesetStatus::PartiallyEnforced => LandlockStatus::Partial,

@@ -475,3 +475,27 @@ pub(crate) fn landlock_abi() -> u32 {
     };
     u32::try_from(abi).unwrap_or(0)
 }
+
+/// Runs `body` in a new process in new `namespaces` and gives its result, or why there was none.
+///
+/// # Safety
+/// `body` must neither allocate, nor take a lock, nor unwind: see [`clone3`].
+pub(crate) unsafe fn try_in_child(namespaces: c_int, body: fn() -> Call) -> Call {
+    // SAFETY: the child runs `body`, for which the caller promises, and ends.
+    match unsafe { clone3(&Clone { namespaces, cgroup: None }) }? {
+        // An errno fits an exit code.
+        Cloned::Child => exit(body().err().map_or(0, |errno| errno as i32)),
+        Cloned::Parent { pidfd, .. } => {
+            use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+            loop {
+                match waitid(Id::PIDFd(std::os::fd::AsFd::as_fd(&pidfd)), WaitPidFlag::WEXITED) {
+                    Err(Errno::EINTR) => {}
+                    Err(errno) => return Err(errno),
+                    Ok(WaitStatus::Exited(_, 0)) => return Ok(()),
+                    Ok(WaitStatus::Exited(_, errno)) => return Err(Errno::from_raw(errno)),
+                    Ok(_) => return Err(Errno::ECHILD),
+                }
+            }
+        }
+    }
+}

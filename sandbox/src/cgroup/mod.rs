@@ -116,6 +116,17 @@ pub enum CgroupError {
 }
 
 impl CgroupError {
+    /// What a person can do about it, in a few words.
+    pub fn remedy(&self) -> &str {
+        match self {
+            CgroupError::NotMounted => {
+                "mount a cgroup v2 hierarchy at /sys/fs/cgroup, or boot with systemd.unified_cgroup_hierarchy=1"
+            }
+            CgroupError::NotDelegated { remedy, .. } => remedy,
+            _ => "look at the file that it names, and at who may write it",
+        }
+    }
+
     pub(crate) fn io(
         action: impl Into<String>,
         path: impl Into<PathBuf>,

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::group::Cgroup;
 use super::{CgroupError, Controller, location};
@@ -29,7 +30,7 @@ impl Tree {
     /// `supervisor`, and enables every controller of [`Controller`] that exists.
     ///
     /// At the root of the whole hierarchy nothing is delegated; there a directory
-    /// `bulkhead-<pid>` is made for this process, and removed on drop.
+    /// `bulkhead-<pid>.<number>` is made for this process, and removed on drop.
     pub fn discover() -> Result<Tree, CgroupError> {
         let own = location::own()?;
         // Only the true root of the hierarchy has no cgroup.events.
@@ -68,9 +69,12 @@ impl Tree {
     }
 
     fn at_root(hierarchy: &Path) -> Result<Tree, CgroupError> {
+        // Numbered, so that two trees of one process do not remove each other's.
+        static NEXT: AtomicU32 = AtomicU32::new(0);
         remove_abandoned(hierarchy);
         enable(hierarchy)?;
-        let root = hierarchy.join(format!("bulkhead-{}", std::process::id()));
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let root = hierarchy.join(format!("bulkhead-{}.{number}", std::process::id()));
         make_directory(&root).map_err(|error| not_delegated(hierarchy, error))?;
         Tree::prepare(root, true)
     }

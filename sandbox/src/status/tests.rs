@@ -9,7 +9,7 @@ fn our_own_status_is_read_as_the_kernel_calls_say() {
 
 #[test]
 fn a_short_status_is_refused_rather_than_guessed() {
-    let whole = std::fs::read_to_string("/proc/self/status").unwrap();
+    let whole = fs::read_to_string("/proc/self/status").unwrap();
     assert!(ProcessStatus::parse(&whole).is_some());
     for name in ["Uid", "Groups", "CapBnd", "NoNewPrivs", "Seccomp"] {
         let without: String = whole

@@ -4,7 +4,8 @@
 //! layer which is missing says so and passes; `BULKHEAD_SKIP_LOG` names a file that collects the
 //! reasons.
 
-#![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
+#![allow(clippy::unwrap_used, reason = "to fail here is to fail the test")]
 
 use std::io::Write;
 

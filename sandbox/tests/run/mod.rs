@@ -1,6 +1,7 @@
 //! Starts a program in a compartment and waits for its end, as the tests need it.
 
-#![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
+#![allow(clippy::unwrap_used, reason = "to fail here is to fail the test")]
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -86,7 +87,8 @@ impl<'a> Command<'a> {
         let (stdout, stdout_theirs) = pipe();
         let (stderr, stderr_theirs) = pipe();
         let null = File::open("/dev/null").unwrap();
-        let name = format!("test-{}", std::thread::current().name().unwrap_or("main").replace("::", "-"));
+        let name =
+            format!("test-{}", std::thread::current().name().unwrap_or("main").replace("::", "-"));
         let launch = Launch {
             name: &name[..name.len().min(64)],
             policy: &self.policy,

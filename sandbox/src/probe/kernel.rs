@@ -1,0 +1,174 @@
+//! The layers that the kernel gives or refuses.
+
+use nix::errno::Errno;
+use nix::unistd::geteuid;
+
+use super::{Capability, State};
+use crate::cover;
+use crate::layer::Layer;
+use crate::measure::kernel_of;
+use crate::policy::Policy;
+use crate::seccomp as filter;
+use crate::status::ProcessStatus;
+use crate::support;
+use crate::syscall::{self, Call};
+
+const CAP_SETGID: u32 = 6;
+const CAP_SETUID: u32 = 7;
+const CAP_AUDIT_READ: u32 = 37;
+
+fn has(capability: u32) -> bool {
+    ProcessStatus::read(std::process::id() as i32)
+        .is_ok_and(|status| status.capabilities[2] >> capability & 1 == 1)
+}
+
+/// Tries `body` in new namespaces.
+fn attempt(namespaces: libc::c_int, body: fn() -> Call) -> Call {
+    // SAFETY: every body of this file is bare system calls.
+    unsafe { syscall::try_in_child(namespaces, body) }
+}
+
+pub(super) fn identity() -> Vec<Capability> {
+    if has(CAP_SETUID) && has(CAP_SETGID) {
+        return vec![
+            Capability::new(
+                Layer::Uid,
+                State::Enforced,
+                "each compartment can have a uid of its own",
+            ),
+            Capability::new(Layer::Groups, State::Enforced, "supplementary groups are dropped"),
+        ];
+    }
+    let remedy = "run the service as root; it keeps no more capability than it needs";
+    let uid = format!("every compartment runs as uid {}", geteuid());
+    vec![
+        Capability::new(Layer::Uid, State::Partial, uid).or(remedy),
+        Capability::new(Layer::Groups, State::Partial, "supplementary groups cannot be dropped")
+            .or(remedy),
+    ]
+}
+
+pub(super) fn namespaces() -> Vec<Capability> {
+    let nothing: fn() -> Call = || Ok(());
+    let user = libc::CLONE_NEWUSER;
+    let found = attempt(user, nothing);
+    let mut layers = Vec::new();
+    let kinds = [
+        (Layer::PidNamespace, libc::CLONE_NEWPID),
+        (Layer::MountNamespace, libc::CLONE_NEWNS),
+        (Layer::IpcNamespace, libc::CLONE_NEWIPC),
+        (Layer::UtsNamespace, libc::CLONE_NEWUTS),
+        (Layer::NetNamespace, libc::CLONE_NEWNET),
+    ];
+    let tried = |layer, result: Call| match result {
+        Ok(()) => Capability::new(layer, State::Enforced, "tried: the kernel makes one"),
+        Err(errno) => {
+            let (why, remedy) = support::why_no_user_namespace(errno);
+            Capability::new(layer, State::Missing, why).or(remedy)
+        }
+    };
+    layers.push(tried(Layer::UserNamespace, found));
+    for (layer, flag) in kinds {
+        layers.push(tried(layer, found.and_then(|()| attempt(user | flag, nothing))));
+    }
+    let mount: fn() -> Call = || syscall::mount(c"tmpfs", c"/tmp", 0, c"size=4096");
+    layers.push(tried(
+        Layer::PrivateRoot,
+        found.and_then(|()| attempt(user | libc::CLONE_NEWNS, mount)),
+    ));
+    let mount: fn() -> Call = || syscall::mount(c"proc", c"/proc", 0, c"");
+    let proc = found.and_then(|()| attempt(user | libc::CLONE_NEWNS | libc::CLONE_NEWPID, mount));
+    layers.push(match proc {
+        Ok(()) => Capability::new(Layer::Proc, State::Enforced, "tried: a private /proc can be mounted"),
+        Err(errno) => Capability::new(
+            Layer::Proc,
+            State::Missing,
+            format!("a private /proc cannot be mounted: {}", errno.desc()),
+        )
+        .or("needed only where a policy asks for /proc; nothing may be mounted over parts of the machine's own"),
+    });
+    layers
+}
+
+pub(super) fn landlock() -> Vec<Capability> {
+    let abi = support::landlock_abi();
+    let policy = Policy::default();
+    [Layer::LandlockFiles, Layer::LandlockNetwork, Layer::LandlockScopes]
+        .into_iter()
+        .map(|layer| {
+            if abi == 0 {
+                return Capability::new(
+                    layer,
+                    State::Missing,
+                    "the kernel has no Landlock, or does not enable it",
+                )
+                .or("boot with `landlock` in lsm=, on kernel 5.13 or newer");
+            }
+            let lacks = cover::lacks(layer, &policy, abi);
+            let Some(newest) = lacks.iter().map(|lack| lack.abi).max() else {
+                return Capability::new(
+                    layer,
+                    State::Enforced,
+                    format!("ABI {abi}: all that is used"),
+                );
+            };
+            let words: Vec<String> = lacks
+                .iter()
+                .map(|lack| {
+                    format!("{} ({})", lack.what, lack.covered_by.unwrap_or("nothing covers it"))
+                })
+                .collect();
+            let state = match layer {
+                // Nothing of it is there at all below the ABI that brought it.
+                Layer::LandlockNetwork if abi < 4 => State::Missing,
+                Layer::LandlockScopes if abi < 6 => State::Missing,
+                _ if lacks.iter().all(|lack| lack.covered_by.is_some()) => State::Enforced,
+                _ => State::Partial,
+            };
+            Capability::new(layer, state, format!("ABI {abi}, without {}", words.join(", ")))
+                .or(format!("a kernel with Landlock ABI {newest} ({})", kernel_of(newest)))
+        })
+        .collect()
+}
+
+/// A filter of one instruction: allow.
+static PASS: [libc::sock_filter; 1] = [libc::sock_filter {
+    code: (libc::BPF_RET | libc::BPF_K) as u16,
+    jt: 0,
+    jf: 0,
+    k: libc::SECCOMP_RET_ALLOW,
+}];
+
+pub(super) fn seccomp() -> Capability {
+    let filtered: fn() -> Call = || {
+        syscall::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0)?;
+        filter::install(&PASS)
+            .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EINVAL)))
+    };
+    match attempt(0, filtered) {
+        Ok(()) => Capability::new(Layer::Seccomp, State::Enforced, "tried: filters are accepted"),
+        Err(errno) => {
+            let detail = format!("a filter was refused: {}", errno.desc());
+            Capability::new(Layer::Seccomp, State::Missing, detail).or(
+                "a kernel with CONFIG_SECCOMP_FILTER; in a container, one that lets seccomp(2) through",
+            )
+        }
+    }
+}
+
+pub(super) fn audit() -> Capability {
+    if has(CAP_AUDIT_READ) {
+        Capability::new(
+            Layer::Audit,
+            State::Enforced,
+            "CAP_AUDIT_READ: a denied call or path can be named",
+        )
+    } else {
+        Capability::new(
+            Layer::Audit,
+            State::Missing,
+            "no CAP_AUDIT_READ: a denied call or path cannot be named",
+        )
+        .or("run the service with AmbientCapabilities=CAP_AUDIT_READ")
+    }
+}

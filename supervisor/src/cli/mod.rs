@@ -4,20 +4,99 @@
 //! directly; all other verbs are clients of the admin API and have no way in of their own.
 
 mod args;
+mod client;
+mod doctor;
 mod exec;
+mod follow;
+mod manual;
 mod problem;
+mod render;
+mod verbs;
 
+use std::io;
 use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use self::args::{Arguments, Verb};
+use self::args::{Arguments, Global, Verb};
+use self::client::{Client, socket_path};
+use self::problem::Problem;
+use self::render::Screen;
+use crate::failure::{Code, Failure};
+
+/// How a verb can end early.
+#[derive(Debug)]
+enum Ended {
+    Problem(Problem),
+    /// Standard output cannot be written.
+    Output(io::Error),
+}
+
+impl From<Problem> for Ended {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem)
+    }
+}
+
+impl From<io::Error> for Ended {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}
 
 /// Reads the arguments and does what they say. A mistake in them ends the process with 2.
 pub(crate) fn main() -> ExitCode {
     let Arguments { global, verb } = Arguments::parse();
     match verb {
         Verb::Exec(arguments) => exec::run(&arguments, &global),
-        _ => problem::Problem::usage("not yet").report(global.json),
+        Verb::Doctor => doctor::run(&mut Screen::stdout(global.json)),
+        Verb::Completion { shell } => {
+            finish(manual::completion(&mut Screen::stdout(false), shell), global.json)
+        }
+        Verb::Man => finish(manual::page(&mut Screen::stdout(false)), global.json),
+        verb => finish(ask(verb, &global), global.json),
+    }
+}
+
+/// The verbs that ask the service.
+fn ask(verb: Verb, global: &Global) -> Result<(), Ended> {
+    let client = Client::new(socket_path(global.socket.as_deref()));
+    let mut screen = Screen::stdout(global.json);
+    let screen = &mut screen;
+    block_on(async {
+        match &verb {
+            Verb::Install(arguments) => verbs::install(&client, screen, arguments).await,
+            Verb::Enable(arguments) => verbs::enable(&client, screen, arguments).await,
+            Verb::Disable(arguments) => verbs::disable(&client, screen, arguments).await,
+            Verb::Uninstall(arguments) => verbs::uninstall(&client, screen, arguments).await,
+            Verb::Ls => verbs::ls(&client, screen).await,
+            Verb::Inspect(named) => verbs::inspect(&client, screen, &named.id).await,
+            Verb::Call(arguments) => verbs::call(&client, screen, arguments).await,
+            Verb::State(named) => verbs::state(&client, screen, &named.id).await,
+            Verb::Events(arguments) => follow::events(&client, screen, arguments).await,
+            Verb::Logs(arguments) => follow::logs(&client, screen, arguments).await,
+            other => Err(Problem::from(Failure::internal(format!("{other:?} asks nobody"))).into()),
+        }
+    })
+}
+
+fn block_on<T>(work: impl Future<Output = Result<T, Ended>>) -> Result<T, Ended> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| {
+        Problem::new(Code::Internal, format!("the event loop cannot be started: {error}"))
+    })?;
+    runtime.block_on(work)
+}
+
+/// The exit code of a verb. Whoever stops reading our output (`head`) has what he wanted.
+fn finish(ended: Result<(), Ended>, json: bool) -> ExitCode {
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Ended::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(Ended::Output(error)) => {
+            Problem::new(Code::Internal, format!("standard output cannot be written: {error}"))
+                .report(json)
+        }
+        Err(Ended::Problem(problem)) => problem.report(json),
     }
 }

@@ -8,7 +8,6 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use bulkhead_sandbox::cgroup::CgroupError;
 use nix::unistd::geteuid;
 
 /// Set for the second run, so that there is no third.
@@ -16,9 +15,8 @@ const GUARD: &str = "BULKHEAD_IN_SCOPE";
 
 /// Replaces this process by one inside a delegated scope; returns if that is not possible here, or
 /// would not help.
-pub(in crate::cli) fn run_again_in_a_scope(why: &CgroupError) {
-    let may_help = matches!(why, CgroupError::NotDelegated { .. } | CgroupError::Io { .. });
-    if !may_help || std::env::var_os(GUARD).is_some() || !has_manager() {
+pub(in crate::cli) fn run_again_in_a_scope() {
+    if std::env::var_os(GUARD).is_some() || !has_manager() {
         return;
     }
     let Some(systemd_run) = systemd_run() else { return };

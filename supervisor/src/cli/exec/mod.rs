@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use bulkhead_sandbox::cgroup::Tree;
+use bulkhead_sandbox::cgroup::{CgroupError, Tree};
 use bulkhead_sandbox::{
     Access, Cause, Child, Exit, Identity, Launch, Policy, Program, ProgramFile, SpawnError, Status,
     Stdio, Strictness,
@@ -179,8 +179,10 @@ fn cgroup(strictness: Strictness) -> Result<Option<Tree>, Problem> {
         Ok(tree) => return Ok(Some(tree)),
         Err(error) => error,
     };
-    // Comes back only if that is no way out here.
-    delegation::run_again_in_a_scope(&error);
+    if !matches!(error, CgroupError::NotMounted) {
+        // Comes back only where that is no way out.
+        delegation::run_again_in_a_scope();
+    }
     match strictness {
         Strictness::BestEffort => Ok(None),
         Strictness::Strict => Err(Problem::from(Failure::from(error)).exiting(COULD_NOT_START)),

@@ -1,0 +1,94 @@
+//! The verbs that read a stream: `events` and `logs`.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::Ended;
+use super::args::{Events, Logs};
+use super::client::{Ask, Client, Lines, Query, SseEvents, StreamError};
+use super::problem::Problem;
+use super::render::{self, Screen};
+use crate::failure::Code;
+
+/// How long a broken stream is tried again: long enough for a supervisor that restarts.
+const RECONNECT_FOR: Duration = Duration::from_secs(15);
+const RECONNECT_EVERY: Duration = Duration::from_millis(250);
+
+/// Shows events; with `follow` until it is interrupted. A supervisor that restarts is waited for,
+/// and the stream goes on after the last event that was shown, so that none is missed.
+pub(super) async fn events(
+    client: &Client,
+    screen: &mut Screen,
+    arguments: &Events,
+) -> Result<(), Ended> {
+    let mut since = arguments.since;
+    let mut broken_at: Option<Instant> = None;
+    loop {
+        let path = Query::of("/v1/events")
+            .with_some("since", since)
+            .with_some("follow", arguments.follow.then_some(true));
+        match client.open(Ask::get(path)).await {
+            Ok(response) => {
+                let mut stream = SseEvents::new(response.into_body());
+                while let Ok(Some(event)) = stream.next().await {
+                    broken_at = None;
+                    since = event.id.as_deref().and_then(|id| id.parse().ok()).or(since);
+                    show_event(screen, &event.data)?;
+                }
+                if !arguments.follow {
+                    return Ok(());
+                }
+            }
+            // The first attempt is not a reconnection.
+            Err(problem) if broken_at.is_none() && since == arguments.since => {
+                return Err(problem.into());
+            }
+            Err(problem) => {
+                if broken_at.is_some_and(|at| at.elapsed() > RECONNECT_FOR) {
+                    return Err(problem.into());
+                }
+            }
+        }
+        broken_at.get_or_insert_with(Instant::now);
+        tokio::time::sleep(RECONNECT_EVERY).await;
+    }
+}
+
+fn show_event(screen: &mut Screen, data: &str) -> Result<(), Ended> {
+    if screen.json() {
+        screen.line(data)?;
+    } else {
+        render::event(screen, &parse(data)?)?;
+    }
+    Ok(screen.flush()?)
+}
+
+/// Shows what a plugin wrote; with `follow` until it is interrupted.
+pub(super) async fn logs(
+    client: &Client,
+    screen: &mut Screen,
+    arguments: &Logs,
+) -> Result<(), Ended> {
+    let path = Query::of(format!("/v1/plugins/{}/logs", arguments.id))
+        .with("lines", arguments.lines)
+        .with_some("follow", arguments.follow.then_some(true));
+    let response = client.open(Ask::get(path)).await?;
+    let mut lines = Lines::new(response.into_body());
+    let broken = |error: StreamError| Problem::new(Code::Unreachable, error.to_string());
+    while let Some(line) = lines.next().await.map_err(broken)? {
+        if screen.json() {
+            screen.line(&line)?;
+        } else {
+            render::log(screen, "", &parse(&line)?)?;
+        }
+        screen.flush()?;
+    }
+    Ok(())
+}
+
+fn parse(text: &str) -> Result<Value, Problem> {
+    serde_json::from_str(text).map_err(|error| {
+        Problem::new(Code::Unreachable, format!("the service sent what is not JSON: {error}"))
+    })
+}

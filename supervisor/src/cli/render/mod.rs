@@ -1,0 +1,102 @@
+//! What a person reads: tables, sizes, times, and the measured compartment.
+
+mod layers;
+mod measure;
+mod plugin;
+mod record;
+mod stop;
+mod table;
+
+use std::io::{self, IsTerminal as _, StdoutLock, Write};
+
+use serde_json::Value;
+
+pub(super) use layers::{brief, enforcement, machine};
+pub(super) use plugin::{Plugin, list};
+pub(super) use record::{event, log, state};
+pub(super) use stop::stop;
+
+/// Standard output, and how it is to be written.
+pub(super) struct Screen<W = StdoutLock<'static>> {
+    to: W,
+    terminal: bool,
+    colour: bool,
+    json: bool,
+}
+
+/// What a word means, for its colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tone {
+    Plain,
+    Strong,
+    Faint,
+    Good,
+    Doubtful,
+    Bad,
+}
+
+impl Screen {
+    /// Tables and colour only on a terminal, colour not where `NO_COLOR` is set and not empty
+    /// (no-color.org) or the terminal is `dumb`.
+    pub(super) fn stdout(json: bool) -> Self {
+        let terminal = io::stdout().is_terminal();
+        let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        Self {
+            to: io::stdout().lock(),
+            terminal,
+            colour: terminal && !set("NO_COLOR") && !dumb,
+            json,
+        }
+    }
+}
+
+impl<W: Write> Screen<W> {
+    pub(super) fn json(&self) -> bool {
+        self.json
+    }
+
+    pub(super) fn terminal(&self) -> bool {
+        self.terminal
+    }
+
+    pub(super) fn line(&mut self, text: &str) -> io::Result<()> {
+        writeln!(self.to, "{text}")
+    }
+
+    /// One document: indented on a terminal, one line elsewhere.
+    pub(super) fn document(&mut self, value: &Value) -> io::Result<()> {
+        if self.terminal { writeln!(self.to, "{value:#}") } else { writeln!(self.to, "{value}") }
+    }
+
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
+
+    pub(super) fn raw(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.to.write_all(bytes)
+    }
+
+    pub(super) fn paint(&self, tone: Tone, text: &str) -> String {
+        let code = match tone {
+            Tone::Plain => return text.to_owned(),
+            Tone::Strong => "1",
+            Tone::Faint => "2",
+            Tone::Good => "32",
+            Tone::Doubtful => "33",
+            Tone::Bad => "31",
+        };
+        if self.colour { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
+    }
+}
+
+#[cfg(test)]
+impl Screen<Vec<u8>> {
+    pub(super) fn of_test(terminal: bool) -> Self {
+        Self { to: Vec::new(), terminal, colour: false, json: false }
+    }
+
+    pub(super) fn text(self) -> String {
+        String::from_utf8(self.to).expect("only text was written")
+    }
+}

@@ -1,0 +1,275 @@
+//! `ls` and `inspect`.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+
+use bulkhead_sandbox::Enforcement;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::measure::{bytes, span};
+use super::table::{Cell, table};
+use super::{Screen, Tone, layers};
+use crate::cli::problem::printable;
+
+/// A plugin as the service shows it, as far as it is shown here. The service may be newer: what is
+/// not known is ignored, what is absent is its default.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(in crate::cli) struct Plugin {
+    pub(in crate::cli) id: String,
+    version: String,
+    name: String,
+    description: String,
+    author: String,
+    pub(in crate::cli) state: String,
+    digest: String,
+    permissions: Vec<String>,
+    dependencies: BTreeMap<String, String>,
+    provides: Vec<String>,
+    config: Value,
+    limits: Limits,
+    process: Option<Process>,
+    pub(in crate::cli) enforcement: Option<Enforcement>,
+    usage: Option<Usage>,
+    last_exit: Option<LastExit>,
+    last_error: Option<LastError>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Limits {
+    memory: Option<u64>,
+    cpu: Option<String>,
+    pids: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Process {
+    pid: i64,
+    uid: Option<u64>,
+    cgroup: Option<String>,
+    started_at: String,
+    uptime_ms: u64,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Usage {
+    memory_bytes: Option<u64>,
+    memory_peak_bytes: Option<u64>,
+    cpu_usec: Option<u64>,
+    pids: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct LastExit {
+    time: String,
+    explanation: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct LastError {
+    code: String,
+    message: String,
+}
+
+fn tone(state: &str) -> Tone {
+    match state {
+        "enabled" => Tone::Good,
+        "disabled" => Tone::Faint,
+        "tripped" => Tone::Bad,
+        _ => Tone::Doubtful,
+    }
+}
+
+/// A row for each plugin.
+pub(in crate::cli) fn list<W: Write>(screen: &mut Screen<W>, plugins: &[Plugin]) -> io::Result<()> {
+    if plugins.is_empty() {
+        // A program that reads the rows needs no sentence.
+        return match screen.terminal() {
+            true => screen.line("no plugin is installed; `bulkhead install DIR` installs one"),
+            false => Ok(()),
+        };
+    }
+    let none = || "-".to_owned();
+    let rows: Vec<Vec<Cell>> = plugins
+        .iter()
+        .map(|plugin| {
+            let usage = plugin.usage.as_ref();
+            let process = plugin.process.as_ref();
+            vec![
+                (plugin.id.clone(), Tone::Strong),
+                (plugin.version.clone(), Tone::Plain),
+                (plugin.state.clone(), tone(&plugin.state)),
+                (process.map_or_else(none, |it| it.pid.to_string()), Tone::Plain),
+                (process.map_or_else(none, |it| span(it.uptime_ms)), Tone::Plain),
+                (usage.and_then(|it| it.memory_bytes).map_or_else(none, bytes), Tone::Plain),
+                (
+                    usage.and_then(|it| it.cpu_usec).map_or_else(none, |it| span(it / 1000)),
+                    Tone::Plain,
+                ),
+                (plugin.name.clone(), Tone::Faint),
+            ]
+        })
+        .collect();
+    let head = ["ID", "VERSION", "STATE", "PID", "UPTIME", "MEMORY", "CPU", "NAME"];
+    table(screen, &head, &rows)
+}
+
+impl Plugin {
+    /// All that is known of it.
+    pub(in crate::cli) fn show<W: Write>(&self, screen: &mut Screen<W>) -> io::Result<()> {
+        let id = screen.paint(Tone::Strong, &printable(&self.id));
+        let state = screen.paint(tone(&self.state), &printable(&self.state));
+        screen.line(&format!("{id} {}  {state}", printable(&self.version)))?;
+        let mut about = printable(&self.name);
+        if !self.author.is_empty() {
+            about.push_str(&format!(", by {}", printable(&self.author)));
+        }
+        field(screen, "name", &about)?;
+        field(screen, "about", &printable(&self.description))?;
+        field(screen, "permissions", &printable(&self.permissions.join(", ")))?;
+        let needs: Vec<String> =
+            self.dependencies.iter().map(|(id, version)| format!("{id} {version}")).collect();
+        field(screen, "depends on", &printable(&needs.join(", ")))?;
+        field(screen, "provides", &printable(&self.provides.join(", ")))?;
+        if !matches!(&self.config, Value::Null) && self.config != Value::Object(Default::default())
+        {
+            field(screen, "config", &printable(&self.config.to_string()))?;
+        }
+        field(screen, "digest", &printable(&self.digest))?;
+        self.show_process(screen)?;
+        self.show_usage(screen)?;
+        if let Some(enforcement) = &self.enforcement {
+            let verdict = if enforcement.is_complete() {
+                screen.paint(Tone::Good, "all of the policy is in force")
+            } else {
+                screen.paint(Tone::Doubtful, "not all of the policy is in force")
+            };
+            screen.line(&format!("compartment, as measured: {verdict}"))?;
+            layers::enforcement(screen, enforcement)?;
+        }
+        if let Some(LastExit { time, explanation }) = &self.last_exit {
+            let (time, text) = (printable(time), printable(explanation));
+            screen.line(&format!("last exit, {time}"))?;
+            screen.line(&format!("  {text}"))?;
+        }
+        if let Some(LastError { code, message }) = &self.last_error {
+            let code = screen.paint(Tone::Bad, &printable(code));
+            screen.line("last error")?;
+            screen.line(&format!("  {code}: {}", printable(message)))?;
+        }
+        Ok(())
+    }
+
+    fn show_process<W: Write>(&self, screen: &mut Screen<W>) -> io::Result<()> {
+        let Some(process) = &self.process else { return Ok(()) };
+        let uid = process.uid.map_or(String::new(), |uid| format!(", uid {uid}"));
+        screen.line("process")?;
+        let up = span(process.uptime_ms);
+        let since = printable(&process.started_at);
+        screen.line(&format!("  pid {}{uid}, up {up}, since {since}", process.pid))?;
+        match &process.cgroup {
+            Some(cgroup) => screen.line(&format!("  {}", printable(cgroup))),
+            None => Ok(()),
+        }
+    }
+
+    fn show_usage<W: Write>(&self, screen: &mut Screen<W>) -> io::Result<()> {
+        let Some(usage) = &self.usage else { return Ok(()) };
+        let unknown = || "not measured here".to_owned();
+        let mut memory = usage.memory_bytes.map_or_else(unknown, bytes);
+        if let Some(limit) = self.limits.memory {
+            memory.push_str(&format!(" of {}", bytes(limit)));
+        }
+        if let Some(peak) = usage.memory_peak_bytes {
+            memory.push_str(&format!(", at most {}", bytes(peak)));
+        }
+        let mut cpu = usage.cpu_usec.map_or_else(unknown, |usec| span(usec / 1000));
+        if let Some(share) = &self.limits.cpu {
+            cpu.push_str(&format!(", at most {} of a cpu", printable(share)));
+        }
+        let mut pids = usage.pids.map_or_else(unknown, |pids| pids.to_string());
+        if let Some(limit) = self.limits.pids {
+            pids.push_str(&format!(" of {limit}"));
+        }
+        screen.line("usage")?;
+        field(screen, "memory", &memory)?;
+        field(screen, "cpu", &cpu)?;
+        field(screen, "processes", &pids)
+    }
+}
+
+/// A line with a name, unless there is nothing to say.
+fn field<W: Write>(screen: &mut Screen<W>, name: &str, value: &str) -> io::Result<()> {
+    if value.is_empty() {
+        return Ok(());
+    }
+    let name = screen.paint(Tone::Faint, &format!("{name:<12}"));
+    screen.line(&format!("  {name} {value}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn plugin() -> Plugin {
+        serde_json::from_value(json!({
+            "id": "scheduler", "version": "1.0.0", "name": "Scheduler", "author": "T",
+            "state": "enabled", "permissions": ["read:appointments"],
+            "dependencies": {"appointments": "^1"}, "config": {"timezone": "UTC"},
+            "limits": {"memory": 67_108_864, "cpu": "20%", "pids": 32},
+            "process": {"pid": 42, "startedAt": "2026-01-01T00:00:00Z", "uptimeMs": 61_000, "cgroup": null},
+            "usage": {"memoryBytes": 1_048_576, "memoryPeakBytes": null, "cpuUsec": 1_500_000, "pids": 3},
+            "enforcement": {"layers": []},
+            "lastExit": {"time": "then", "exit": {}, "explanation": "it ran out of memory"},
+            "lastError": {"code": "PLUGIN_DIED", "message": "the plugin died\u{1b}[2J", "details": {}},
+            "aKeyOfALaterVersion": 1,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_row_per_plugin() {
+        let mut screen = Screen::of_test(false);
+        list(&mut screen, &[plugin()]).unwrap();
+        let row = "scheduler\t1.0.0\tenabled\t42\t1 min 1 s\t1 MiB\t1.5 s\tScheduler\n";
+        assert_eq!(screen.text(), row);
+    }
+
+    #[test]
+    fn no_plugin_is_a_sentence_only_for_a_person() {
+        let mut screen = Screen::of_test(false);
+        list(&mut screen, &[]).unwrap();
+        assert_eq!(screen.text(), "");
+        let mut screen = Screen::of_test(true);
+        list(&mut screen, &[]).unwrap();
+        assert!(screen.text().contains("bulkhead install"));
+    }
+
+    #[test]
+    fn all_that_is_known_is_shown() {
+        let mut screen = Screen::of_test(true);
+        plugin().show(&mut screen).unwrap();
+        let text = screen.text();
+        for part in [
+            "scheduler 1.0.0  enabled",
+            "read:appointments",
+            "appointments ^1",
+            "pid 42, up 1 min 1 s",
+            "1 MiB of 64 MiB",
+            "1.5 s, at most 20% of a cpu",
+            "3 of 32",
+            "it ran out of memory",
+            "PLUGIN_DIED: the plugin died\u{fffd}[2J",
+        ] {
+            assert!(text.contains(part), "{part:?} in\n{text}");
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Events, log lines, and entries of a plugin's state.
+
+use std::io::{self, Write};
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::table::{Cell, table};
+use super::{Screen, Tone, measure};
+use crate::cli::problem::printable;
+
+/// `sequence time name plugin rest`, the rest as JSON.
+pub(in crate::cli) fn event<W: Write>(screen: &mut Screen<W>, data: &Value) -> io::Result<()> {
+    let mut rest: Map<String, Value> = data.as_object().cloned().unwrap_or_default();
+    let mut take = |key: &str| match rest.remove(key) {
+        Some(Value::String(text)) => printable(&text),
+        Some(Value::Null) | None => "-".to_owned(),
+        Some(other) => other.to_string(),
+    };
+    let (sequence, time) = (take("sequence"), take("time"));
+    let (name, plugin) = (take("event"), take("pluginId"));
+    let tone = match name.as_str() {
+        "plugin:error" | "plugin:tripped" => Tone::Bad,
+        "plugin:warning" | "plugin:restarting" | "plugin:rolledback" => Tone::Doubtful,
+        "plugin:enabled" | "plugin:installed" | "plugin:recovered" => Tone::Good,
+        _ => Tone::Plain,
+    };
+    let rest =
+        if rest.is_empty() { String::new() } else { printable(&Value::Object(rest).to_string()) };
+    let (sequence, time) = (screen.paint(Tone::Faint, &sequence), screen.paint(Tone::Faint, &time));
+    let name = screen.paint(tone, &name);
+    let line = format!("{sequence} {time} {name} {plugin} {rest}");
+    screen.line(line.trim_end())
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Record {
+    time: String,
+    stream: String,
+    level: String,
+    message: String,
+    fields: Vec<(String, String)>,
+    missed: Option<u64>,
+}
+
+/// `time level message key=value`. `prefix` tells plugins apart where several are shown.
+pub(in crate::cli) fn log<W: Write>(
+    screen: &mut Screen<W>,
+    prefix: &str,
+    data: &Value,
+) -> io::Result<()> {
+    let record = Record::deserialize(data).unwrap_or_default();
+    if let Some(missed) = record.missed {
+        let text = format!(
+            "{prefix}… {missed} records were left out: they came faster than they could be shown"
+        );
+        return screen.line(&screen.paint(Tone::Doubtful, &text));
+    }
+    // What it printed has no level of its own; the stream says more.
+    let level = match record.stream.as_str() {
+        "log" => record.level.as_str(),
+        stream => stream,
+    };
+    let tone = match level {
+        "error" => Tone::Bad,
+        "warn" => Tone::Doubtful,
+        "trace" | "debug" => Tone::Faint,
+        _ => Tone::Plain,
+    };
+    let time = screen.paint(Tone::Faint, &printable(&record.time));
+    let level = screen.paint(tone, &format!("{:<6}", printable(level)));
+    let mut line = format!("{prefix}{time} {level} {}", printable(&record.message));
+    for (key, value) in &record.fields {
+        line.push_str(&format!(" {}={:?}", printable(key), printable(value)));
+    }
+    screen.line(line.trim_end())
+}
+
+/// A row for each entry that a plugin keeps.
+pub(in crate::cli) fn state<W: Write>(screen: &mut Screen<W>, reply: &Value) -> io::Result<()> {
+    let terminal = screen.terminal();
+    let row = |entry: &Value| -> Vec<Cell> {
+        let key = entry["key"].as_str().unwrap_or_default().to_owned();
+        let length = entry["bytes"].as_u64().unwrap_or_default();
+        let length = if terminal { measure::bytes(length) } else { length.to_string() };
+        let value =
+            if entry["value"].is_null() { "-".to_owned() } else { entry["value"].to_string() };
+        let value = if terminal { shorten(&value) } else { value };
+        vec![
+            (key, Tone::Strong),
+            (entry["version"].to_string(), Tone::Plain),
+            (length, Tone::Plain),
+            (value, Tone::Faint),
+        ]
+    };
+    let entries = reply["entries"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let rows: Vec<Vec<Cell>> = entries.iter().map(row).collect();
+    table(screen, &["KEY", "VERSION", "SIZE", "VALUE"], &rows)
+}
+
+/// What fits beside the other columns; `--json` has the whole.
+fn shorten(text: &str) -> String {
+    const WIDTH: usize = 60;
+    match text.char_indices().nth(WIDTH) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_event_is_one_line() {
+        let mut screen = Screen::of_test(true);
+        let data = json!({"sequence": 7, "time": "t", "event": "plugin:enabled", "pluginId": "a", "startedInMs": 1.5});
+        event(&mut screen, &data).unwrap();
+        assert_eq!(screen.text(), "7 t plugin:enabled a {\"startedInMs\":1.5}\n");
+    }
+
+    #[test]
+    fn a_log_line_cannot_repaint_the_terminal() {
+        let mut screen = Screen::of_test(true);
+        let data = json!({"time": "t", "stream": "log", "level": "warn", "message": "a\u{1b}[2Jb", "fields": [["k", "v w"]]});
+        log(&mut screen, "a: ", &data).unwrap();
+        assert_eq!(screen.text(), "a: t warn   a\u{fffd}[2Jb k=\"v w\"\n");
+    }
+
+    #[test]
+    fn long_values_are_cut_on_a_terminal_only() {
+        let value = "ü".repeat(100);
+        let reply = json!({"entries": [{"key": "k", "version": 3, "bytes": 202, "value": value}]});
+        for (terminal, whole) in [(true, false), (false, true)] {
+            let mut screen = Screen::of_test(terminal);
+            state(&mut screen, &reply).unwrap();
+            assert_eq!(screen.text().contains(&value), whole);
+        }
+    }
+
+    #[test]
+    fn what_was_printed_shows_its_stream() {
+        let mut screen = Screen::of_test(true);
+        log(
+            &mut screen,
+            "",
+            &json!({"time": "t", "stream": "stderr", "level": "info", "message": "m"}),
+        )
+        .unwrap();
+        log(&mut screen, "", &json!({"missed": 3})).unwrap();
+        let text = screen.text();
+        assert!(
+            text.starts_with("t stderr m\n") && text.contains("3 records were left out"),
+            "{text}"
+        );
+    }
+}

@@ -8,9 +8,12 @@
 
 # What the tests, and a person who looks around, find in the machine.
 guest_packages=(
-    systemd systemd-sysv udev dbus dbus-user-session libpam-systemd login util-linux kmod # the system
-    procps iproute2 strace socat curl ca-certificates jq python3-minimal                  # to look and to ask
-    stress-ng minisign                                                                    # to load and to sign
+    # the system
+    systemd systemd-sysv udev dbus dbus-user-session libpam-systemd login util-linux kmod
+    # to look and to ask
+    procps iproute2 strace socat curl ca-certificates jq
+    # to load, to sign, and to be run in a compartment
+    stress-ng minisign python3 perl git
 )
 
 prepare_image() {

@@ -322,7 +322,7 @@ fn git_runs() {
             "command -v git >/dev/null || exit 0
              git init -q r; cd r; echo a > a; git add a
              git -c user.name=a -c user.email=a@b commit -qm x; git log | cat; git gc -q; git status
-             git grep -P 'a+' ; git -c user.name=a -c user.email=a@b commit -q --amend -m y",
+             git grep -E 'a+' ; git -c user.name=a -c user.email=a@b commit -q --amend -m y",
         ],
     );
 }

@@ -1,0 +1,20 @@
+# shellcheck shell=bash
+# What the tests in the machine found.
+
+# shellcheck source=scripts/test.d/summary.sh
+. "$root/scripts/test.d/summary.sh"
+
+# Unpacks the results that came from the machine; without --results tells of them here.
+deliver_results() {
+    local into=${results:-$work/found}
+    mkdir -p "$into"
+    tar -C "$into" -xf "$work/results" 2>/dev/null || fail "the machine brought back no results of its tests"
+    [[ -z $results ]] || return 0
+    show_failures "$into"
+    if (($(count "$into" skip))); then
+        printf '\nSkipped:\n'
+        list "$into" skip
+    fi
+    printf '\n%s passed, %s failed, %s skipped\n' \
+        "$(count "$into" pass)" "$(count "$into" fail)" "$(count "$into" skip)"
+}

@@ -25,6 +25,7 @@ pub mod hello;
 pub mod host;
 pub mod lifecycle;
 pub mod limits;
+pub mod log_line;
 pub mod message;
 mod octets;
 pub mod outcome;

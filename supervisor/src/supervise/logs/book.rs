@@ -18,9 +18,8 @@ const LIVE_BUFFER: usize = 1024;
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Stream {
     Stdout,
+    /// With the SDK's log records among the lines.
     Stderr,
-    /// The SDK's log calls.
-    Log,
 }
 
 impl Stream {
@@ -28,7 +27,6 @@ impl Stream {
         match self {
             Stream::Stdout => "stdout",
             Stream::Stderr => "stderr",
-            Stream::Log => "log",
         }
     }
 }
@@ -43,6 +41,19 @@ pub(crate) enum Level {
     Error,
 }
 
+impl From<bulkhead_ipc_protocol::Level> for Level {
+    fn from(level: bulkhead_ipc_protocol::Level) -> Self {
+        use bulkhead_ipc_protocol::Level as Written;
+        match level {
+            Written::Trace => Level::Trace,
+            Written::Debug => Level::Debug,
+            Written::Info => Level::Info,
+            Written::Warn => Level::Warn,
+            Written::Error => Level::Error,
+        }
+    }
+}
+
 /// One line of a plugin's log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Record {
@@ -50,6 +61,9 @@ pub(crate) struct Record {
     pub(crate) time: String,
     pub(crate) stream: Stream,
     pub(crate) level: Level,
+    /// Where in the plugin it comes from; only the SDK's records say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) target: Option<String>,
     pub(crate) message: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) fields: Vec<(String, String)>,
@@ -58,7 +72,7 @@ pub(crate) struct Record {
     pub(crate) cut: bool,
     /// Which start of the plugin wrote it.
     pub(crate) generation: u64,
-    /// The position in the stream after this record: bytes of a pipe, count of log calls.
+    /// The position in the stream after this record, in bytes.
     pub(crate) at: u64,
 }
 

@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 
+use bulkhead_ipc_protocol::log_line;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice};
 use tokio::io::Interest;
@@ -18,7 +19,7 @@ use crate::supervise::timestamp;
 /// How much one splice moves: the whole of a pipe of ordinary size.
 const CHUNK: usize = 64 * 1024;
 /// A line longer than this becomes several records.
-const MAX_LINE: usize = 16 * 1024;
+const MAX_LINE: usize = log_line::MAX_LINE;
 /// A spool that is longer than this and accounted for is begun anew.
 const SPOOL_ROTATE_AT: u64 = 1 << 20;
 
@@ -153,16 +154,7 @@ impl Spool {
         let mut bytes = vec![0; end.saturating_sub(from) as usize];
         self.file.read_exact_at(&mut bytes, from - self.base)?;
         let records = lines(&bytes, last)
-            .map(|line| Record {
-                time: timestamp(),
-                stream,
-                level: if stream == Stream::Stderr { Level::Warn } else { Level::Info },
-                message: String::from_utf8_lossy(line.text).into_owned(),
-                fields: Vec::new(),
-                cut: line.cut,
-                generation,
-                at: from + line.end as u64,
-            })
+            .map(|line| record(&line, stream, generation, from + line.end as u64))
             .collect();
         book.append(records)?;
         if self.length > SPOOL_ROTATE_AT {
@@ -189,6 +181,31 @@ impl Spool {
         let file = OpenOptions::new().read(true).write(true).open(&path)?;
         *self = Self { path, file, base, length: rest.len() as u64 };
         Ok(())
+    }
+}
+
+/// A line as a record: what the SDK wrote, or else text.
+fn record(line: &Line<'_>, stream: Stream, generation: u64, at: u64) -> Record {
+    let text = Record {
+        time: timestamp(),
+        stream,
+        level: if stream == Stream::Stderr { Level::Warn } else { Level::Info },
+        target: None,
+        message: String::new(),
+        fields: Vec::new(),
+        cut: line.cut,
+        generation,
+        at,
+    };
+    match log_line::decode(line.text) {
+        Some(written) if stream == Stream::Stderr => Record {
+            level: written.level.into(),
+            target: Some(written.target),
+            message: written.message,
+            fields: written.fields,
+            ..text
+        },
+        _ => Record { message: String::from_utf8_lossy(line.text).into_owned(), ..text },
     }
 }
 

@@ -34,6 +34,33 @@ fn lines_are_kept_in_order_with_the_unfinished_last_one() {
 }
 
 #[test]
+fn a_record_of_the_sdk_keeps_its_level_and_fields() {
+    use bulkhead_ipc_protocol::{Level as Written, LogRecord, log_line};
+    let directory = tempfile::tempdir().unwrap();
+    let book = Book::open(directory.path()).unwrap();
+    let written = LogRecord {
+        level: Written::Debug,
+        target: "clinic".to_owned(),
+        message: "booked\nat ten".to_owned(),
+        fields: vec![("patient".to_owned(), "17".to_owned())],
+    };
+    let line = log_line::encode(&written);
+    for stream in [Stream::Stderr, Stream::Stdout] {
+        let (reader, mut writer) = pipe();
+        writer.write_all(&line).unwrap();
+        writer.write_all(b"plain\n").unwrap();
+        drop(writer);
+        block_on(capture(reader, stream, 1, book.clone(), pending())).unwrap();
+    }
+    let records = book.tail(9).unwrap();
+    assert_eq!((records[0].level, records[0].message.as_str()), (Level::Debug, "booked\nat ten"));
+    assert_eq!(records[0].target.as_deref(), Some("clinic"));
+    assert_eq!(records[0].fields, written.fields);
+    assert_eq!((records[1].level, records[1].message.as_str()), (Level::Warn, "plain"));
+    assert!(records[2].message.starts_with('\u{1e}'), "standard output is only text");
+}
+
+#[test]
 fn a_long_line_is_cut_into_records_and_nothing_of_it_is_lost() {
     let directory = tempfile::tempdir().unwrap();
     let book = Book::open(directory.path()).unwrap();

@@ -1,9 +1,9 @@
-//! What a plugin may ask of its host: state, log, and calls to other plugins.
+//! What a plugin may ask of its host: state, events, and calls to other plugins.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bulkhead_ipc_driver::{Handler, IncomingCall};
-use bulkhead_ipc_protocol::{CallError, Drain, LogRecord, Payload, host as methods};
+use bulkhead_ipc_protocol::{CallError, Drain, Payload, host as methods};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -11,15 +11,12 @@ use super::Context;
 use super::plan::StartPlan;
 use crate::clock::Monotonic;
 use crate::failure::{Code, Failure};
-use crate::supervise::logs::{Level, Record, Stream};
-use crate::supervise::timestamp;
 
 /// The host's side of one session; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct HostSide {
     context: Context,
     plan: Arc<StartPlan>,
-    generation: u64,
     drain: Arc<Mutex<Draining>>,
 }
 
@@ -31,13 +28,8 @@ struct Draining {
 }
 
 impl HostSide {
-    pub(super) fn new(context: &Context, plan: &StartPlan, generation: u64) -> Self {
-        Self {
-            context: context.clone(),
-            plan: Arc::new(plan.clone()),
-            generation,
-            drain: Arc::default(),
-        }
+    pub(super) fn new(context: &Context, plan: &StartPlan) -> Self {
+        Self { context: context.clone(), plan: Arc::new(plan.clone()), drain: Arc::default() }
     }
 
     /// From now on writes of state are what the plugin saves at its end.
@@ -102,36 +94,8 @@ impl Handler for HostSide {
         self.context.registry.publish(&self.plan, &topic, payload);
     }
 
-    fn log(&self, record: LogRecord) {
-        let at = self.context.book.position(Stream::Log, self.generation) + 1;
-        let record = Record {
-            time: timestamp(),
-            stream: Stream::Log,
-            level: level(record.level),
-            message: record.message,
-            fields: record.fields,
-            cut: false,
-            generation: self.generation,
-            at,
-        };
-        if let Err(error) = self.context.book.append(vec![record]) {
-            tracing::error!(plugin = %self.plan.id, %error, "log lost");
-        }
-    }
-
     fn drain(&self, _: Drain) {
         // A plugin cannot drain its host. The session refuses the frame in this direction.
-    }
-}
-
-fn level(level: bulkhead_ipc_protocol::Level) -> Level {
-    use bulkhead_ipc_protocol::Level as Wire;
-    match level {
-        Wire::Trace => Level::Trace,
-        Wire::Debug => Level::Debug,
-        Wire::Info => Level::Info,
-        Wire::Warn => Level::Warn,
-        Wire::Error => Level::Error,
     }
 }
 

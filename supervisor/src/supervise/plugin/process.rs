@@ -63,7 +63,10 @@ pub(crate) async fn start(
         digest: plan.digest,
         entry: plan.manifest.entry(),
         args: vec![],
-        env: vec![],
+        env: vec![(
+            "BULKHEAD_RESUME_SECS".to_owned(),
+            context.settings.resume_timeout.as_secs().to_string(),
+        )],
         policy: Json(plan.policy.clone()),
     }));
     let (spawned, descriptors) = match context.launcher.ask(request).await {
@@ -143,7 +146,7 @@ fn attach(
         .set_nonblocking(true)
         .and_then(|()| tokio::net::UnixStream::from_std(session))
         .map_err(|e| Failure::internal(format!("the session socket cannot be used: {e}")))?;
-    let host = HostSide::new(context, plan, generation);
+    let host = HostSide::new(context, plan);
     let version = semver::Version::parse(env!("CARGO_PKG_VERSION"))
         .map_err(|e| Failure::internal(format!("our own version is malformed: {e}")))?;
     let hello = Hello::new("bulkhead", version)

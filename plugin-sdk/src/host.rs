@@ -15,6 +15,7 @@ pub(crate) use events::Subscribers;
 pub use events::{Event, Events, Subscription};
 pub(crate) use link::Link;
 pub use log::Log;
+pub(crate) use log::LogSink;
 pub use state::{Entry, State};
 
 use crate::body;
@@ -37,6 +38,7 @@ pub struct Host(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     link: Link,
+    log_sink: LogSink,
     subscribers: Subscribers,
     pending: Pending,
     identity: OnceLock<Identity>,
@@ -61,9 +63,9 @@ pub struct CallOptions {
 }
 
 impl Host {
-    pub(crate) fn new(link: Link, pending: Pending) -> Self {
+    pub(crate) fn new(link: Link, log_sink: LogSink, pending: Pending) -> Self {
         let subscribers = Subscribers::default();
-        Self(Arc::new(Inner { link, subscribers, pending, identity: OnceLock::new() }))
+        Self(Arc::new(Inner { link, log_sink, subscribers, pending, identity: OnceLock::new() }))
     }
 
     pub(crate) fn introduce(&self, init: &InitRequest) {
@@ -77,6 +79,10 @@ impl Host {
 
     pub(crate) fn link(&self) -> &Link {
         &self.0.link
+    }
+
+    pub(crate) fn log_sink(&self) -> &LogSink {
+        &self.0.log_sink
     }
 
     pub(crate) fn subscribers(&self) -> &Subscribers {

@@ -9,6 +9,7 @@ use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::bootstrap::{self, Bootstrap};
+use crate::host::LogSink;
 use crate::plugin::Plugin;
 use crate::serve::{Ending, Patience, serve};
 
@@ -48,7 +49,7 @@ pub fn run<P: Plugin>() -> ExitCode {
                 terminate.recv().await;
             };
             let sessions = Bootstrap::new(socket)?;
-            Ok(serve::<P, _>(sessions, terminated, patience()).await)
+            Ok(serve::<P, _>(sessions, terminated, patience(), LogSink::standard_error()).await)
         })
     });
     match ending {

@@ -24,7 +24,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 
 use crate::deadline::Deadline;
-use crate::host::{Host, Link};
+use crate::host::{Host, Link, LogSink};
 use crate::pending::Pending;
 use crate::plugin::Plugin;
 use crate::reason::Reason;
@@ -91,13 +91,14 @@ pub(crate) async fn serve<P: Plugin, S: Sessions>(
     sessions: S,
     terminated: impl Future<Output = ()>,
     patience: Patience,
+    log_sink: LogSink,
 ) -> Ending {
     let (stops, mut stopped) = mpsc::unbounded_channel();
     let link = Link::new();
     let pending = Pending::new();
     let shared = Rc::new(Shared {
         router: P::routes(),
-        host: Host::new(link.clone(), pending.clone()),
+        host: Host::new(link.clone(), log_sink, pending.clone()),
         plugin: OnceCell::new(),
         initializing: tokio::sync::Mutex::new(()),
         stopping: Cell::new(false),

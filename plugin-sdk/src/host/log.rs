@@ -1,10 +1,37 @@
 //! The plugin's log, with levels and fields.
 
 use std::fmt::Display;
+use std::io::Write as _;
+use std::sync::Arc;
 
-use bulkhead_ipc_protocol::{Level, LogRecord};
+use bulkhead_ipc_protocol::{Level, LogRecord, log_line};
 
 use super::Host;
+
+/// Where records go: standard error in a plugin, a list in a test.
+#[derive(Clone)]
+pub(crate) struct LogSink(Arc<dyn Fn(LogRecord) + Send + Sync>);
+
+impl LogSink {
+    pub(crate) fn new(take: impl Fn(LogRecord) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(take))
+    }
+
+    /// Standard error, one line a record. The host keeps the pipe, whoever reads it: no record is
+    /// lost when the supervisor restarts.
+    pub(crate) fn standard_error() -> Self {
+        Self::new(|record| {
+            // If nobody can ever read it there is nobody to tell.
+            let _ = std::io::stderr().lock().write_all(&log_line::encode(&record));
+        })
+    }
+}
+
+impl std::fmt::Debug for LogSink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("LogSink")
+    }
+}
 
 /// Writes log records. Fields that are added to it go with every record it writes.
 ///
@@ -14,8 +41,8 @@ use super::Host;
 /// # }
 /// ```
 ///
-/// Writing never waits. What the host does not take in time is dropped and counted there. While there is no
-/// session, records go to standard error, which is kept with the log.
+/// A record is one line on standard error, which the host keeps with the log. It is there whether a session is
+/// or not, and what was written last before a crash is kept too.
 #[derive(Clone, Debug)]
 #[must_use = "finish with a level, as in `.info(\"…\")`"]
 pub struct Log {
@@ -71,36 +98,6 @@ impl Log {
         let target = self.target.clone().unwrap_or_else(|| self.host.plugin_id().to_owned());
         let fields = self.fields.clone();
         let record = LogRecord { level, target, message: message.to_string(), fields };
-        match self.host.link().peer() {
-            Some(peer) => peer.log(record),
-            None => eprintln!("{}", line(&record)),
-        }
-    }
-}
-
-fn line(record: &LogRecord) -> String {
-    use std::fmt::Write as _;
-
-    let level = format!("{:?}", record.level).to_lowercase();
-    let mut line = format!("{level} {}: {}", record.target, record.message);
-    for (name, value) in &record.fields {
-        write!(line, " {name}={value:?}").expect("writing to a string cannot fail");
-    }
-    line
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_record_is_one_line_even_if_its_fields_are_not() {
-        let record = LogRecord {
-            level: Level::Warn,
-            target: "clinic".into(),
-            message: "two of the same".into(),
-            fields: vec![("note".into(), "a\nb".into())],
-        };
-        assert_eq!(line(&record), "warn clinic: two of the same note=\"a\\nb\"");
+        (self.host.log_sink().0)(record);
     }
 }

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bulkhead_ipc_driver::{Handler, IncomingCall};
 use bulkhead_ipc_protocol::host::{
@@ -14,6 +15,8 @@ use bulkhead_ipc_protocol::{CallError, LogRecord, Payload};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+
+use crate::host::LogSink;
 
 /// Something that the plugin published.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +34,8 @@ pub(super) type Answerer = Rc<dyn Fn(IncomingCall) -> Answer>;
 #[derive(Default)]
 pub(super) struct Memory {
     pub(super) state: RefCell<BTreeMap<String, (u64, Vec<u8>)>>,
-    pub(super) logs: RefCell<Vec<LogRecord>>,
+    /// Taken from whatever thread of the plugin writes them.
+    logs: Arc<Mutex<Vec<LogRecord>>>,
     pub(super) published: RefCell<Vec<Published>>,
     /// By `service/method`, or by `service` for all its methods.
     pub(super) answers: RefCell<HashMap<String, Answerer>>,
@@ -69,13 +73,20 @@ impl Handler for MemoryHost {
         let data = serde_json::from_slice(&payload.body).unwrap_or(Value::Null);
         self.0.published.borrow_mut().push(Published { topic, data });
     }
-
-    fn log(&self, record: LogRecord) {
-        self.0.logs.borrow_mut().push(record);
-    }
 }
 
 impl Memory {
+    pub(super) fn log_sink(&self) -> LogSink {
+        let logs = Arc::clone(&self.logs);
+        LogSink::new(move |record| {
+            logs.lock().unwrap_or_else(PoisonError::into_inner).push(record);
+        })
+    }
+
+    pub(super) fn logs(&self) -> Vec<LogRecord> {
+        self.logs.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn answerer(&self, method: &str) -> Result<Answerer, CallError> {
         let answers = self.answers.borrow();
         let service = method.split('/').next().unwrap_or(method);

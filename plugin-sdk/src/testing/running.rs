@@ -75,9 +75,9 @@ impl<P: Plugin> Running<P> {
         };
         // Its own set of tasks: all of them end with it, as the threads of a process do.
         let tasks = tokio::task::LocalSet::new();
-        let patience = setup.patience;
+        let (patience, log_sink) = (setup.patience, memory.log_sink());
         let process = tokio::task::spawn_local(async move {
-            tasks.run_until(serve::<P, _>(FromTest(received), terminated, patience)).await
+            tasks.run_until(serve::<P, _>(FromTest(received), terminated, patience, log_sink)).await
         });
         let running = Self {
             setup,
@@ -199,7 +199,7 @@ impl<P: Plugin> Running<P> {
 
     /// What the plugin has logged.
     pub fn logs(&self) -> Vec<LogRecord> {
-        self.memory.logs.borrow().clone()
+        self.memory.logs()
     }
 
     /// What the plugin has published.

@@ -131,16 +131,14 @@ impl<P: 'static> Router<P> {
         context: Context,
     ) -> Result<Reply> {
         let plain = context.method.rsplit('/').next().unwrap_or(&context.method);
-        match self.routes.get(context.method.as_str()).or_else(|| self.routes.get(plain)) {
-            Some(handler) => Ok(handler(plugin, payload, context)),
-            None => {
-                let methods: Vec<_> = self.methods().collect();
-                let message =
-                    format!("no method `{}`; there are: {}", context.method, methods.join(", "));
-                Err(Error::new(code::METHOD_UNKNOWN, message)
-                    .with_details(&json!({ "methods": methods })))
-            }
+        if let Some(handler) =
+            self.routes.get(context.method.as_str()).or_else(|| self.routes.get(plain))
+        {
+            return Ok(handler(plugin, payload, context));
         }
+        let methods: Vec<_> = self.methods().collect();
+        let message = format!("no method `{}`; there are: {}", context.method, methods.join(", "));
+        Err(Error::new(code::METHOD_UNKNOWN, message).with_details(&json!({ "methods": methods })))
     }
 }
 

@@ -55,10 +55,10 @@ async fn background_call_over_a_restart(kind: &str) -> (Value, u32) {
         .answer::<Ask>("other", answer)
         .start()
         .await
-        .unwrap();
+        .expect("it starts");
     until(|| asked.get() == 1).await;
     plugin.lose_session();
-    plugin.resume().await.unwrap();
+    plugin.resume().await.expect("it resumes");
     until(|| plugin.state().contains_key("outcome")).await;
     (plugin.state()["outcome"].clone(), asked.get())
 }
@@ -89,7 +89,7 @@ fn a_call_that_may_not_be_repeated_fails_once() {
 async fn left_alone(plugin: &Running<Probe>) -> Duration {
     let alone_since = tokio::time::Instant::now();
     plugin.lose_session();
-    let error = plugin.ended().await.unwrap_err();
+    let error = plugin.ended().await.expect_err("it has something to save");
     assert!(error.message().contains("SESSION_LOST"), "there was nowhere to save: {error}");
     alone_since.elapsed()
 }

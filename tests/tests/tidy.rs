@@ -72,7 +72,9 @@ fn only_the_codec_names_bincode() {
 fn unsafe_code_is_in_the_sandbox_and_in_one_file_of_the_sdk() {
     let has_unsafe = |line: &str| {
         let code = line.split("//").next().unwrap_or_default();
-        ["unsafe {", "unsafe fn ", "unsafe impl ", "unsafe extern "].iter().any(|u| code.contains(u))
+        ["unsafe {", "unsafe fn ", "unsafe impl ", "unsafe extern "]
+            .iter()
+            .any(|u| code.contains(u))
     };
     let files: BTreeSet<String> = sources("")
         .into_iter()

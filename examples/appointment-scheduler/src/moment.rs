@@ -37,15 +37,14 @@ pub(crate) fn range(
         Some(date) => whole(clinic, "from", from, date)?.start,
         None => moment(clinic, "from", from)?,
     };
-    let end = match to {
-        Some(to) => match date(to) {
+    let end = if let Some(to) = to {
+        match date(to) {
             Some(date) => whole(clinic, "to", to, date)?.end,
             None => moment(clinic, "to", to)?,
-        },
-        None => {
-            let last = clinic.date(start).saturating_add(jiff::Span::new().days(days - 1));
-            whole(clinic, "from", from, last)?.end
         }
+    } else {
+        let last = clinic.date(start).saturating_add(jiff::Span::new().days(days - 1));
+        whole(clinic, "from", from, last)?.end
     };
     let fault = |message: &str| Fault::new(code::RANGE_INVALID, "to", to.unwrap_or(""), message);
     if end <= start {

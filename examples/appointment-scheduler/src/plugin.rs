@@ -1,5 +1,7 @@
 //! The plugin: routes, and what each of them does.
 
+#![allow(clippy::unused_async)] // A handler is async, whether it waits or not.
+
 use appointments::api::{Get, GetRequest, ListRequest};
 use appointments::fhir::{Appointment, id_of};
 use appointments::overlap::{Overlap, sweep};

@@ -101,7 +101,7 @@ impl Calendar {
     ) -> impl Iterator<Item = &'a Rc<Appointment>> {
         let earliest = filter
             .from
-            .map(|from| from.checked_sub(self.longest).unwrap_or(Timestamp::MIN))
+            .and_then(|from| from.checked_sub(self.longest).ok())
             .unwrap_or(Timestamp::MIN);
         let first = match after {
             Some((start, id)) if start >= earliest => {

@@ -14,7 +14,7 @@ pub(crate) fn fresh(appointment: &Appointment, taken: impl Fn(&str) -> bool) -> 
         one.actor.display.hash(&mut hasher);
     }
     let who = hasher.finish();
-    (0_u64..)
+    (0..u64::MAX)
         .map(|nth| format!("{stamp}-{:08x}", (who ^ nth) & 0xffff_ffff))
         .find(|id| !taken(id))
         .expect("there are more numbers than appointments")

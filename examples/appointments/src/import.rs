@@ -1,6 +1,6 @@
 //! Importing: what a batch of lines would change, decided before anything is written.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::rc::Rc;
 
@@ -146,13 +146,13 @@ pub fn plan(
     request: &ImportRequest,
     default_duration: u32,
     calendar: &Calendar,
-    known: &HashMap<String, Rc<Patient>>,
+    known: &BTreeMap<String, Rc<Patient>>,
 ) -> Plan {
     let mut report = ImportReport::default();
     // Later lines of the same id are compared with earlier ones, as if each were imported by itself.
     let mut appointments: Vec<Rc<Appointment>> = Vec::new();
     let mut appointment_of: HashMap<String, usize> = HashMap::new();
-    let mut patients: HashMap<String, Rc<Patient>> = HashMap::new();
+    let mut patients: BTreeMap<String, Rc<Patient>> = BTreeMap::new();
     for (line, resource) in ndjson::resources(request.ndjson.as_bytes(), request.first_line) {
         report.lines += 1;
         let appointment = match resource {
@@ -199,12 +199,11 @@ pub fn plan(
                 } else {
                     report.created += 1;
                 }
-                match earlier {
-                    Some(nth) => appointments[nth] = Rc::new(appointment),
-                    None => {
-                        appointment_of.insert(appointment.id.clone(), appointments.len());
-                        appointments.push(Rc::new(appointment));
-                    }
+                if let Some(nth) = earlier {
+                    appointments[nth] = Rc::new(appointment);
+                } else {
+                    appointment_of.insert(appointment.id.clone(), appointments.len());
+                    appointments.push(Rc::new(appointment));
                 }
             }
         }

@@ -9,7 +9,7 @@ const PATIENTS: &str = include_str!("../../data/fhir/Patient.ndjson");
 fn import(
     ndjson: &str,
     calendar: &mut Calendar,
-    known: &mut HashMap<String, Rc<Patient>>,
+    known: &mut BTreeMap<String, Rc<Patient>>,
 ) -> ImportReport {
     let request =
         ImportRequest { ndjson: ndjson.to_owned(), first_line: 1, ..ImportRequest::default() };
@@ -19,7 +19,7 @@ fn import(
 fn apply(
     plan: Plan,
     calendar: &mut Calendar,
-    known: &mut HashMap<String, Rc<Patient>>,
+    known: &mut BTreeMap<String, Rc<Patient>>,
 ) -> ImportReport {
     for appointment in plan.appointments {
         calendar.insert(appointment);
@@ -30,7 +30,7 @@ fn apply(
 
 #[test]
 fn the_whole_record_comes_in_once() {
-    let (mut calendar, mut known) = (Calendar::default(), HashMap::new());
+    let (mut calendar, mut known) = (Calendar::default(), BTreeMap::new());
     let patients = import(PATIENTS, &mut calendar, &mut known);
     assert_eq!(patients, ImportReport { lines: 40, patients: 40, ..ImportReport::default() });
     let first = import(ENCOUNTERS, &mut calendar, &mut known);
@@ -46,7 +46,7 @@ fn the_whole_record_comes_in_once() {
 
 #[test]
 fn names_come_through_byte_for_byte() {
-    let (mut calendar, mut known) = (Calendar::default(), HashMap::new());
+    let (mut calendar, mut known) = (Calendar::default(), BTreeMap::new());
     import(PATIENTS, &mut calendar, &mut known);
     import(ENCOUNTERS, &mut calendar, &mut known);
     let mut accented = 0;
@@ -67,7 +67,7 @@ fn names_come_through_byte_for_byte() {
 
 #[test]
 fn what_was_changed_here_is_kept_unless_asked() {
-    let (mut calendar, mut known) = (Calendar::default(), HashMap::new());
+    let (mut calendar, mut known) = (Calendar::default(), BTreeMap::new());
     import(ENCOUNTERS, &mut calendar, &mut known);
     let first = calendar.iter().next().unwrap().clone();
     calendar.insert(Rc::new(Appointment { status: Status::Cancelled, ..(*first).clone() }));
@@ -97,7 +97,7 @@ fn bad_lines_are_counted_listed_and_numbered() {
         );
         text.push('\n');
     }
-    let report = import(&text, &mut Calendar::default(), &mut HashMap::new());
+    let report = import(&text, &mut Calendar::default(), &mut BTreeMap::new());
     assert_eq!((report.lines, report.patients, report.refused), (190, 40, 150));
     assert_eq!(report.faults.len(), FAULTS_LISTED);
     assert_eq!(
@@ -110,7 +110,7 @@ fn bad_lines_are_counted_listed_and_numbered() {
 fn one_id_twice_in_a_batch_is_one_appointment() {
     let line = ENCOUNTERS.lines().next().unwrap();
     let other = line.replace("finished", "cancelled");
-    let (mut calendar, mut known) = (Calendar::default(), HashMap::new());
+    let (mut calendar, mut known) = (Calendar::default(), BTreeMap::new());
     let report = import(&format!("{line}\n{line}\n{other}"), &mut calendar, &mut known);
     assert_eq!(
         (report.created, report.unchanged, report.kept, report.patients_unknown),

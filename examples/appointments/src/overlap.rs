@@ -66,8 +66,11 @@ impl Brief {
     }
 }
 
+/// A type of participant and an id.
+type Person<'a> = (&'a str, &'a str);
+
 /// The participants of type Patient and Practitioner, as (type, id), each once.
-fn people(appointment: &Appointment) -> Vec<(&'static str, &str)> {
+fn people(appointment: &Appointment) -> Vec<Person<'_>> {
     let mut people: Vec<_> = SINGLE
         .iter()
         .flat_map(|kind| appointment.actors(kind).filter_map(move |who| Some((*kind, who.id()?))))
@@ -94,7 +97,7 @@ pub fn sweep<'a>(
     appointments: impl IntoIterator<Item = &'a Appointment>,
     mut emit: impl FnMut(Overlap),
 ) {
-    let mut open: HashMap<(&str, &str), Vec<(usize, Timestamp, &Appointment)>> = HashMap::new();
+    let mut open: HashMap<Person, Vec<(usize, &Appointment)>> = HashMap::new();
     let mut last = Timestamp::MIN;
     for (nth, second) in appointments.into_iter().enumerate() {
         debug_assert!(last <= second.start.at(), "appointments come in the order of their starts");
@@ -102,14 +105,14 @@ pub fn sweep<'a>(
         if !second.status.is_busy() {
             continue;
         }
-        let mut clashes: BTreeMap<usize, (&Appointment, Vec<(&str, &str)>)> = BTreeMap::new();
+        let mut clashes: BTreeMap<usize, (&Appointment, Vec<Person>)> = BTreeMap::new();
         for who in people(second) {
             let running = open.entry(who).or_default();
-            running.retain(|(_, end, _)| *end > second.start.at());
-            for (earlier, _, first) in running.iter() {
+            running.retain(|(_, earlier)| earlier.end.at() > second.start.at());
+            for (earlier, first) in running.iter() {
                 clashes.entry(*earlier).or_insert_with(|| (first, Vec::new())).1.push(who);
             }
-            running.push((nth, second.end.at(), second));
+            running.push((nth, second));
         }
         for (first, shared) in clashes.into_values() {
             emit(overlap(first, second, &shared));
@@ -117,7 +120,7 @@ pub fn sweep<'a>(
     }
 }
 
-fn overlap(first: &Appointment, second: &Appointment, shared: &[(&str, &str)]) -> Overlap {
+fn overlap(first: &Appointment, second: &Appointment, shared: &[Person]) -> Overlap {
     let shared =
         shared.iter().map(|(kind, id)| Shared { kind: (*kind).to_owned(), id: (*id).to_owned() });
     Overlap {

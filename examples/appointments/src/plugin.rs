@@ -1,5 +1,7 @@
 //! The plugin: routes and configuration.
 
+#![allow(clippy::unused_async)] // A handler is async, whether it waits or not.
+
 use std::rc::Rc;
 
 use bulkhead_plugin_sdk::{About, Error, Host, Plugin, Result, Router, about, code};

@@ -7,7 +7,7 @@
 //! request already sees its time as taken: two that want the same hour can not both find it free.
 
 use std::cell::{Ref, RefCell};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use bulkhead_plugin_sdk::{Error, Host, Result};
@@ -38,7 +38,7 @@ pub struct Store {
     host: Host,
     default_duration: u32,
     calendar: RefCell<Calendar>,
-    patients: RefCell<HashMap<String, Rc<Patient>>>,
+    patients: RefCell<BTreeMap<String, Rc<Patient>>>,
     /// Ids whose change is on its way to the state.
     changing: RefCell<BTreeSet<String>>,
 }
@@ -53,7 +53,7 @@ impl Store {
         for (_, entry) in host.state().load::<Appointment>(APPOINTMENT).await? {
             calendar.insert(Rc::new(entry.value));
         }
-        let mut patients = HashMap::new();
+        let mut patients = BTreeMap::new();
         for (_, entry) in host.state().load::<Patient>(PATIENT).await? {
             patients.insert(entry.value.id.clone(), Rc::new(entry.value));
         }
@@ -239,7 +239,7 @@ impl Store {
     /// How much there is.
     pub fn stats(&self) -> StatsReply {
         let calendar = self.calendar.borrow();
-        let mut by_status = std::collections::BTreeMap::new();
+        let mut by_status = BTreeMap::new();
         let mut practitioners = BTreeSet::new();
         for appointment in calendar.iter() {
             *by_status.entry(appointment.status.as_str().to_owned()).or_default() += 1;

@@ -39,6 +39,7 @@ mod status;
 pub mod stop;
 mod support;
 mod syscall;
+pub mod unprivileged;
 
 pub use enforcement::{Enforcement, Measured, Missing};
 pub use exit::{Cause, Exit, Status, Usage};

@@ -6,10 +6,14 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::sys::socket::{SockType, getsockopt, sockopt};
 
 /// The descriptor at which the program finds what it was given.
 const GIVEN: RawFd = 3;
@@ -69,6 +73,24 @@ impl Unprivileged {
         }
         command.spawn()
     }
+}
+
+/// Takes descriptor 3 as a program finds it that [`Unprivileged::start`] started. Once per process;
+/// an error if it is no SOCK_SEQPACKET socket, as when a person starts the program by hand.
+pub fn given() -> io::Result<OwnedFd> {
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    // SAFETY: borrowed for the two calls below only; if it is not open they fail with EBADF.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(GIVEN) };
+    if getsockopt(&borrowed, sockopt::SockType)? != SockType::SeqPacket {
+        return Err(io::Error::from_raw_os_error(libc::ESOCKTNOSUPPORT));
+    }
+    fcntl(borrowed, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    if TAKEN.swap(true, Ordering::SeqCst) {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    // SAFETY: it is open, and it came with the exec: nothing in this process made it, and the flag
+    // above lets this line run once, so it has one owner.
+    Ok(unsafe { OwnedFd::from_raw_fd(GIVEN) })
 }
 
 /// In the child. The order matters: the death signal is cleared by a change of ids, and a change of

@@ -126,14 +126,12 @@ fn prepare(raw: RawFd, parent: libc::pid_t, user: Option<&User>) -> io::Result<(
             check(libc::dup2(raw, GIVEN))?;
         }
         // Closed by the exec, not now: among them is the pipe that reports its failure.
-        check(
-            libc::syscall(
-                libc::SYS_close_range,
-                GIVEN + 1,
-                libc::c_uint::MAX,
-                libc::CLOSE_RANGE_CLOEXEC,
-            ) as libc::c_int,
-        )
+        check(libc::syscall(
+            libc::SYS_close_range,
+            GIVEN + 1,
+            libc::c_uint::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        ) as libc::c_int)
     }
 }
 

@@ -4,9 +4,12 @@
 
 mod cli;
 mod clock;
+mod config;
 mod failure;
 mod id;
+mod launcher;
 mod link;
+mod logging;
 mod manifest;
 mod supervise;
 

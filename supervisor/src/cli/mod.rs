@@ -11,6 +11,7 @@ mod follow;
 mod manual;
 mod problem;
 mod render;
+mod roles;
 mod verbs;
 
 use std::io;
@@ -49,6 +50,8 @@ pub(crate) fn main() -> ExitCode {
     let Arguments { global, verb } = Arguments::parse();
     match verb {
         Verb::Exec(arguments) => exec::run(&arguments, &global),
+        Verb::Serve(arguments) => roles::serve(&arguments, &global),
+        Verb::Supervise => roles::supervise(&global),
         Verb::Doctor => doctor::run(&mut Screen::stdout(global.json)),
         Verb::Completion { shell } => {
             finish(manual::completion(&mut Screen::stdout(false), shell), global.json)

@@ -1,0 +1,51 @@
+//! The two halves of the service: `serve`, which a person or systemd starts, and `supervise`, which
+//! only `serve` starts.
+
+use std::process::ExitCode;
+
+use bulkhead_sandbox::unprivileged;
+
+use super::args::{Global, Serve};
+use super::problem::Problem;
+use crate::config::Config;
+use crate::failure::{Code, Failure};
+use crate::{launcher, logging, supervise};
+
+/// The launcher: with the configuration, where `--socket` overrides the one in the file.
+pub(super) fn serve(arguments: &Serve, global: &Global) -> ExitCode {
+    let mut config = match Config::load(arguments.config.as_deref()) {
+        Ok(config) => config,
+        Err(failure) => return super::finish(Err(Problem::from(failure).into()), global.json),
+    };
+    if let Some(socket) = &global.socket {
+        match std::path::absolute(socket) {
+            Ok(socket) => config.socket = Some(socket),
+            Err(error) => {
+                let text = format!("--socket {}: {error}", socket.display());
+                let failure = Failure::new(Code::InvalidRequest, text);
+                return super::finish(Err(Problem::from(failure).into()), global.json);
+            }
+        }
+    }
+    launcher::serve(&config)
+}
+
+/// The supervisor, on the link that the launcher left at descriptor 3.
+pub(super) fn supervise(global: &Global) -> ExitCode {
+    match unprivileged::given() {
+        Ok(link) => {
+            logging::init();
+            supervise::run(link)
+        }
+        Err(error) => {
+            let failure = Failure::new(
+                Code::InvalidRequest,
+                format!(
+                    "supervise is half of the service and is started by the other half \
+                     (descriptor 3: {error}); start `bulkhead serve`"
+                ),
+            );
+            super::finish(Err(Problem::from(failure).into()), global.json)
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! `bulkhead.toml`: what the administrator decides about the service.
+//!
+//! ```toml
+//! mode = "strict"
+//! admin_group = "bulkhead"
+//! stop_timeout = "5s"
+//!
+//! [mounts]
+//! read_only = ["/srv/terminology"]
+//! ```
+//! Every field has a default, so that an empty file, or none, is a service that works. The file is
+//! read by the launcher, which has privilege: it must belong to root (or to the invoking user) and
+//! nobody else may write it. A plugin or a client of the API never has a say in it.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{ErrorKind, Read as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::geteuid;
+use serde::Deserialize;
+
+use crate::failure::{Code, Failure};
+use crate::manifest::TimeSpan;
+
+/// Where the file is looked for when none is named.
+const SYSTEM_FILE: &str = "/etc/bulkhead/bulkhead.toml";
+const MAX_BYTES: u64 = 64 * 1024;
+
+/// The service's configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Config {
+    /// Packages, the plugins' storage and the supervisor's store. `/var/lib/bulkhead`; without
+    /// privilege `$XDG_STATE_HOME/bulkhead`.
+    pub(crate) state: PathBuf,
+    /// Directory of the admin socket. `/run/bulkhead`; without privilege
+    /// `$XDG_RUNTIME_DIR/bulkhead`.
+    pub(crate) runtime: PathBuf,
+    /// The admin socket, where it is not `admin.sock` in `runtime`.
+    pub(crate) socket: Option<PathBuf>,
+    /// What happens where this machine lacks a layer of the compartment.
+    pub(crate) mode: Mode,
+    /// The supervisor's user: a name or a uid. `bulkhead` if there is such a user, else the first
+    /// uid of the range. Without privilege everything runs as the invoking user.
+    pub(crate) user: Option<String>,
+    /// Members of this group (a name or a gid) may do all on the admin socket. Root and the
+    /// launcher's own user always may.
+    pub(crate) admin_group: Option<String>,
+    /// Members of this group may read there.
+    pub(crate) reader_group: Option<String>,
+    /// The uids that plugins are given, one each; used by nothing else on this machine.
+    pub(crate) uids: Uids,
+    /// Whether a plugin can be installed from a directory, which nobody has signed.
+    pub(crate) allow_directories: bool,
+    /// What plugins may be shown of this machine beyond its system directories.
+    pub(crate) mounts: Mounts,
+    /// The whole budget of a stop, from the request to the last process gone, where the request
+    /// does not say; also that of the service's own stop. 100 ms to 1 h.
+    pub(crate) stop_timeout: TimeSpan,
+    /// How long plugins go on without a supervisor before they are stopped. 1 s to 1 h.
+    pub(crate) resume_timeout: TimeSpan,
+    /// How often the supervisor shows that it is alive; silent for five times as long, it is
+    /// started anew. 50 ms to 1 min.
+    pub(crate) heartbeat: TimeSpan,
+    /// The supervisor's program and arguments where it is not this program's own role. For tests.
+    #[serde(skip)]
+    pub(crate) supervisor_command: Option<Vec<OsString>>,
+}
+
+/// What happens where this machine lacks a layer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Mode {
+    /// No plugin starts, and the error names the layer.
+    #[default]
+    Strict,
+    /// Plugins start with what there is, and what is missing is said.
+    BestEffort,
+}
+
+/// A range of uids, each of them also a gid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Uids {
+    pub(crate) first: u32,
+    /// The first is the supervisor's where it has no user of its own.
+    pub(crate) count: u32,
+}
+
+impl Default for Uids {
+    fn default() -> Self {
+        // Unused in systemd's table of uid ranges (UIDS-GIDS).
+        Self { first: 1_900_000_000, count: 10_000 }
+    }
+}
+
+/// Directories of this machine that a plugin's grant can name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Mounts {
+    /// These and what is beneath them, read-only.
+    pub(crate) read_only: Vec<PathBuf>,
+    /// These and what is beneath them, also writable.
+    pub(crate) read_write: Vec<PathBuf>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let (state, runtime) = if geteuid().is_root() {
+            (PathBuf::from("/var/lib/bulkhead"), PathBuf::from("/run/bulkhead"))
+        } else {
+            (home("XDG_STATE_HOME", ".local/state"), runtime_directory())
+        };
+        Self {
+            state,
+            runtime,
+            socket: None,
+            mode: Mode::Strict,
+            user: None,
+            admin_group: None,
+            reader_group: None,
+            uids: Uids::default(),
+            allow_directories: false,
+            mounts: Mounts::default(),
+            stop_timeout: TimeSpan::from_secs(5),
+            resume_timeout: TimeSpan::from_secs(30),
+            heartbeat: TimeSpan::from_secs(1),
+            supervisor_command: None,
+        }
+    }
+}
+
+/// `$variable/bulkhead`, else `$HOME/otherwise/bulkhead`.
+fn home(variable: &str, otherwise: &str) -> PathBuf {
+    let base = std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
+    base.unwrap_or_else(|| {
+        PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(otherwise)
+    })
+    .join("bulkhead")
+}
+
+fn runtime_directory() -> PathBuf {
+    match std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from) {
+        Some(path) if path.is_absolute() => path.join("bulkhead"),
+        // A path in /tmp that somebody else has taken is refused when it is opened.
+        _ => PathBuf::from(format!("/tmp/bulkhead-{}", geteuid())),
+    }
+}
+
+impl Config {
+    /// Reads `path`; without one the usual file, which need not exist.
+    ///
+    /// NOT_FOUND: `path` does not exist. CONFIG_INVALID: the file is not what it must be; details
+    /// `path`, and `line` and `column` where known.
+    pub(crate) fn load(path: Option<&Path>) -> Result<Self, Failure> {
+        let (path, required) = match path {
+            Some(path) => (path.to_owned(), true),
+            None if geteuid().is_root() => (PathBuf::from(SYSTEM_FILE), false),
+            None => (home("XDG_CONFIG_HOME", ".config").join("bulkhead.toml"), false),
+        };
+        let unreadable = |error: &std::io::Error| {
+            invalid(&path, format!("cannot read {}: {error}", path.display()))
+        };
+        let mut file = match File::open(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                if required {
+                    let message = format!("there is no configuration {}", path.display());
+                    return Err(Failure::new(Code::NotFound, message)
+                        .with("what", "configuration")
+                        .with("name", &path));
+                }
+                return Ok(Self::default());
+            }
+            result => result.map_err(|error| unreadable(&error))?,
+        };
+        let metadata = file.metadata().map_err(|error| unreadable(&error))?;
+        let owner = metadata.uid();
+        if (owner != 0 && owner != geteuid().as_raw()) || metadata.mode() & 0o022 != 0 {
+            return Err(invalid(
+                &path,
+                format!(
+                    "{} can be written by others (owner {owner}, mode {:04o}); \
+                     chown it to the service's user and chmod go-w",
+                    path.display(),
+                    metadata.mode() & 0o7777
+                ),
+            ));
+        }
+        if metadata.len() > MAX_BYTES {
+            let message = format!("{} is longer than {MAX_BYTES} bytes", path.display());
+            return Err(invalid(&path, message));
+        }
+        let mut text = String::new();
+        file.by_ref()
+            .take(MAX_BYTES)
+            .read_to_string(&mut text)
+            .map_err(|error| unreadable(&error))?;
+        Self::parse(&text, &path)
+    }
+
+    /// Parses the text of a configuration; `path` is for messages.
+    pub(crate) fn parse(text: &str, path: &Path) -> Result<Self, Failure> {
+        let config: Self = toml::from_str(text).map_err(|error| {
+            let message = error.message().trim_end();
+            let Some(span) = error.span() else {
+                return invalid(path, format!("{}: {message}", path.display()));
+            };
+            let before = text.get(..span.start).unwrap_or(text);
+            let line = before.matches('\n').count() + 1;
+            let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+            invalid(path, format!("{}:{line}:{column}: {message}", path.display()))
+                .with("line", line)
+                .with("column", column)
+        })?;
+        config
+            .check()
+            .map_err(|message| invalid(path, format!("{}: {message}", path.display())))?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let paths = [("state", &self.state), ("runtime", &self.runtime)]
+            .into_iter()
+            .chain(self.socket.iter().map(|path| ("socket", path)))
+            .chain(self.mounts.read_only.iter().map(|path| ("mounts.read_only", path)))
+            .chain(self.mounts.read_write.iter().map(|path| ("mounts.read_write", path)));
+        for (field, path) in paths {
+            if !path.is_absolute() {
+                return Err(format!("{field}: {path:?} must be an absolute path"));
+            }
+        }
+        let spans = [
+            ("stop_timeout", self.stop_timeout, 100, 3_600_000),
+            ("resume_timeout", self.resume_timeout, 1000, 3_600_000),
+            ("heartbeat", self.heartbeat, 50, 60_000),
+        ];
+        for (field, span, least, most) in spans {
+            if !(least..=most).contains(&span.millis()) {
+                return Err(format!("{field}: {span} must be from {least}ms to {most}ms"));
+            }
+        }
+        let Uids { first, count } = self.uids;
+        if first < 1000 || count < 2 || first.checked_add(count).is_none() {
+            return Err(format!(
+                "uids: {count} from {first}: there must be at least 2, none below 1000 or above 4294967294"
+            ));
+        }
+        Ok(())
+    }
+
+    /// The admin socket's path.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.socket.clone().unwrap_or_else(|| self.runtime.join("admin.sock"))
+    }
+}
+
+fn invalid(path: &Path, message: String) -> Failure {
+    Failure::new(Code::ConfigInvalid, message).with("path", path)
+}
+
+#[cfg(test)]
+#[path = "config_tests.rs"]
+mod tests;

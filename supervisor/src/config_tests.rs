@@ -1,0 +1,97 @@
+use std::os::unix::fs::PermissionsExt as _;
+
+use super::*;
+
+fn parse(text: &str) -> Result<Config, Failure> {
+    Config::parse(text, Path::new("bulkhead.toml"))
+}
+
+#[test]
+fn an_empty_file_is_the_default() {
+    assert_eq!(parse("").unwrap(), Config::default());
+    let config = Config::default();
+    assert_eq!(config.mode, Mode::Strict);
+    assert!(!config.allow_directories);
+    assert_eq!(config.socket(), config.runtime.join("admin.sock"));
+}
+
+#[test]
+fn every_field_is_read() {
+    let config = parse(
+        r#"
+        state = "/s"
+        runtime = "/r"
+        socket = "/x/y.sock"
+        mode = "best-effort"
+        user = "nobody"
+        admin_group = "adm"
+        reader_group = "2000"
+        allow_directories = true
+        stop_timeout = "1500ms"
+        resume_timeout = "1m"
+        heartbeat = "200ms"
+        [uids]
+        first = 100000
+        count = 5
+        [mounts]
+        read_only = ["/srv/a"]
+        read_write = ["/srv/b"]
+        "#,
+    )
+    .unwrap();
+    assert_eq!(config.socket(), Path::new("/x/y.sock"));
+    assert_eq!(config.mode, Mode::BestEffort);
+    assert_eq!(config.uids, Uids { first: 100_000, count: 5 });
+    assert_eq!(config.stop_timeout.millis(), 1500);
+    assert_eq!(config.mounts.read_write, [Path::new("/srv/b")]);
+    assert_eq!(config.reader_group.as_deref(), Some("2000"));
+    assert!(config.allow_directories);
+}
+
+#[test]
+fn a_fault_has_a_place() {
+    let failure = parse("mode = \"strict\"\nmodus = 1\n").unwrap_err();
+    assert_eq!(failure.code, Code::ConfigInvalid);
+    assert!(failure.message.starts_with("bulkhead.toml:2:1: "), "{}", failure.message);
+    assert!(failure.message.contains("modus"), "{}", failure.message);
+    assert_eq!(failure.details["line"], 2);
+    let failure = parse("[uids]\nfirst = \"many\"").unwrap_err();
+    assert!(failure.message.starts_with("bulkhead.toml:2:9: "), "{}", failure.message);
+}
+
+#[test]
+fn values_that_cannot_work_are_refused() {
+    for (text, field) in [
+        ("state = \"here\"", "state"),
+        ("[mounts]\nread_only = [\"../etc\"]", "mounts.read_only"),
+        ("stop_timeout = \"1ms\"", "stop_timeout"),
+        ("resume_timeout = \"2h\"", "resume_timeout"),
+        ("heartbeat = \"5m\"", "heartbeat"),
+        ("[uids]\nfirst = 0", "uids"),
+        ("[uids]\ncount = 1", "uids"),
+        ("[uids]\nfirst = 4294967295\ncount = 10", "uids"),
+    ] {
+        let failure = parse(text).unwrap_err();
+        assert!(failure.message.contains(&format!(": {field}: ")), "{text}: {}", failure.message);
+    }
+    for text in
+        ["stop_timeout = 5", "mode = \"lax\"", "mode = \"strict\" 2", "supervisor_command = []"]
+    {
+        assert_eq!(parse(text).unwrap_err().code, Code::ConfigInvalid, "{text}");
+    }
+}
+
+#[test]
+fn a_file_that_others_can_write_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("bulkhead.toml");
+    std::fs::write(&path, "mode = \"best-effort\"").unwrap();
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).unwrap();
+    assert_eq!(Config::load(Some(&path)).unwrap().mode, Mode::BestEffort);
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o664)).unwrap();
+    let failure = Config::load(Some(&path)).unwrap_err();
+    assert_eq!(failure.code, Code::ConfigInvalid);
+    assert!(failure.message.contains("chmod go-w"));
+    let missing = directory.path().join("missing.toml");
+    assert_eq!(Config::load(Some(&missing)).unwrap_err().code, Code::NotFound);
+}

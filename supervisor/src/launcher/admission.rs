@@ -1,0 +1,177 @@
+//! What a request to start a plugin must be, whoever wrote it.
+//!
+//! The supervisor parses what strangers wrote, so each request is read here as if it were theirs:
+//! against a grammar, against the administrator's configuration, and against the sandbox's floors.
+//! Uid, storage and the mounts of `/plugin` and `/data` are not in the request at all: the launcher
+//! adds them itself.
+
+use std::path::{Path, PathBuf};
+
+use bulkhead_sandbox::floors::{self, AllowedSources, FloorViolation};
+use bulkhead_sandbox::seccomp::CompileError;
+use bulkhead_sandbox::{Mount, Policy, Strictness};
+
+use super::package_store::check_path;
+use crate::failure::{Code, Failure};
+use crate::link::Spawn;
+
+/// Where a plugin finds its own tree.
+pub(super) const PLUGIN_TARGET: &str = "/plugin";
+/// Where a plugin finds its storage.
+pub(super) const DATA_TARGET: &str = "/data";
+/// Arguments, and variables of the environment, at most.
+const MAX_WORDS: usize = 256;
+/// Variables that change what the dynamic loader or libc does with the verified binary.
+const LOADER_PREFIXES: [&str; 3] = ["LD_", "GLIBC_", "MALLOC_"];
+const LOADER_VARIABLES: [&str; 5] =
+    ["GCONV_PATH", "LOCPATH", "NLSPATH", "HOSTALIASES", "RESOLV_HOST_CONF"];
+
+/// What the administrator's configuration allows.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Rules {
+    /// No layer may be missing.
+    pub(super) strict: bool,
+    pub(super) sources: AllowedSources,
+    /// The launcher's own directories, which no plugin is ever shown.
+    pub(super) own: Vec<PathBuf>,
+}
+
+/// Checks a request and gives the policy to enforce, its sources resolved. Without `/plugin` and
+/// `/data`: see [`complete`].
+pub(super) fn admit(spawn: &Spawn, rules: &Rules) -> Result<Policy, Failure> {
+    check_path(&spawn.entry).map_err(|why| {
+        Failure::new(
+            Code::EntryInvalid,
+            format!("entry {:?} is no path within a package: {why}", spawn.entry),
+        )
+        .with("path", &spawn.entry)
+        .with("stage", "lookup")
+    })?;
+    check_words(spawn)?;
+    let mut policy = spawn.policy.0.clone();
+    if rules.strict && policy.strictness != Strictness::Strict {
+        return Err(denied(
+            "strictness",
+            "the launcher's configuration says `mode = \"strict\"`, and no request can lower it",
+        ));
+    }
+    for mount in &mut policy.filesystem.mounts {
+        check_mount(mount, rules)?;
+    }
+    floors::check(&policy, &rules.sources).map_err(floor)?;
+    Ok(policy)
+}
+
+fn check_words(spawn: &Spawn) -> Result<(), Failure> {
+    let invalid = |what: &str, value: &str, why: &str| {
+        Failure::new(Code::InvalidRequest, format!("{what} {value:?} {why}")).with("value", value)
+    };
+    if spawn.args.len() > MAX_WORDS || spawn.env.len() > MAX_WORDS {
+        return Err(invalid(
+            "spawn",
+            spawn.id.as_str(),
+            "has more than 256 arguments or variables",
+        ));
+    }
+    if let Some(arg) = spawn.args.iter().find(|arg| arg.contains('\0')) {
+        return Err(invalid("argument", arg, "has a NUL"));
+    }
+    for (name, value) in &spawn.env {
+        let plain = name.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_');
+        if name.is_empty() || !plain || name.as_bytes()[0].is_ascii_digit() {
+            return Err(invalid("variable", name, "is no name: use letters, digits and `_`"));
+        }
+        if value.contains('\0') {
+            return Err(invalid("the value of", name, "has a NUL"));
+        }
+        if LOADER_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+            || LOADER_VARIABLES.contains(&name.as_str())
+        {
+            return Err(denied(
+                "environment",
+                &format!("variable {name} changes what the loader makes of the verified binary"),
+            )
+            .with("variable", name));
+        }
+    }
+    Ok(())
+}
+
+/// Replaces the source by what it is after every link, so that the floors see the true place.
+fn check_mount(mount: &mut Mount, rules: &Rules) -> Result<(), Failure> {
+    for own in [PLUGIN_TARGET, DATA_TARGET] {
+        if mount.target.starts_with(own) || Path::new(own).starts_with(&mount.target) {
+            return Err(denied(
+                "target",
+                &format!(
+                    "{} is the plugin's own and cannot be mounted over",
+                    mount.target.display()
+                ),
+            )
+            .with("path", &mount.target));
+        }
+    }
+    if !mount.source.is_absolute() {
+        return Err(denied(
+            "source",
+            &format!("{} must be an absolute path", mount.source.display()),
+        )
+        .with("path", &mount.source));
+    }
+    // Judged by name first: what is not allowed is not even looked at.
+    let allowed = |path: &Path| {
+        let sources = &rules.sources;
+        sources.read_only.iter().chain(&sources.read_write).any(|allowed| path.starts_with(allowed))
+    };
+    if allowed(&mount.source) {
+        mount.source = std::fs::canonicalize(&mount.source).map_err(|error| {
+            Failure::new(
+                Code::NotFound,
+                format!("cannot mount {}: {error}", mount.source.display()),
+            )
+            .with("what", "mount source")
+            .with("name", &mount.source)
+        })?;
+    }
+    if rules.own.iter().any(|own| mount.source.starts_with(own)) {
+        return Err(denied(
+            "source",
+            &format!("{} is the service's own and is never mounted", mount.source.display()),
+        )
+        .with("path", &mount.source));
+    }
+    Ok(())
+}
+
+/// Adds what every plugin has: its tree, read-only, and its storage.
+pub(super) fn complete(mut policy: Policy, tree: &Path, data: &Path) -> Policy {
+    let own = [Mount::read_only(tree, PLUGIN_TARGET), Mount::read_write(data, DATA_TARGET)];
+    policy.filesystem.mounts.splice(0..0, own);
+    policy
+}
+
+fn denied(floor: &str, why: &str) -> Failure {
+    Failure::new(Code::PermissionDenied, why).with("floor", floor)
+}
+
+fn floor(violation: FloorViolation) -> Failure {
+    let text = violation.to_string();
+    match violation {
+        FloorViolation::Syscall(CompileError::Never { call, .. }) => {
+            denied("syscall", &text).with("syscall", call)
+        }
+        FloorViolation::Syscall(_) => Failure::new(Code::InvalidRequest, text),
+        FloorViolation::Source { path, .. } => denied("source", &text).with("path", path),
+        FloorViolation::Target { target } => denied("target", &text).with("path", target),
+        FloorViolation::Path { path } => denied("path", &text).with("path", path),
+        FloorViolation::HostNetwork => denied("network", &text),
+        FloorViolation::OpenFiles { asked, limit } => {
+            denied("nofile", &text).with("limit", limit).with("used", asked)
+        }
+        _ => denied("policy", &text),
+    }
+}
+
+#[cfg(test)]
+#[path = "admission_tests.rs"]
+mod tests;

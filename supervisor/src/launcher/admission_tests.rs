@@ -1,0 +1,137 @@
+use bulkhead_sandbox::{Access, Network};
+
+use super::*;
+use crate::id::Digest;
+use crate::link::Json;
+
+fn spawn(change: impl FnOnce(&mut Spawn)) -> Spawn {
+    let mut spawn = Spawn {
+        id: "a".parse().unwrap(),
+        digest: Digest::of(b""),
+        entry: "bin/a".into(),
+        args: vec!["--flag".into()],
+        env: vec![("TZ".into(), "UTC".into())],
+        policy: Json(Policy::default()),
+    };
+    change(&mut spawn);
+    spawn
+}
+
+fn refused(rules: &Rules, change: impl FnOnce(&mut Spawn)) -> Failure {
+    admit(&spawn(change), rules).unwrap_err()
+}
+
+fn mount(source: &Path, target: &str, access: Access) -> Mount {
+    Mount { source: source.to_owned(), target: target.into(), access }
+}
+
+#[test]
+fn what_asks_for_nothing_more_is_admitted() {
+    let policy = admit(&spawn(|_| {}), &Rules { strict: true, ..Rules::default() }).unwrap();
+    assert_eq!(policy, Policy::default());
+    let complete = complete(policy, Path::new("/s/tree"), Path::new("/s/data"));
+    assert_eq!(
+        complete.filesystem.mounts,
+        [Mount::read_only("/s/tree", "/plugin"), Mount::read_write("/s/data", "/data")]
+    );
+}
+
+#[test]
+fn an_entry_stays_within_its_tree() {
+    for entry in ["../../bin/sh", "/bin/sh", "bin/../../sh", "bin//sh", "", "./a", "a/.", "a\nb"] {
+        let failure = refused(&Rules::default(), |spawn| spawn.entry = entry.into());
+        assert_eq!(failure.code, Code::EntryInvalid, "{entry}");
+    }
+}
+
+#[test]
+fn no_request_lowers_the_strictness() {
+    let best_effort = |spawn: &mut Spawn| spawn.policy.0.strictness = Strictness::BestEffort;
+    let failure = refused(&Rules { strict: true, ..Rules::default() }, best_effort);
+    assert_eq!(
+        (failure.code, &failure.details["floor"]),
+        (Code::PermissionDenied, &"strictness".into())
+    );
+    assert!(admit(&spawn(best_effort), &Rules::default()).is_ok());
+}
+
+#[test]
+fn calls_of_the_never_list_and_the_open_network_are_denied() {
+    let rules = Rules::default();
+    let failure = refused(&rules, |spawn| spawn.policy.0.allow_syscalls = vec!["ptrace".into()]);
+    assert_eq!(
+        (failure.code, &failure.details["syscall"]),
+        (Code::PermissionDenied, &"ptrace".into())
+    );
+    let failure = refused(&rules, |spawn| spawn.policy.0.network = Network::Host);
+    assert_eq!(
+        (failure.code, &failure.details["floor"]),
+        (Code::PermissionDenied, &"network".into())
+    );
+    let failure = refused(&rules, |spawn| spawn.policy.0.limits.nofile = u64::MAX);
+    assert_eq!(failure.details["floor"], "nofile");
+    // The control: a call that may be allowed is.
+    let allowed = spawn(|spawn| spawn.policy.0.allow_syscalls = vec!["sysinfo".into()]);
+    assert!(admit(&allowed, &rules).is_ok());
+}
+
+#[test]
+fn the_loader_is_not_told_what_to_load() {
+    for name in ["LD_PRELOAD", "LD_AUDIT", "GLIBC_TUNABLES", "GCONV_PATH"] {
+        let failure =
+            refused(&Rules::default(), |spawn| spawn.env.push((name.into(), "/data/x.so".into())));
+        assert_eq!(failure.code, Code::PermissionDenied, "{name}");
+    }
+    for name in ["", "A=B", "1A", "A B", "A\0"] {
+        let failure = refused(&Rules::default(), |spawn| spawn.env.push((name.into(), "x".into())));
+        assert_eq!(failure.code, Code::InvalidRequest, "{name:?}");
+    }
+    let failure = refused(&Rules::default(), |spawn| spawn.args = vec!["a\0b".into()]);
+    assert_eq!(failure.code, Code::InvalidRequest);
+    let failure = refused(&Rules::default(), |spawn| spawn.args = vec![String::new(); 257]);
+    assert_eq!(failure.code, Code::InvalidRequest);
+}
+
+#[test]
+fn only_configured_sources_are_mounted_and_links_do_not_lead_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = std::fs::canonicalize(directory.path()).unwrap();
+    let (allowed, secret) = (root.join("allowed"), root.join("secret"));
+    for each in [&allowed, &secret] {
+        std::fs::create_dir(each).unwrap();
+    }
+    std::os::unix::fs::symlink(&secret, allowed.join("way-out")).unwrap();
+    let rules = Rules {
+        strict: false,
+        sources: AllowedSources { read_only: vec![allowed.clone()], read_write: Vec::new() },
+        own: vec![allowed.join("state")],
+    };
+    std::fs::create_dir(allowed.join("state")).unwrap();
+    let with = |source: &Path, target: &str, access| {
+        admit(
+            &spawn(|spawn| spawn.policy.0.filesystem.mounts = vec![mount(source, target, access)]),
+            &rules,
+        )
+    };
+    assert!(with(&allowed, "/srv", Access::ReadOnly).is_ok());
+    for (source, target, access) in [
+        (secret.as_path(), "/srv", Access::ReadOnly),
+        (Path::new("/"), "/srv", Access::ReadOnly),
+        (Path::new("relative"), "/srv", Access::ReadOnly),
+        (&allowed, "/srv", Access::ReadWrite),
+        (&allowed.join("way-out"), "/srv", Access::ReadOnly),
+        (&allowed.join("../secret"), "/srv", Access::ReadOnly),
+        (&allowed.join("state"), "/srv", Access::ReadOnly),
+        (&allowed, "/plugin", Access::ReadOnly),
+        (&allowed, "/plugin/bin", Access::ReadOnly),
+        (&allowed, "/data", Access::ReadOnly),
+        (&allowed, "/", Access::ReadOnly),
+        (&allowed, "/proc/self", Access::ReadOnly),
+    ] {
+        let failure = with(source, target, access).unwrap_err();
+        assert_eq!(failure.code, Code::PermissionDenied, "{source:?} at {target}: {failure}");
+        assert!(failure.details.get("floor").is_some(), "{failure:?}");
+    }
+    let failure = with(&allowed.join("missing"), "/srv", Access::ReadOnly).unwrap_err();
+    assert_eq!(failure.code, Code::NotFound);
+}

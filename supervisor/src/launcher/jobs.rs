@@ -1,0 +1,172 @@
+//! Work that takes long, done a piece at a time between two turns of the loop.
+//!
+//! Copying, hashing and removing can take seconds. Done in one go they would put off a SIGKILL that
+//! was promised for a moment, so each turn does one piece of one job, the jobs in turn.
+
+use std::collections::VecDeque;
+
+use bulkhead_sandbox::Policy;
+
+use super::package_store::{Import, PackageStore, Step, Verification, Verified};
+use super::removal::Removal;
+use super::storage::{Release, Storage};
+use crate::failure::{Code, Failure};
+use crate::id::{Digest, PluginId};
+use crate::link::{Reply, RequestNumber, Spawn};
+
+/// Jobs under way at once; more are refused.
+const MAX_JOBS: usize = 64;
+
+/// One job and whom to tell.
+pub(super) struct Job {
+    /// `None` once the supervisor that asked is gone.
+    reply_to: Option<RequestNumber>,
+    work: Work,
+}
+
+pub(super) enum Work {
+    Import(Import),
+    Verify { start: Box<Start>, verification: Verification },
+    Discard { digest: Digest, removal: Removal },
+    Release { id: PluginId, release: Release },
+}
+
+/// An admitted start.
+pub(super) struct Start {
+    pub(super) spawn: Spawn,
+    pub(super) policy: Policy,
+}
+
+/// What a job came to.
+pub(super) enum Outcome {
+    Answer(RequestNumber, Result<Reply, Failure>),
+    /// The tree is verified: start it now.
+    Start(RequestNumber, Box<Start>, Verified),
+}
+
+#[derive(Default)]
+pub(super) struct Jobs(VecDeque<Job>);
+
+impl Jobs {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// RESOURCE_EXHAUSTED: too many are under way.
+    pub(super) fn check_room(&self) -> Result<(), Failure> {
+        if self.0.len() < MAX_JOBS {
+            return Ok(());
+        }
+        Err(Failure::new(
+            Code::ResourceExhausted,
+            format!("{MAX_JOBS} installations, starts and removals are under way; try again later"),
+        )
+        .with("resource", "jobs")
+        .with("limit", MAX_JOBS)
+        .with("used", self.0.len()))
+    }
+
+    pub(super) fn push(&mut self, number: RequestNumber, work: Work) {
+        self.0.push_back(Job { reply_to: Some(number), work });
+    }
+
+    /// Whether a start of this plugin, or the removal of its storage, is under way.
+    pub(super) fn concern(&self, id: &PluginId) -> bool {
+        self.0.iter().any(|job| match &job.work {
+            Work::Verify { start, .. } => start.spawn.id == *id,
+            Work::Release { id: releasing, .. } => releasing == id,
+            Work::Import(_) | Work::Discard { .. } => false,
+        })
+    }
+
+    /// Whether a start of this tree, or its removal, is under way.
+    pub(super) fn use_tree(&self, digest: Digest) -> bool {
+        self.0.iter().any(|job| match &job.work {
+            Work::Verify { start, .. } => start.spawn.digest == digest,
+            Work::Discard { digest: discarding, .. } => *discarding == digest,
+            Work::Import(_) | Work::Release { .. } => false,
+        })
+    }
+
+    /// The supervisor that asked is gone: copies and starts end here, removals go on unanswered.
+    pub(super) fn disown(&mut self) {
+        self.0.retain_mut(|job| {
+            job.reply_to = None;
+            matches!(job.work, Work::Discard { .. } | Work::Release { .. })
+        });
+    }
+
+    /// Does one piece of the job whose turn it is.
+    pub(super) fn step(
+        &mut self,
+        store: &mut PackageStore,
+        storage: &mut Storage,
+    ) -> Option<Outcome> {
+        let Job { reply_to, work } = self.0.pop_front()?;
+        match advance(work, store, storage) {
+            Ok(Advance::More(work)) => {
+                self.0.push_back(Job { reply_to, work });
+                None
+            }
+            Ok(Advance::Done(reply)) => Some(Outcome::Answer(reply_to?, Ok(reply))),
+            Ok(Advance::Verified(start, verified)) => {
+                Some(Outcome::Start(reply_to?, start, verified))
+            }
+            Err(failure) => {
+                if reply_to.is_none() {
+                    tracing::warn!(%failure, "a removal failed");
+                }
+                Some(Outcome::Answer(reply_to?, Err(failure)))
+            }
+        }
+    }
+}
+
+enum Advance {
+    More(Work),
+    Done(Reply),
+    Verified(Box<Start>, Verified),
+}
+
+fn advance(
+    work: Work,
+    store: &mut PackageStore,
+    storage: &mut Storage,
+) -> Result<Advance, Failure> {
+    Ok(match work {
+        Work::Import(import) => match store.step_import(import)? {
+            Step::More(import) => Advance::More(Work::Import(import)),
+            Step::Done(digest) => {
+                Advance::Done(Reply::Imported { digest, root: store.tree(digest) })
+            }
+        },
+        Work::Verify { start, verification } => match store.step_verification(verification)? {
+            Step::More(verification) => Advance::More(Work::Verify { start, verification }),
+            Step::Done(verified) => Advance::Verified(start, verified),
+        },
+        Work::Discard { digest, mut removal } => {
+            let done = removal.step().map_err(|error| {
+                Failure::new(
+                    Code::StorageFailed,
+                    format!(
+                        "cannot remove package {digest} from {}: {error}",
+                        store.path().display()
+                    ),
+                )
+                .with("path", store.path())
+            })?;
+            if done {
+                Advance::Done(Reply::Done)
+            } else {
+                Advance::More(Work::Discard { digest, removal })
+            }
+        }
+        Work::Release { id, mut release } => {
+            if storage.step_release(&mut release)? {
+                Advance::Done(Reply::Done)
+            } else {
+                Advance::More(Work::Release { id, release })
+            }
+        }
+    })
+}

@@ -1,0 +1,69 @@
+//! The launcher: the one process with privilege.
+//!
+//! Theory of operation. One thread, one loop ([`event_loop`]), no parser of anything a plugin or a
+//! client wrote. It does what the supervisor asks over the link ([`requests`]), after it has held
+//! each request against what it knows itself ([`admission`]): its own store ([`package_store`]), its
+//! own storage and uids ([`storage`]), the administrator's configuration and the sandbox's floors.
+//! Whatever would take long is done piece by piece ([`jobs`]), so that a deadline of a stop
+//! ([`stopping`]) is never missed for it.
+//!
+//! ```text
+//!            requests, descriptors                  pidfd, cgroup.events
+//! supervisor ◀───────────────────▶ launcher ◀────────────────────────────── plugins
+//!      dies: is started anew          │ sd_notify            (bootstrap socket, stdio pipes)
+//!      and told all that runs         ▼
+//!                               service manager
+//! ```
+//! What must outlive a supervisor is kept here: the admin listener, each plugin's bootstrap socket
+//! and the read ends of its output, and every exit that no supervisor has acknowledged ([`plugins`]).
+//! So a supervisor can die at any moment and lose nothing but the calls that were under way. What
+//! must not outlive the launcher does not: its children die with it (PR_SET_PDEATHSIG), and the next
+//! launcher removes the directories that are left.
+//!
+//! Deliberately absent: tokio, SQLite, HTTP, manifests, and any waiting but that of the loop.
+
+mod admin_socket;
+mod admission;
+mod event_loop;
+mod jobs;
+mod notify;
+mod outbox;
+mod package_store;
+mod plugins;
+mod removal;
+mod requests;
+mod restarts;
+mod startup;
+mod stopping;
+mod storage;
+mod supervisor;
+
+use std::process::ExitCode;
+
+use crate::config::Config;
+use event_loop::End;
+
+/// Serves until SIGTERM or SIGINT, and stops every plugin before it returns.
+///
+/// Must be called on the main thread of a process that has no other: plugins die with the thread
+/// that started them. The exit code is 0 after a stop that was asked for, 1 if the service could not
+/// start, or could not go on, or could not end a process.
+pub(crate) fn serve(config: &Config) -> ExitCode {
+    crate::logging::init();
+    let (mut launcher, held) = match startup::prepare(config) {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            tracing::error!(%error, "the service cannot start");
+            eprintln!("error: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let end = launcher.run();
+    // The socket, the cgroups, and last the lock that guards them.
+    drop(launcher);
+    drop(held);
+    match end {
+        End::Stopped => ExitCode::SUCCESS,
+        End::Failed => ExitCode::FAILURE,
+    }
+}

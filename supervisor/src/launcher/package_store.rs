@@ -1,0 +1,223 @@
+//! The store of plugin trees: root-owned, read-only, named by their content.
+//!
+//! ```text
+//! store/<digest>/        the tree: directories 0555, files 0444 or 0555
+//! store/<digest>.sums    one line per file; its SHA-256 is the digest
+//! store/.import-N        a copy that is not complete; removed at the next start
+//! ```
+//! The list is written before the tree gets its name, so a tree that can be seen is complete.
+
+use std::collections::HashMap;
+use std::fs::{self, DirBuilder, File};
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+
+use super::removal::{Removal, remove_at_once};
+use crate::failure::{Code, Failure};
+use crate::id::Digest;
+
+mod import;
+mod sums;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod verification;
+
+pub(super) use import::Import;
+pub(super) use sums::check_path;
+pub(super) use verification::{Verification, Verified};
+
+/// A list of sums is at most this long: 10,000 files with the longest paths.
+const MAX_SUMS: u64 = 16 << 20;
+
+/// The store. One launcher at a time owns it; it holds the state directory's lock.
+pub(super) struct PackageStore {
+    path: PathBuf,
+    imports: u64,
+    /// Fingerprints of verified files by tree.
+    known: HashMap<Digest, verification::Known>,
+}
+
+/// What one piece of work came to.
+pub(super) enum Step<Work, Done> {
+    More(Work),
+    Done(Done),
+}
+
+impl PackageStore {
+    /// Opens or creates the store and removes what a dead launcher left half done.
+    pub(super) fn open(path: PathBuf) -> std::io::Result<Self> {
+        match DirBuilder::new().mode(0o755).create(&path) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        let mut complete = Vec::new();
+        let mut lists = Vec::new();
+        for entry in fs::read_dir(&path)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if name.starts_with('.') {
+                remove_at_once(&entry.path())?;
+            } else if let Some(digest) = name.strip_suffix(".sums") {
+                lists.push(digest.to_owned());
+            } else {
+                complete.push(name.into_owned());
+            }
+        }
+        for digest in lists {
+            if !complete.contains(&digest) {
+                fs::remove_file(path.join(format!("{digest}.sums")))?;
+            }
+        }
+        Ok(Self { path, imports: 0, known: HashMap::new() })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn tree(&self, digest: Digest) -> PathBuf {
+        self.path.join(digest.to_string())
+    }
+
+    fn list(&self, digest: Digest) -> PathBuf {
+        self.path.join(format!("{digest}.sums"))
+    }
+
+    /// Begins to copy `source`. Nothing is visible in the store before the last step.
+    pub(super) fn import(&mut self, source: &Path) -> Result<Import, Failure> {
+        self.imports += 1;
+        Import::begin(source, self.path.join(format!(".import-{}", self.imports)))
+    }
+
+    /// One piece of a copy; at the end the digest of the tree, which is then in the store.
+    pub(super) fn step_import(&self, import: Import) -> Result<Step<Import, Digest>, Failure> {
+        match import.step()? {
+            import::Progress::More(import) => Ok(Step::More(import)),
+            import::Progress::Complete(copied) => self.publish(copied).map(Step::Done),
+        }
+    }
+
+    fn publish(&self, copied: import::Copied) -> Result<Digest, Failure> {
+        let text = copied.sums.to_text();
+        let digest = Digest::of(text.as_bytes());
+        let (tree, list) = (self.tree(digest), self.list(digest));
+        if tree.exists() {
+            // There already, and the same: the names are the content.
+            return Ok(digest);
+        }
+        let failed = |path: &Path, error: &std::io::Error| {
+            Failure::new(Code::StorageFailed, format!("cannot write {}: {error}", path.display()))
+                .with("path", path)
+        };
+        let written = self.path.join(format!(".sums-{digest}"));
+        let write = || -> std::io::Result<()> {
+            let mut file = fs::OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o444)
+                .open(&written)?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+            fs::rename(&written, &list)
+        };
+        write().map_err(|error| {
+            let _ = fs::remove_file(&written);
+            failed(&list, &error)
+        })?;
+        fs::rename(copied.path(), &tree).map_err(|error| {
+            let _ = fs::remove_file(&list);
+            failed(&tree, &error)
+        })?;
+        copied.keep();
+        File::open(&self.path)
+            .and_then(|store| store.sync_all())
+            .map_err(|error| failed(&self.path, &error))?;
+        Ok(digest)
+    }
+
+    /// Begins to verify a tree and opens its entry.
+    ///
+    /// NOT_FOUND: no such tree. ENTRY_INVALID: the package has no such entry, or one without a run
+    /// bit. INTEGRITY_FAILED: what lies in the store is not what was imported.
+    pub(super) fn verify(&self, digest: Digest, entry: &str) -> Result<Verification, Failure> {
+        let path = self.tree(digest);
+        let missing = || {
+            Failure::new(
+                Code::NotFound,
+                format!("the store has no package {digest}; install the plugin again"),
+            )
+            .with("what", "package")
+            .with("name", digest)
+        };
+        let root = open(
+            &path,
+            OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
+            Mode::empty(),
+        )
+        .map_err(|_| missing())?;
+        let text = self.read_list(digest).ok_or_else(missing)?;
+        let altered = |found: Option<Digest>| {
+            let list = self.list(digest);
+            Failure::new(
+                Code::IntegrityFailed,
+                format!("{} is not what was installed; install the plugin again", list.display()),
+            )
+            .with("path", list)
+            .with("expected", digest)
+            .with("found", found)
+        };
+        let found = Digest::of(&text);
+        if found != digest {
+            return Err(altered(Some(found)));
+        }
+        let text = std::str::from_utf8(&text).map_err(|_| altered(Some(found)))?;
+        let sums = sums::Sums::parse(text).map_err(|_| altered(Some(found)))?;
+        let known = self.known.get(&digest).cloned().unwrap_or_default();
+        Verification::begin(digest, path, root, &sums, entry, known)
+    }
+
+    fn read_list(&self, digest: Digest) -> Option<Vec<u8>> {
+        let file = File::open(self.list(digest)).ok()?;
+        let mut text = Vec::new();
+        file.take(MAX_SUMS).read_to_end(&mut text).ok()?;
+        Some(text)
+    }
+
+    /// One piece of a verification.
+    pub(super) fn step_verification(
+        &mut self,
+        verification: Verification,
+    ) -> Result<Step<Verification, Verified>, Failure> {
+        match verification.step()? {
+            verification::Progress::More(verification) => Ok(Step::More(verification)),
+            verification::Progress::Complete(verified, known) => {
+                self.known.insert(verified.digest, known);
+                Ok(Step::Done(verified))
+            }
+        }
+    }
+
+    /// Takes a tree out of sight; the removal itself is done in pieces. Already gone is well.
+    pub(super) fn discard(&mut self, digest: Digest) -> Result<Option<Removal>, Failure> {
+        self.known.remove(&digest);
+        let failed = |path: &Path, error: &std::io::Error| {
+            Failure::new(Code::StorageFailed, format!("cannot remove {}: {error}", path.display()))
+                .with("path", path)
+        };
+        let tree = self.tree(digest);
+        let removal = Removal::begin(&tree, &self.path).map_err(|error| failed(&tree, &error))?;
+        match fs::remove_file(self.list(digest)) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(failed(&self.list(digest), &error))
+            }
+            _ => Ok(removal),
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! Answering the supervisor's requests.
+
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
+
+use bulkhead_sandbox::descriptors::seqpacket_pair;
+use bulkhead_sandbox::{Identity, Launch, Program, ProgramFile, Stdio};
+use interprocess::os::unix::unnamed_pipe::{UnnamedPipeExt as _, pipe};
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+
+use super::admission::{DATA_TARGET, PLUGIN_TARGET, admit, complete};
+use super::event_loop::{Launcher, Supervision};
+use super::jobs::{Start, Work};
+use super::package_store::Verified;
+use super::plugins::{Plugin, no_descriptors};
+use super::stopping::Stopping;
+use super::storage::Ownership;
+use crate::clock::Monotonic;
+use crate::failure::{Code, Failure};
+use crate::id::{Digest, PluginId};
+use crate::link::{Json, Numbered, Reply, Request, RequestNumber, Spawn, Spawned};
+
+/// An answer, or none yet: a job gives it later.
+type Answer = Result<Option<(Reply, Vec<OwnedFd>)>, Failure>;
+
+fn done() -> Answer {
+    Ok(Some((Reply::Done, Vec::new())))
+}
+
+impl Launcher {
+    pub(super) fn handle(&mut self, request: Numbered) {
+        let Numbered { number, request } = request;
+        let answer = match request {
+            Request::Heartbeat => {
+                if let Supervision::Running(supervisor) = &mut self.supervision {
+                    supervisor.hear(Monotonic::now());
+                }
+                return;
+            }
+            Request::Bye => return self.goodbye(),
+            Request::Ready => {
+                self.supervisor_ready();
+                done()
+            }
+            Request::Import { source } => self.import(number, &source),
+            Request::Discard { digest } => self.discard(number, digest),
+            Request::Allot { id } => self.allot(&id),
+            Request::Release { id } => self.release(number, id),
+            Request::Spawn(spawn) => self.spawn(number, *spawn),
+            Request::Session { id, generation } => self.session(&id, generation),
+            Request::Stop { id, generation, term_in, kill_in } => {
+                self.stop(&id, generation, term_in, kill_in)
+            }
+            Request::Acknowledge { id, generation } => {
+                self.plugins.acknowledge(&id, generation);
+                done()
+            }
+        };
+        match answer {
+            Ok(None) => {}
+            Ok(Some((reply, descriptors))) => self.answer(number, Ok(reply), descriptors),
+            Err(failure) => {
+                if failure.code == Code::PermissionDenied {
+                    tracing::warn!(%failure, details = %failure.details, "a request was refused");
+                }
+                self.answer(number, Err(failure), Vec::new());
+            }
+        }
+    }
+
+    fn check_serving(&self) -> Result<(), Failure> {
+        if self.stop.is_none() {
+            return Ok(());
+        }
+        Err(Failure::new(Code::ShuttingDown, "the service is going down and starts nothing new"))
+    }
+
+    fn import(&mut self, number: RequestNumber, source: &Path) -> Answer {
+        self.check_serving()?;
+        if !self.allow_directories {
+            return Err(Failure::new(
+                Code::PermissionDenied,
+                "plugins are not installed from directories, which nobody has signed; \
+                 set `allow_directories = true` in bulkhead.toml to allow it",
+            )
+            .with("permission", "allow_directories"));
+        }
+        self.jobs.check_room()?;
+        let import = self.store.import(source)?;
+        self.jobs.push(number, Work::Import(import));
+        Ok(None)
+    }
+
+    fn discard(&mut self, number: RequestNumber, digest: Digest) -> Answer {
+        let used_by = self.plugins.running().find(|plugin| plugin.digest == digest);
+        if let Some(plugin) = used_by {
+            return Err(Failure::new(
+                Code::Conflict,
+                format!("package {digest} is what plugin {} runs; stop it first", plugin.id),
+            )
+            .with("state", "running"));
+        }
+        if self.jobs.use_tree(digest) {
+            return Err(Failure::new(
+                Code::Conflict,
+                format!("package {digest} is in use just now"),
+            )
+            .with("state", "busy"));
+        }
+        self.jobs.check_room()?;
+        match self.store.discard(digest)? {
+            None => done(),
+            Some(removal) => {
+                self.jobs.push(number, Work::Discard { digest, removal });
+                Ok(None)
+            }
+        }
+    }
+
+    fn allot(&mut self, id: &PluginId) -> Answer {
+        self.check_serving()?;
+        let allotment = self.storage.allot(id)?;
+        Ok(Some((Reply::Allotted { uid: allotment.uid, data: allotment.data }, Vec::new())))
+    }
+
+    fn release(&mut self, number: RequestNumber, id: PluginId) -> Answer {
+        self.check_idle(&id)?;
+        self.jobs.check_room()?;
+        match self.storage.release(&id)? {
+            None => done(),
+            Some(release) => {
+                self.jobs.push(number, Work::Release { id, release });
+                Ok(None)
+            }
+        }
+    }
+
+    /// One process of each plugin, and nothing under way that needs its storage.
+    fn check_idle(&self, id: &PluginId) -> Result<(), Failure> {
+        let state = if let Some(plugin) = self.plugins.by_id(id) {
+            if plugin.stopping.is_armed() { "stopping" } else { "running" }
+        } else if self.jobs.concern(id) {
+            "busy"
+        } else {
+            return Ok(());
+        };
+        Err(Failure::new(Code::Conflict, format!("plugin {id} is {state}; wait until it is gone"))
+            .with("state", state))
+    }
+
+    fn spawn(&mut self, number: RequestNumber, spawn: Spawn) -> Answer {
+        self.check_serving()?;
+        self.check_idle(&spawn.id)?;
+        self.plugins.check_backlog()?;
+        self.jobs.check_room()?;
+        if self.storage.get(&spawn.id).is_none() {
+            return Err(Failure::new(
+                Code::NotFound,
+                format!("plugin {} has no storage; allot it first", spawn.id),
+            )
+            .with("what", "storage")
+            .with("name", &spawn.id));
+        }
+        let policy = admit(&spawn, &self.rules)?;
+        let verification = self.store.verify(spawn.digest, &spawn.entry)?;
+        self.jobs
+            .push(number, Work::Verify { start: Box::new(Start { spawn, policy }), verification });
+        Ok(None)
+    }
+
+    /// Starts what was admitted and verified.
+    pub(super) fn start_plugin(
+        &mut self,
+        start: Start,
+        verified: Verified,
+    ) -> Result<(Spawned, Vec<OwnedFd>), Failure> {
+        // The service may have been told to stop while the tree was verified.
+        self.check_serving()?;
+        let Start { spawn, policy } = start;
+        let Spawn { id, digest, entry, args, env, .. } = spawn;
+        let allotment = self.storage.get(&id).ok_or_else(|| {
+            Failure::internal(format!("the storage of plugin {id} went while it was started"))
+        })?;
+        let policy = complete(policy, &verified.path, &allotment.data);
+        let channels = Channels::open().map_err(|error| no_descriptors(&error))?;
+        let identity = match self.ownership {
+            Ownership::Leased(_) => Identity::Leased { uid: allotment.uid, gid: allotment.uid },
+            Ownership::Invoker(_) => Identity::Invoker,
+        };
+        let mut argv = vec![format!("{PLUGIN_TARGET}/{entry}").into()];
+        argv.extend(args.into_iter().map(Into::into));
+        let launch = Launch {
+            name: id.as_str(),
+            policy: &policy,
+            identity,
+            program: Program {
+                file: ProgramFile::Descriptor(verified.entry),
+                args: argv,
+                env: env.into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
+                cwd: DATA_TARGET.into(),
+            },
+            stdio: channels.stdio,
+            bootstrap: Some(channels.bootstrap_theirs),
+        };
+        let started = Monotonic::now();
+        let child = bulkhead_sandbox::spawn(self.tree.as_ref(), launch)?;
+        let spawned = Spawned {
+            generation: self.generation,
+            pid: child.pid(),
+            started,
+            cgroup: child.cgroup().map(|cgroup| cgroup.path().to_owned()),
+            enforcement: Json(child.enforcement().clone()),
+        };
+        self.generation += 1;
+        tracing::info!(plugin = %id, generation = spawned.generation, pid = spawned.pid, "plugin started");
+        let plugin = Plugin {
+            id,
+            digest,
+            spawned: spawned.clone(),
+            child,
+            bootstrap: channels.bootstrap_ours,
+            stdout: channels.stdout,
+            stderr: channels.stderr,
+            stopping: Stopping::default(),
+            ended: None,
+            stubborn: false,
+        };
+        // From here on a failure drops the plugin, and with it all of its compartment.
+        self.watch(&plugin).map_err(|errno| no_descriptors(&errno.into()))?;
+        let session = plugin.open_session()?;
+        let descriptors = plugin.descriptors(session).map_err(|error| no_descriptors(&error))?;
+        self.plugins.insert(plugin);
+        self.announce();
+        Ok((spawned, descriptors))
+    }
+
+    fn session(&mut self, id: &PluginId, generation: u64) -> Answer {
+        let plugin = self.plugins.exactly(id, generation)?;
+        let session = plugin.open_session()?;
+        Ok(Some((Reply::Done, vec![session])))
+    }
+
+    fn stop(
+        &mut self,
+        id: &PluginId,
+        generation: u64,
+        term_in: Duration,
+        kill_in: Duration,
+    ) -> Answer {
+        if self.plugins.has_departed(id, generation) {
+            // Already satisfied; its exit was told and will be told again.
+            return done();
+        }
+        let plugin = self.plugins.exactly(id, generation)?;
+        plugin.stopping.arm(Monotonic::now(), term_in, kill_in);
+        done()
+    }
+}
+
+/// Both ends of what a plugin is given.
+struct Channels {
+    stdio: Stdio,
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+    bootstrap_ours: OwnedFd,
+    bootstrap_theirs: OwnedFd,
+}
+
+impl Channels {
+    fn open() -> std::io::Result<Self> {
+        let (stdout_theirs, stdout) = output()?;
+        let (stderr_theirs, stderr) = output()?;
+        let (bootstrap_ours, bootstrap_theirs) = seqpacket_pair()?;
+        // A plugin that takes no session must not hold up the launcher.
+        let flags = OFlag::from_bits_retain(fcntl(&bootstrap_ours, FcntlArg::F_GETFL)?);
+        fcntl(&bootstrap_ours, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+        let stdin = File::open("/dev/null")?.into();
+        let stdio = Stdio { stdin, stdout: stdout_theirs, stderr: stderr_theirs };
+        Ok(Self { stdio, stdout, stderr, bootstrap_ours, bootstrap_theirs })
+    }
+}
+
+/// A pipe for the plugin to write: its end blocks, as programs expect, and ours does not.
+fn output() -> std::io::Result<(OwnedFd, OwnedFd)> {
+    let (sender, receiver) = pipe(false)?;
+    receiver.set_nonblocking(true)?;
+    let (sender, receiver) = (OwnedFd::from(sender), OwnedFd::from(receiver));
+    for end in [&sender, &receiver] {
+        fcntl(end.as_fd(), FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    }
+    Ok((sender, receiver))
+}

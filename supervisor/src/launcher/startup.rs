@@ -1,0 +1,335 @@
+//! From a configuration to a launcher that can run: directories, the lock, identities, the socket,
+//! and the end of whatever a dead launcher left.
+
+use std::fs::{DirBuilder, File};
+use std::io::ErrorKind;
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bulkhead_sandbox::cgroup::{Cgroup, CgroupError, Tree};
+use bulkhead_sandbox::floors::AllowedSources;
+use bulkhead_sandbox::probe::probe;
+use bulkhead_sandbox::unprivileged;
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::unistd::{Gid, Group, Uid, User, chown, geteuid};
+
+use super::admin_socket::{Access, AdminSocket, SocketError};
+use super::admission::Rules;
+use super::event_loop::{Launcher, Supervision, block_signals, new_epoll};
+use super::jobs::Jobs;
+use super::notify::Notify;
+use super::package_store::PackageStore;
+use super::plugins::Plugins;
+use super::restarts::Restarts;
+use super::storage::{Ownership, Storage, StorageError, UidRange};
+use super::supervisor::Command;
+use crate::clock::Monotonic;
+use crate::config::{Config, Mode};
+use crate::link::Settings;
+
+/// How long what a dead launcher left is given to disappear after SIGKILL.
+const LEFTOVERS: Duration = Duration::from_secs(5);
+
+/// Why the launcher does not start. Nothing runs then.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StartError {
+    #[error("cannot use {path}: {source}")]
+    Path { path: PathBuf, source: std::io::Error },
+    #[error("{path} must be a directory of uid {uid} that nobody else can write")]
+    Unsafe { path: PathBuf, uid: u32 },
+    #[error("another service uses the state in {path}; stop it, or set another `state`")]
+    Locked { path: PathBuf },
+    #[error("`{field}` in the configuration: there is no {kind} {name:?}")]
+    Unknown { field: &'static str, kind: &'static str, name: String },
+    #[error("`user` in the configuration: the supervisor cannot be the superuser")]
+    Superuser,
+    #[error("{name} of a dead service does not go away: {why}")]
+    Leftover { name: String, why: String },
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    #[error("cannot wait for events: {0}")]
+    Events(#[from] Errno),
+}
+
+/// What a start needs besides the loop's own state: kept until the end.
+pub(super) struct Held {
+    _lock: Flock<File>,
+}
+
+pub(super) fn prepare(config: &Config) -> Result<(Launcher, Held), StartError> {
+    // Before anything can be started that would inherit another mask.
+    let signals = block_signals()?;
+    let epoll = new_epoll(&signals)?;
+    raise_descriptor_limit();
+    let privileged = geteuid().is_root();
+    directory(&config.state, 0o755)?;
+    let lock = lock(&config.state)?;
+    let tree = discover(config.mode);
+    if let Some(tree) = &tree {
+        end_leftovers(tree)?;
+    }
+    let user = if privileged { Some(supervisor_user(config)?) } else { None };
+    let own_state = config.state.join("supervisor");
+    make(&own_state, 0o700)?;
+    if let Some(user) = &user {
+        chown(&own_state, Some(Uid::from_raw(user.uid)), Some(Gid::from_raw(user.gid)))
+            .map_err(|errno| path_error(&own_state, errno.into()))?;
+    }
+    let ownership = if privileged {
+        // The first uid of the range may be the supervisor's.
+        Ownership::Leased(UidRange { first: config.uids.first + 1, count: config.uids.count - 1 })
+    } else {
+        Ownership::Invoker(geteuid().as_raw())
+    };
+    let store_path = config.state.join("store");
+    let store =
+        PackageStore::open(store_path.clone()).map_err(|error| path_error(&store_path, error))?;
+    let storage = Storage::open(config.state.join("plugins"), ownership)?;
+    let access = Access {
+        admin_gid: group(config.admin_group.as_deref(), "admin_group")?,
+        reader_gid: group(config.reader_group.as_deref(), "reader_group")?,
+    };
+    let socket = config.socket();
+    if socket.parent() == Some(&config.runtime) {
+        directory(&config.runtime, 0o755)?;
+    }
+    let admin = AdminSocket::bind(&socket, access)?;
+    let machine = probe();
+    for lacking in machine.lacking() {
+        tracing::warn!(layer = %lacking.layer, detail = lacking.detail, "this machine lacks a layer");
+    }
+    let settings = Settings {
+        state: own_state,
+        store: store.path().to_owned(),
+        socket,
+        strict: config.mode == Mode::Strict,
+        stop_timeout: config.stop_timeout.duration(),
+        resume_timeout: config.resume_timeout.duration(),
+        heartbeat: config.heartbeat.duration(),
+        admin_gid: access.admin_gid,
+        reader_gid: access.reader_gid,
+        launcher_uid: geteuid().as_raw(),
+        machine: serde_json::to_value(&machine).unwrap_or_default(),
+    };
+    let notify = Notify::from_environment();
+    let launcher = Launcher {
+        allow_directories: config.allow_directories,
+        ownership,
+        rules: rules(config),
+        command: command(config, user),
+        tree,
+        store,
+        storage,
+        plugins: Plugins::default(),
+        jobs: Jobs::default(),
+        generation: first_generation(),
+        supervision: Supervision::Over,
+        restarts: Restarts::default(),
+        orphaned_since: None,
+        stop: None,
+        admin,
+        watchdog_at: notify.watchdog_interval().map(|interval| Monotonic::now().plus(interval)),
+        notify,
+        announced: false,
+        epoll,
+        signals,
+        settings,
+    };
+    Ok((launcher, Held { _lock: lock }))
+}
+
+fn path_error(path: &Path, source: std::io::Error) -> StartError {
+    StartError::Path { path: path.to_owned(), source }
+}
+
+/// Milliseconds since the epoch: later than every generation of an earlier launcher, which cannot
+/// have started a plugin in each millisecond of its life.
+fn first_generation() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::from_secs(1));
+    since.as_millis() as u64
+}
+
+fn make(path: &Path, mode: u32) -> Result<(), StartError> {
+    match DirBuilder::new().mode(mode).create(path) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(path_error(path, error)),
+        _ => Ok(()),
+    }
+}
+
+/// A directory of ours, made with its parents if need be. Nobody else may put things in it.
+fn directory(path: &Path, mode: u32) -> Result<(), StartError> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(mode)
+        .create(path)
+        .map_err(|error| path_error(path, error))?;
+    let metadata = std::fs::metadata(path).map_err(|error| path_error(path, error))?;
+    let uid = geteuid().as_raw();
+    if metadata.uid() != uid || metadata.mode() & 0o022 != 0 {
+        return Err(StartError::Unsafe { path: path.to_owned(), uid });
+    }
+    Ok(())
+}
+
+/// One launcher at a time uses a state directory.
+fn lock(state: &Path) -> Result<Flock<File>, StartError> {
+    let path = state.join("launcher.lock");
+    let file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .map_err(|error| path_error(&path, error))?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+        Errno::EWOULDBLOCK => StartError::Locked { path: state.to_owned() },
+        errno => path_error(&path, errno.into()),
+    })
+}
+
+/// Many plugins are many descriptors. Best effort: what is refused is said when it is missed.
+fn raise_descriptor_limit() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+    {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
+}
+
+/// Our part of the cgroup hierarchy. Without one plugins start only under best effort.
+fn discover(mode: Mode) -> Option<Tree> {
+    match Tree::discover() {
+        Ok(tree) => Some(tree),
+        Err(error) if mode == Mode::Strict => {
+            tracing::error!(%error, "no cgroup: in mode strict no plugin can be started");
+            None
+        }
+        Err(error) => {
+            tracing::warn!(%error, "no cgroup: plugins run without its limits");
+            None
+        }
+    }
+}
+
+/// Kills and removes the compartments of a launcher that died.
+fn end_leftovers(tree: &Tree) -> Result<(), StartError> {
+    let failed = |name: &str, error: &CgroupError| StartError::Leftover {
+        name: name.to_owned(),
+        why: error.to_string(),
+    };
+    let names = tree.leftovers().map_err(|error| failed("a compartment", &error))?;
+    let mut left = Vec::new();
+    for name in names {
+        let cgroup = tree.open(&name).map_err(|error| failed(&name, &error))?;
+        tracing::warn!(%name, "ending what a dead service left");
+        cgroup.kill().map_err(|error| failed(&name, &error))?;
+        left.push((name, cgroup));
+    }
+    let deadline = Instant::now() + LEFTOVERS;
+    for (name, cgroup) in left {
+        if !wait_empty(&cgroup, deadline).map_err(|error| failed(&name, &error))? {
+            let why = format!(
+                "processes are still in {} {LEFTOVERS:?} after SIGKILL",
+                cgroup.path().display()
+            );
+            return Err(StartError::Leftover { name, why });
+        }
+        cgroup.remove().map_err(|error| failed(&name, &error))?;
+    }
+    Ok(())
+}
+
+fn wait_empty(cgroup: &Cgroup, deadline: Instant) -> Result<bool, CgroupError> {
+    loop {
+        if cgroup.is_empty()? {
+            return Ok(true);
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(false);
+        }
+        let millis = left.as_micros().div_ceil(1000).min(60_000) as u16;
+        // Interrupted or not, the file is read again.
+        let _ = poll(
+            &mut [PollFd::new(cgroup.events_fd().as_fd(), PollFlags::POLLPRI)],
+            PollTimeout::from(millis),
+        );
+    }
+}
+
+/// The supervisor's user: the configured one, else `bulkhead`, else the first uid of the range.
+fn supervisor_user(config: &Config) -> Result<unprivileged::User, StartError> {
+    let name = config.user.as_deref();
+    let found = match name.map(|name| (name, name.parse::<u32>())) {
+        Some((_, Ok(uid))) => {
+            let gid = match User::from_uid(Uid::from_raw(uid))? {
+                Some(user) => user.gid.as_raw(),
+                None => uid,
+            };
+            Some((uid, gid))
+        }
+        Some((name, Err(_))) => {
+            let user = User::from_name(name)?.ok_or_else(|| StartError::Unknown {
+                field: "user",
+                kind: "user",
+                name: name.to_owned(),
+            })?;
+            Some((user.uid.as_raw(), user.gid.as_raw()))
+        }
+        None => User::from_name("bulkhead")?.map(|user| (user.uid.as_raw(), user.gid.as_raw())),
+    };
+    let (uid, gid) = found.unwrap_or((config.uids.first, config.uids.first));
+    if uid == 0 || gid == 0 {
+        return Err(StartError::Superuser);
+    }
+    Ok(unprivileged::User { uid, gid, groups: Vec::new() })
+}
+
+fn group(name: Option<&str>, field: &'static str) -> Result<Option<u32>, StartError> {
+    let Some(name) = name else { return Ok(None) };
+    if let Ok(gid) = name.parse() {
+        return Ok(Some(gid));
+    }
+    let found = Group::from_name(name)?.ok_or_else(|| StartError::Unknown {
+        field,
+        kind: "group",
+        name: name.to_owned(),
+    })?;
+    Ok(Some(found.gid.as_raw()))
+}
+
+fn rules(config: &Config) -> Rules {
+    // A source is judged by where it truly is, so the allowed ones are, too.
+    let resolved = |paths: &[PathBuf]| {
+        let mut resolved = paths.to_vec();
+        resolved.extend(paths.iter().filter_map(|path| std::fs::canonicalize(path).ok()));
+        resolved.sort();
+        resolved.dedup();
+        resolved
+    };
+    Rules {
+        strict: config.mode == Mode::Strict,
+        sources: AllowedSources {
+            read_only: resolved(&config.mounts.read_only),
+            read_write: resolved(&config.mounts.read_write),
+        },
+        own: resolved(&[config.state.clone(), config.runtime.clone()]),
+    }
+}
+
+fn command(config: &Config, user: Option<unprivileged::User>) -> Command {
+    match config.supervisor_command.as_deref() {
+        Some([program, args @ ..]) => {
+            Command { program: program.into(), args: args.to_vec(), user }
+        }
+        // This very program, even if another has since been installed under its name.
+        _ => Command { program: "/proc/self/exe".into(), args: vec!["supervise".into()], user },
+    }
+}

@@ -1,0 +1,262 @@
+//! The storage of each plugin, and the uid that owns it.
+//!
+//! ```text
+//! plugins/                 0700
+//! plugins/<id>/            0700
+//! plugins/<id>/data/       0700, owned by the plugin's uid: /data in its compartment
+//! ```
+//! The owner of `data` *is* the lease of the uid: there is no second record that could disagree with
+//! it, and a launcher that starts finds the leases by looking. A uid is free again only when the last
+//! file of its plugin is gone. Without privilege all storage belongs to the one uid there is.
+
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder};
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{Gid, Uid, chown};
+
+use super::removal::{Removal, remove_at_once};
+use crate::failure::{Code, Failure};
+use crate::id::PluginId;
+
+/// The uids that may be leased: `first` and `count - 1` more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct UidRange {
+    pub(super) first: u32,
+    pub(super) count: u32,
+}
+
+impl UidRange {
+    fn contains(self, uid: u32) -> bool {
+        uid.checked_sub(self.first).is_some_and(|offset| offset < self.count)
+    }
+}
+
+/// As whom plugins run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ownership {
+    /// Each plugin as a uid of its own.
+    Leased(UidRange),
+    /// All as the invoking user: without privilege there is no other.
+    Invoker(u32),
+}
+
+/// A plugin's place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Allotment {
+    pub(super) uid: u32,
+    pub(super) data: PathBuf,
+}
+
+pub(super) struct Storage {
+    path: PathBuf,
+    ownership: Ownership,
+    leases: BTreeMap<PluginId, u32>,
+    /// Storage that is still being removed.
+    releasing: Vec<u32>,
+    /// Where the search for a free uid goes on, so that one just given back rests longest.
+    next: u32,
+}
+
+/// A release under way.
+pub(super) struct Release {
+    uid: u32,
+    removal: Removal,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StorageError {
+    #[error("cannot use {path}: {source}")]
+    Io { path: PathBuf, source: std::io::Error },
+    #[error(
+        "{path} belongs to uid {uid}, outside the range {first}+{count} of this configuration; \
+         restore `[uids]` or move the directory away"
+    )]
+    ForeignUid { path: PathBuf, uid: u32, first: u32, count: u32 },
+    #[error("{first} and {second} both belong to uid {uid}; move one of them away")]
+    SharedUid { first: PathBuf, second: PathBuf, uid: u32 },
+}
+
+impl Storage {
+    /// Opens or creates the storage, finds the leases, and ends the removals that a dead launcher
+    /// had begun.
+    pub(super) fn open(path: PathBuf, ownership: Ownership) -> Result<Self, StorageError> {
+        let io = |path: &Path| {
+            let path = path.to_owned();
+            move |source| StorageError::Io { path, source }
+        };
+        match DirBuilder::new().mode(0o700).create(&path) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(io(&path)(error)),
+            _ => {}
+        }
+        let mut storage = Self {
+            ownership,
+            leases: BTreeMap::new(),
+            releasing: Vec::new(),
+            next: match ownership {
+                Ownership::Leased(range) => range.first,
+                Ownership::Invoker(uid) => uid,
+            },
+            path,
+        };
+        let entries = fs::read_dir(&storage.path).map_err(io(&storage.path))?;
+        for entry in entries {
+            let entry = entry.map_err(io(&storage.path))?;
+            let name = entry.file_name();
+            let Some(id) = name.to_str().and_then(|name| name.parse::<PluginId>().ok()) else {
+                if name.as_encoded_bytes().starts_with(b".removing-") {
+                    remove_at_once(&entry.path()).map_err(io(&entry.path()))?;
+                } else {
+                    tracing::warn!(path = %entry.path().display(), "this is no plugin's storage");
+                }
+                continue;
+            };
+            storage.adopt(id)?;
+        }
+        Ok(storage)
+    }
+
+    fn adopt(&mut self, id: PluginId) -> Result<(), StorageError> {
+        let data = self.data(&id);
+        let uid = match fs::symlink_metadata(&data) {
+            Ok(metadata) if metadata.is_dir() => metadata.uid(),
+            Ok(_) => {
+                let source = std::io::Error::from(ErrorKind::NotADirectory);
+                return Err(StorageError::Io { path: data, source });
+            }
+            // Allotment makes the two directories one after the other: this one was interrupted.
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let home = self.home(&id);
+                return remove_at_once(&home)
+                    .map_err(|source| StorageError::Io { path: home, source });
+            }
+            Err(source) => return Err(StorageError::Io { path: data, source }),
+        };
+        if let Ownership::Leased(range) = self.ownership {
+            if !range.contains(uid) {
+                let UidRange { first, count } = range;
+                return Err(StorageError::ForeignUid { path: data, uid, first, count });
+            }
+            if let Some((other, _)) = self.leases.iter().find(|(_, leased)| **leased == uid) {
+                return Err(StorageError::SharedUid { first: self.data(other), second: data, uid });
+            }
+            self.next = self.next.max(uid.saturating_add(1));
+        }
+        self.leases.insert(id, uid);
+        Ok(())
+    }
+
+    fn home(&self, id: &PluginId) -> PathBuf {
+        self.path.join(id.as_str())
+    }
+
+    fn data(&self, id: &PluginId) -> PathBuf {
+        self.home(id).join("data")
+    }
+
+    /// What the plugin has.
+    pub(super) fn get(&self, id: &PluginId) -> Option<Allotment> {
+        self.leases.get(id).map(|uid| Allotment { uid: *uid, data: self.data(id) })
+    }
+
+    /// What the plugin has, or a new uid and empty storage.
+    ///
+    /// RESOURCE_EXHAUSTED: every uid of the range is leased. STORAGE_FAILED: nothing was made.
+    pub(super) fn allot(&mut self, id: &PluginId) -> Result<Allotment, Failure> {
+        if let Some(allotment) = self.get(id) {
+            return Ok(allotment);
+        }
+        let uid = self.free_uid()?;
+        let (home, data) = (self.home(id), self.data(id));
+        let make = || -> std::io::Result<()> {
+            // Made complete under a hidden name: a lease is never without its owner.
+            let hidden = self.path.join(format!(".removing-new-{id}"));
+            remove_at_once(&hidden)?;
+            let mut builder = DirBuilder::new();
+            builder.mode(0o700).create(&hidden)?;
+            builder.create(hidden.join("data"))?;
+            if matches!(self.ownership, Ownership::Leased(_)) {
+                let gid = Gid::from_raw(uid);
+                chown(&hidden.join("data"), Some(Uid::from_raw(uid)), Some(gid))?;
+            }
+            fs::rename(&hidden, &home)?;
+            fs::File::open(&self.path)?.sync_all()
+        };
+        make().map_err(|error| {
+            Failure::new(
+                Code::StorageFailed,
+                format!("cannot make the storage {}: {error}", data.display()),
+            )
+            .with("path", &data)
+        })?;
+        self.leases.insert(id.clone(), uid);
+        if let Ownership::Leased(range) = self.ownership {
+            self.next = if range.contains(uid + 1) { uid + 1 } else { range.first };
+        }
+        Ok(Allotment { uid, data })
+    }
+
+    fn free_uid(&self) -> Result<u32, Failure> {
+        let range = match self.ownership {
+            Ownership::Invoker(uid) => return Ok(uid),
+            Ownership::Leased(range) => range,
+        };
+        let start = self.next.saturating_sub(range.first) % range.count.max(1);
+        (0..range.count)
+            .map(|step| range.first + (start + step) % range.count)
+            .find(|uid| !self.leases.values().chain(&self.releasing).any(|taken| taken == uid))
+            .ok_or_else(|| {
+                Failure::new(
+                    Code::ResourceExhausted,
+                    format!(
+                        "all {} uids from {} are leased; uninstall a plugin or widen `[uids]`",
+                        range.count, range.first
+                    ),
+                )
+                .with("resource", "uids")
+                .with("limit", range.count)
+                .with("used", self.leases.len() + self.releasing.len())
+            })
+    }
+
+    /// Takes the storage out of sight; its removal is done in pieces, and the uid is free only at
+    /// the end of them. `None`: there is none.
+    pub(super) fn release(&mut self, id: &PluginId) -> Result<Option<Release>, Failure> {
+        let Some(uid) = self.leases.get(id).copied() else { return Ok(None) };
+        let home = self.home(id);
+        let removal = Removal::begin(&home, &self.path).map_err(|error| {
+            Failure::new(Code::StorageFailed, format!("cannot remove {}: {error}", home.display()))
+                .with("path", &home)
+        })?;
+        self.leases.remove(id);
+        Ok(removal.map(|removal| {
+            self.releasing.push(uid);
+            Release { uid, removal }
+        }))
+    }
+
+    /// `true` when nothing is left. A failure leaves the rest hidden, and its uid leased, until the
+    /// next start tries again.
+    pub(super) fn step_release(&mut self, release: &mut Release) -> Result<bool, Failure> {
+        let done = release.removal.step().map_err(|error| {
+            Failure::new(
+                Code::StorageFailed,
+                format!("cannot remove what is left of a plugin's storage: {error}"),
+            )
+            .with("path", &self.path)
+        })?;
+        if done {
+            let index = self.releasing.iter().position(|uid| *uid == release.uid);
+            if let Some(index) = index {
+                self.releasing.swap_remove(index);
+            }
+        }
+        Ok(done)
+    }
+}
+
+#[cfg(test)]
+#[path = "storage_tests.rs"]
+mod tests;

@@ -117,7 +117,8 @@ impl Child {
 
     /// Kills all of it at once: `cgroup.kill`, and the pid namespace by its init.
     pub fn kill(&self) -> Result<(), ChildError> {
-        self.killed.set(true);
+        // Of what is left of a compartment whose program has ended by itself, this is no cause.
+        self.killed.set(self.killed.get() || self.status.is_none());
         // The init first where there is no cgroup.kill to do it all (kernel before 5.14).
         match self.cgroup.as_ref().map(Cgroup::kill) {
             Some(Ok(())) => Ok(()),

@@ -77,6 +77,11 @@ pub fn root(test: &str) -> bool {
     root
 }
 
+/// Whether we are root, or in a run of the test that root started; or a skip.
+pub fn root_or_inside(test: &str, mark: &str) -> bool {
+    std::env::var_os(mark).is_some() || root(test)
+}
+
 /// A uid that nobody has, as root; else our own.
 pub fn identity() -> Identity {
     if nix::unistd::geteuid().is_root() {

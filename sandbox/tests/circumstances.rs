@@ -1,0 +1,144 @@
+//! Machines and callers that lack something: what still holds holds, and the rest is named.
+//!
+//! Each test runs itself again in the circumstances that it is about, and fails as that run does.
+
+#![allow(clippy::unwrap_used, reason = "to fail here is to fail the test")]
+
+mod lane;
+mod run;
+
+use std::fs;
+use std::path::Path;
+
+use bulkhead_sandbox::probe::{self, State};
+use bulkhead_sandbox::{Identity, Layer, Mount, SpawnError, Status, Strictness};
+use run::{Command, data, program};
+
+const MARK: &str = "BULKHEAD_TEST_CIRCUMSTANCE";
+
+/// Whether this is the run inside; if not, runs the named test there.
+fn inside(test: &str, wrapper: &[&str]) -> bool {
+    if std::env::var_os(MARK).is_some() {
+        return true;
+    }
+    // Where a stranger can execute it too.
+    let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .unwrap();
+    let copy = directory.path().join("test");
+    fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+    let output = std::process::Command::new(wrapper[0])
+        .args(&wrapper[1..])
+        .arg(&copy)
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env(MARK, "1")
+        .output()
+        .unwrap_or_else(|error| panic!("{}: {error}", wrapper[0]));
+    let (out, err) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && out.contains("1 passed"), "inside: {out}\n{err}");
+    print!("{}", out.lines().filter(|line| line.starts_with("SKIP")).collect::<String>());
+    false
+}
+
+const AS_NOBODY: [&str; 6] =
+    ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--"];
+
+#[test]
+fn the_unprivileged_get_the_same_compartment_but_for_the_uid() {
+    let test = "the_unprivileged_get_the_same_compartment_but_for_the_uid";
+    if !lane::root_or_inside(test, MARK) || !inside(test, &AS_NOBODY) {
+        return;
+    }
+    if !lane::require(test, Layer::UserNamespace) {
+        return;
+    }
+    assert!(!nix::unistd::geteuid().is_root());
+    let directory = data(Identity::Invoker);
+    let mut policy = program();
+    policy.filesystem.mounts.push(Mount::read_write(directory.path(), "/data"));
+    let script = "id -u; echo in > /data/x && echo wrote; touch /usr/x 2>/dev/null && echo escaped; ls /home; exit 4";
+    let mut command = Command::shell(policy, script);
+    command.identity = Identity::Invoker;
+    let finished = command.run();
+    assert_eq!(finished.stdout, "65534\nwrote\n", "stderr: {}", finished.stderr);
+    assert_eq!(finished.exit.status, Status::Exited(4));
+    for layer in [
+        Layer::UserNamespace,
+        Layer::PrivateRoot,
+        Layer::Capabilities,
+        Layer::LandlockFiles,
+        Layer::Seccomp,
+    ] {
+        assert!(finished.enforcement.layer(layer).unwrap().enforced, "{layer}");
+    }
+    // A uid of its own needs privilege, and the error says so.
+    let mut command = Command::new(program(), "/bin/true", &[]);
+    command.identity = Identity::Leased { uid: 1_900_000_001, gid: 1_900_000_001 };
+    let Err(error) = command.start() else { panic!("leased a uid without privilege") };
+    assert!(error.to_string().contains("uid_map"), "{error}");
+}
+
+#[test]
+fn without_user_namespaces_the_other_layers_hold_and_the_lack_is_named() {
+    let test = "without_user_namespaces_the_other_layers_hold_and_the_lack_is_named";
+    // A user namespace of its own has its own maximum, which may be 0.
+    let wrapper = [
+        "unshare",
+        "--user",
+        "--map-root-user",
+        "--",
+        "sh",
+        "-c",
+        "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$@\"",
+        "sh",
+    ];
+    if std::env::var_os(MARK).is_none() && !lane::require(test, Layer::UserNamespace) {
+        return;
+    }
+    if !inside(test, &wrapper) {
+        return;
+    }
+    let machine = probe::probe();
+    assert_eq!(machine.layer(Layer::UserNamespace).unwrap().state, State::Missing);
+    let remedy = machine.layer(Layer::UserNamespace).unwrap().remedy.as_deref().unwrap();
+    assert!(remedy.contains("user.max_user_namespaces"), "{remedy}");
+
+    let allowed = data(Identity::Invoker);
+    let denied = data(Identity::Invoker);
+    fs::write(denied.path().join("secret"), "theirs").unwrap();
+    let mut policy = program();
+    policy.filesystem.mounts.push(Mount::read_write(allowed.path(), "/data"));
+    // There is no private root: the paths are the machine's, and the working directory is translated.
+    let script = format!(
+        "pwd; echo in > x && cat x; cat {}/secret; echo over > {}/new; grep CapEff /proc/self/status; exit 5",
+        denied.path().display(),
+        denied.path().display()
+    );
+    let mut command = Command::shell(policy.clone(), &script);
+    command.identity = Identity::Invoker;
+    command.cwd = "/data".into();
+    let finished = command.run();
+    let expected = format!("{}\nin\n", allowed.path().display());
+    assert_eq!(finished.stdout, expected, "stderr: {}", finished.stderr);
+    assert_eq!(finished.exit.status, Status::Exited(5));
+    assert!(!Path::new(&denied.path().join("new")).exists());
+    // The control: the same uid can, outside.
+    assert_eq!(fs::read_to_string(denied.path().join("secret")).unwrap(), "theirs");
+    for layer in [Layer::Capabilities, Layer::NoNewPrivs, Layer::LandlockFiles, Layer::Seccomp] {
+        let found = finished.enforcement.layer(layer).unwrap();
+        assert!(found.enforced, "{found:?}");
+    }
+    let missing: Vec<Layer> = finished.enforcement.missing().map(|lack| lack.layer).collect();
+    for layer in
+        [Layer::UserNamespace, Layer::PidNamespace, Layer::PrivateRoot, Layer::NetNamespace]
+    {
+        assert!(missing.contains(&layer), "{missing:?}");
+    }
+
+    policy.strictness = Strictness::Strict;
+    let mut command = Command::new(policy, "/bin/true", &[]);
+    command.identity = Identity::Invoker;
+    let refused = command.start();
+    assert!(matches!(refused, Err(SpawnError::SandboxUnavailable { .. })));
+}

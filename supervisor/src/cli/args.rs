@@ -121,7 +121,8 @@ pub(crate) struct Call {
     /// For example `book`, or `service/method`
     pub(crate) method: String,
     /// The argument; `-` reads it from standard input [default: null]
-    pub(crate) json: Option<String>,
+    #[arg(value_name = "JSON")]
+    pub(crate) argument: Option<String>,
     #[arg(long, value_name = "TIME", default_value = "30s")]
     pub(crate) timeout: TimeSpan,
     /// The acting person, for the audit

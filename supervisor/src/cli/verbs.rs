@@ -132,7 +132,7 @@ pub(super) async fn call(
     screen: &mut Screen,
     arguments: &Call,
 ) -> Result<(), Ended> {
-    let argument = match arguments.json.as_deref() {
+    let argument = match arguments.argument.as_deref() {
         None => "null".to_owned(),
         Some("-") => read_text(Path::new("-"))?,
         Some(text) => text.to_owned(),

@@ -108,23 +108,27 @@ async fn serve(link: OwnedFd) -> Result<(), Fatal> {
     launcher.ask_done(Request::Ready).await?;
     let starter = Arc::clone(&registry);
     tokio::spawn(async move { starter.start_wanted(starting).await });
-    while let Some(message) = news.recv().await {
-        let message = message?;
+    let (over, mut ended) = mpsc::channel(1);
+    loop {
+        let message = tokio::select! {
+            message = news.recv() => message.unwrap_or(Err(LinkError::Closed))?,
+            _ = ended.recv() => return Ok(()),
+        };
         match message.value {
             Message::Exited(exited) => pass_on(&registry, exited, message.descriptors),
             Message::Shutdown { budget } => {
-                let registry = Arc::clone(&registry);
+                let (registry, over) = (Arc::clone(&registry), over.clone());
                 tokio::task::spawn_local(async move {
                     registry.shut_down(budget).await;
                     if let Err(error) = registry.launcher.tell(Request::Bye).await {
                         tracing::warn!(%error, "the launcher did not hear the goodbye");
                     }
+                    let _ = over.send(()).await;
                 });
             }
             other => tracing::warn!(?other, "the launcher said what was not expected now"),
         }
     }
-    Ok(())
 }
 
 /// Hears what is there, up to [`Message::Current`].

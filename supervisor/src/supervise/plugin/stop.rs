@@ -108,14 +108,11 @@ pub(crate) async fn stop(
     });
     let patience = options.budget.saturating_sub(used) + AFTER_KILL;
     let deadline = tokio::time::Instant::now() + patience;
-    let mut drained = false;
+    let mut goodbye = None;
     let exited = tokio::select! {
         exited = process.exited() => Some(exited),
         end = process.peer.closed() => {
-            drained = matches!(end, EndReason::Goodbye(_));
-            if drained {
-                stages.push(Stage { name: StageName::Goodbye, at: Monotonic::now() });
-            }
+            goodbye = matches!(end, EndReason::Goodbye(_)).then(Monotonic::now);
             tokio::time::timeout_at(deadline, process.exited()).await.ok()
         }
         () = tokio::time::sleep_until(deadline) => None,
@@ -132,10 +129,12 @@ pub(crate) async fn stop(
         .with("stage", "kill")
         .with("budgetMs", options.budget.as_millis() as u64));
     };
-    // Its goodbye and its exit may have come together.
-    if !drained && let Some(EndReason::Goodbye(_)) = process.peer.end_reason() {
-        drained = true;
-        stages.push(Stage { name: StageName::Goodbye, at: exited.stages[0].at });
+    let drained = matches!(process.peer.end_reason(), Some(EndReason::Goodbye(_)));
+    if drained {
+        // The two news come by two ways, and the later one may be heard first.
+        let exit = exited.stages.iter().find(|stage| stage.name == StageName::Exited);
+        let at = goodbye.into_iter().chain(exit.map(|stage| stage.at)).min();
+        stages.extend(at.map(|at| Stage { name: StageName::Goodbye, at }));
     }
     if let Some(at) = process.host.saved_at() {
         stages.push(Stage { name: StageName::Saved, at });

@@ -9,7 +9,7 @@ mod view;
 
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bulkhead_ipc_driver::Peer;
@@ -68,21 +68,28 @@ pub(crate) struct PluginHandle {
     pub(crate) commands: mpsc::UnboundedSender<Command>,
     pub(crate) manifest: Arc<Manifest>,
     pub(crate) book: Book,
-    view: Arc<Mutex<View>>,
+    view: watch::Receiver<View>,
 }
 
 impl PluginHandle {
     pub(crate) fn view(&self) -> View {
-        self.view.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.view.borrow().clone()
     }
 
-    /// The session, if the plugin is enabled; the state's name otherwise.
-    pub(crate) fn peer(&self) -> Result<Peer, &'static str> {
-        let view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
-        match (&view.process, view.state) {
-            (Some(process), "enabled") => Ok(process.peer.clone()),
-            (_, state) => Err(state),
-        }
+    /// The session, if the plugin is enabled; the state's name otherwise. A plugin that is coming
+    /// up, for the first time or because the supervisor is new, is waited for.
+    pub(crate) async fn peer(&self, patience: Duration) -> Result<Peer, &'static str> {
+        let mut view = self.view.clone();
+        let settled = view.wait_for(|view| view.state != State::Enabling(Origin::Request).name());
+        let Ok(Ok(settled)) = tokio::time::timeout(patience, settled).await else {
+            return Err(self.view.borrow().state);
+        };
+        settled.peer().ok_or(settled.state)
+    }
+
+    /// The session, if the plugin is enabled right now.
+    pub(crate) fn peer_now(&self) -> Option<Peer> {
+        self.view.borrow().peer()
     }
 }
 
@@ -100,7 +107,7 @@ struct Actor {
     row: PluginRow,
     manifest: Arc<Manifest>,
     machine: Machine,
-    view: Arc<Mutex<View>>,
+    view: watch::Sender<View>,
     exits: ExitBoard,
     news: mpsc::UnboundedSender<News>,
     process: Option<Rc<Process>>,
@@ -125,12 +132,12 @@ pub(crate) fn spawn(context: Context, row: PluginRow, manifest: Arc<Manifest>) -
     let (commands, inbox) = mpsc::unbounded_channel();
     let (news, newsbox) = mpsc::unbounded_channel();
     let machine = Machine::new(restart_policy(&manifest));
-    let view = Arc::new(Mutex::new(View::new(&row)));
+    let view = watch::Sender::new(View::new(&row));
     let handle = PluginHandle {
         commands,
         manifest: Arc::clone(&manifest),
         book: context.book.clone(),
-        view: Arc::clone(&view),
+        view: view.subscribe(),
     };
     let now = Monotonic::now();
     let stop_options = default_stop(&context, &manifest, "disable");
@@ -606,14 +613,24 @@ impl Actor {
 
     /// Copies what others may see.
     fn show(&self) {
-        let mut view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
-        view.state = self.machine.state().name();
-        view.enabled = self.row.enabled;
-        view.config = self.row.config.clone();
-        view.failures = self.machine.failures();
-        view.last_exit = self.row.last_exit.clone();
-        view.last_failure = self.last_failure.clone();
-        view.process = self.process.as_deref().map(ProcessView::new);
+        let view = View {
+            id: self.row.id.clone(),
+            digest: self.row.digest,
+            installed_at: self.row.installed_at.clone(),
+            state: self.machine.state().name(),
+            enabled: self.row.enabled,
+            config: self.row.config.clone(),
+            failures: self.machine.failures(),
+            process: self.process.as_deref().map(ProcessView::new),
+            last_exit: self.row.last_exit.clone(),
+            last_failure: self.last_failure.clone(),
+        };
+        // Readers are woken only by a change that can matter to them.
+        self.view.send_if_modified(|shown| {
+            let news = shown.state != view.state;
+            *shown = view;
+            news
+        });
     }
 }
 

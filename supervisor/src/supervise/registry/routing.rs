@@ -5,6 +5,7 @@ use std::time::Duration;
 use bulkhead_ipc_driver::IncomingCall;
 use bulkhead_ipc_protocol::{Call, CallFailure, Payload};
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::Registry;
 use crate::failure::{Code, Failure};
@@ -15,12 +16,13 @@ impl Registry {
     /// Calls a method of a plugin for the host application.
     pub(crate) async fn call(&self, id: &PluginId, mut call: Call) -> Result<Payload, Failure> {
         let handle = self.get(id)?;
-        let peer = handle.peer().map_err(|state| {
+        let limit = call.timeout.unwrap_or(handle.manifest.lifecycle.call_timeout.duration());
+        let asked = Instant::now();
+        let peer = handle.peer(limit).await.map_err(|state| {
             Failure::new(Code::Conflict, format!("{id} is {state}, so it takes no calls"))
                 .with("state", state)
         })?;
-        let planned = handle.manifest.lifecycle.call_timeout.duration();
-        let limit = *call.timeout.get_or_insert(planned);
+        call.timeout = Some(limit.saturating_sub(asked.elapsed()));
         let method = call.method.clone();
         peer.call(call).await.map_err(|failure| explain(&handle, &method, limit, failure))
     }
@@ -48,7 +50,11 @@ impl Registry {
             .with("method", call.method));
         }
         let id = &provider.manifest.id;
-        let peer = provider.peer().map_err(|state| {
+        let planned = provider.manifest.lifecycle.call_timeout.duration();
+        let left = call.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let limit = left.unwrap_or(planned).min(planned);
+        let asked = Instant::now();
+        let peer = provider.peer(limit).await.map_err(|state| {
             Failure::new(
                 Code::DependencyMissing,
                 format!("{id}, which provides {}, is {state}", call.method),
@@ -58,16 +64,11 @@ impl Registry {
             .with("found", Value::Null)
             .with("state", state)
         })?;
-        let planned = provider.manifest.lifecycle.call_timeout.duration();
-        let left = call
-            .deadline
-            .map(|deadline| deadline.saturating_duration_since(tokio::time::Instant::now()));
-        let limit = left.unwrap_or(planned).min(planned);
         let method = call.method;
         let onward = Call {
             method: method.clone(),
             payload: call.payload,
-            timeout: Some(limit),
+            timeout: Some(limit.saturating_sub(asked.elapsed())),
             trace: call.trace,
             on_behalf_of: call.on_behalf_of,
         };
@@ -121,7 +122,7 @@ impl Registry {
             let wanted = &handle.manifest.events.subscribes;
             if handle.manifest.id != publisher.id
                 && wanted.iter().any(|pattern| pattern.matches(topic))
-                && let Ok(peer) = handle.peer()
+                && let Some(peer) = handle.peer_now()
                 && let Err(failure) = peer.publish(topic, payload.clone())
             {
                 tracing::warn!(plugin = %handle.manifest.id, topic, %failure, "event missed");

@@ -7,6 +7,7 @@ use bulkhead_ipc_driver::Peer;
 use bulkhead_sandbox::Enforcement;
 use serde_json::Value;
 
+use super::super::machine::State;
 use super::super::process::Process;
 use crate::clock::Monotonic;
 use crate::failure::Failure;
@@ -57,6 +58,12 @@ impl View {
             last_exit: row.last_exit.clone(),
             last_failure: None,
         }
+    }
+
+    /// The session, if the plugin is enabled.
+    pub(super) fn peer(&self) -> Option<Peer> {
+        let process = self.process.as_ref().filter(|_| self.state == State::Enabled.name())?;
+        Some(process.peer.clone())
     }
 }
 

@@ -1,0 +1,126 @@
+//! Taking more than one's share. Each is bounded by its number, so that a machine without limits survives it.
+
+use std::fs::{File, OpenOptions};
+use std::hint::black_box;
+use std::io::{self, Write};
+
+use super::{Mode, Moment, Next, at, mode};
+
+const MIB: usize = 1 << 20;
+
+pub(super) static MODES: &[Mode] = &[
+    mode(
+        "spin",
+        "keeps NUMBER threads busy for ever, and behaves",
+        1,
+        at!(Moment::Ready => |plugin| {
+            for _ in 0..plugin.number {
+                std::thread::Builder::new().spawn(|| loop {
+                    black_box(0_u64);
+                })?;
+            }
+            Ok(Next::Well)
+        }),
+    ),
+    mode(
+        "leak-memory",
+        "takes NUMBER MiB and keeps them",
+        512,
+        at!(Moment::Ready => |plugin| {
+            let mut kept = Vec::new();
+            for _ in 0..plugin.number {
+                // Not zero: a page of zeroes need not be there.
+                kept.push(black_box(vec![1_u8; MIB]));
+            }
+            eprintln!("took {} MiB", kept.len());
+            std::mem::forget(kept);
+            Ok(Next::Well)
+        }),
+    ),
+    mode(
+        "threads",
+        "starts threads until refused, at most NUMBER, and tells how many on standard error",
+        200,
+        at!(Moment::Ready => |plugin| {
+            let started = (0..plugin.number).take_while(|_| {
+                std::thread::Builder::new().stack_size(64 << 10).spawn(|| super::hang()).is_ok()
+            });
+            eprintln!("started {} threads", started.count());
+            Ok(Next::Well)
+        }),
+    ),
+    mode(
+        "descriptors",
+        "opens files until refused, at most NUMBER, and tells how many on standard error",
+        4096,
+        at!(Moment::Ready => |plugin| {
+            let files: Vec<File> = (0..plugin.number).map_while(|_| File::open("/dev/null").ok()).collect();
+            eprintln!("opened {} files", files.len());
+            std::mem::forget(files);
+            Ok(Next::Well)
+        }),
+    ),
+    mode(
+        "fill-data",
+        "writes NUMBER MiB to /data until refused, and tells how much on standard error",
+        256,
+        at!(Moment::Ready => |plugin| {
+            fill("/data/fill", plugin.number)
+        }),
+    ),
+    mode(
+        "fill-tmp",
+        "writes NUMBER MiB to /tmp until refused, and tells how much on standard error",
+        256,
+        at!(Moment::Ready => |plugin| {
+            fill("/tmp/fill", plugin.number)
+        }),
+    ),
+    mode(
+        "log-flood",
+        "writes NUMBER lines to standard output and error once ready",
+        200_000,
+        at!(Moment::Ready => |plugin| {
+            let (out, err) = (io::stdout(), io::stderr());
+            for line in 0..plugin.number {
+                writeln!(out.lock(), "line {line} of a flood: {}", "x".repeat(80))?;
+                writeln!(err.lock(), "line {line} of a flood: {}", "y".repeat(80))?;
+            }
+            Ok(Next::Well)
+        }),
+    ),
+    mode(
+        "long-line",
+        "writes a line of NUMBER MiB to standard output once ready",
+        16,
+        at!(Moment::Ready => |plugin| {
+            let mut out = io::stdout().lock();
+            let piece = vec![b'z'; MIB];
+            for _ in 0..plugin.number {
+                out.write_all(&piece)?;
+            }
+            out.write_all(b"\n")?;
+            Ok(Next::Well)
+        }),
+    ),
+];
+
+fn fill(path: &str, mebibytes: u64) -> io::Result<Next> {
+    let mut file = OpenOptions::new().create(true).truncate(true).write(true).open(path)?;
+    let piece = vec![b'f'; MIB];
+    let mut written = 0;
+    let refused = loop {
+        if written == mebibytes {
+            break None;
+        }
+        match file.write_all(&piece) {
+            Ok(()) => written += 1,
+            Err(error) => break Some(error),
+        }
+    };
+    match refused {
+        None => eprintln!("wrote {written} MiB to {path}"),
+        Some(error) => eprintln!("wrote {written} MiB to {path}, then: {error}"),
+    }
+    Ok(Next::Well)
+}

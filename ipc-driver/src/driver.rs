@@ -2,7 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -11,8 +11,7 @@ use bulkhead_ipc_protocol::session::{CallReceived, Event, MAX_SLICES, Session, S
 use bulkhead_ipc_protocol::{
     CallError, Drain, EndReason, Hello, HelloError, Limits, LogRecord, Payload, TraceContext,
 };
-use bytes::BufMut;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::shared::{Shared, State};
@@ -198,9 +197,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Turn<S> {
             return;
         }
         let mut state = shared.lock();
-        let (buffer, limit) = state.session.read_target();
-        let mut target = buffer.limit(limit);
-        let read = pin!(self.stream.read_buf(&mut target)).poll(context);
+        let mut target = ReadBuf::new(state.session.read_target());
+        let read = Pin::new(&mut self.stream).poll_read(context, &mut target);
+        let count = target.filled().len();
         match read {
             Poll::Pending => {
                 self.read_waits = true;
@@ -208,11 +207,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Turn<S> {
                     state.session.fail(reason);
                 }
             }
-            Poll::Ready(Ok(0)) => {
+            Poll::Ready(Ok(())) if count == 0 => {
                 self.read_waits = true;
                 state.session.input_closed();
             }
-            Poll::Ready(Ok(_)) => state.session.received(self.now),
+            Poll::Ready(Ok(())) => state.session.received(count, self.now),
             Poll::Ready(Err(error)) => {
                 self.read_waits = true;
                 state.session.fail(end_reason(&error));

@@ -27,6 +27,7 @@ mod driver;
 mod handler;
 mod peer;
 mod shared;
+mod socket;
 mod stream;
 mod tasks;
 
@@ -35,4 +36,5 @@ pub use bulkhead_ipc_protocol::{CallFailure, EndReason};
 pub use driver::{Driver, connect, try_connect};
 pub use handler::{Handler, IncomingCall};
 pub use peer::{Calling, OpenCall, Peer};
+pub use socket::Socket;
 pub use stream::{StreamError, StreamReader, StreamWriter};

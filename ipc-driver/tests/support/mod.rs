@@ -1,5 +1,6 @@
 //! Two peers in one thread, and a handler whose methods are the situations that tests want.
 #![allow(dead_code, reason = "each test file uses its part")]
+#![allow(clippy::unwrap_used, reason = "test code: a panic is a failed test")]
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use bulkhead_ipc_driver::protocol::{
     Call, CallError, Drain, EndReason, Hello, Limits, LogRecord, Payload,
 };
-use bulkhead_ipc_driver::{Handler, IncomingCall, Peer, connect};
+use bulkhead_ipc_driver::{Handler, IncomingCall, Peer, Socket, connect};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, mpsc};
@@ -166,7 +167,8 @@ pub(crate) fn pair() -> (End, End) {
 
 /// Two ends over a socket pair.
 pub(crate) fn sockets() -> (End, End) {
-    let (host, plugin) = tokio::net::UnixStream::pair().unwrap();
+    let (host, plugin) = std::os::unix::net::UnixStream::pair().unwrap();
+    let (host, plugin) = (Socket::new(host).unwrap(), Socket::new(plugin).unwrap());
     (end(host, "host", Limits::default()), end(plugin, "plugin", Limits::default()))
 }
 

@@ -6,13 +6,14 @@
 //! are not copied again. Between two pieces there is exactly one header of [`MIN_FRAME`] bytes, so
 //! such a read may take that many more than the piece; they are moved to the small buffer.
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 
 use crate::Violation;
 use crate::codec::{self, DecodeError};
 use crate::frame::{FRAGMENT, Lengths, MAX_BODY, MAX_HEADER, MIN_FRAME, PREFIX};
 use crate::hello::{Hello, MAGIC, MAX_HELLO};
 use crate::message::{Header, StreamPart};
+use crate::session::body::Body;
 
 /// How much one read of small frames may bring.
 const READ: usize = 16 * 1024;
@@ -33,16 +34,60 @@ pub(super) enum Frame {
 #[derive(Debug)]
 struct Assembly {
     header: Header<'static>,
-    body: BytesMut,
+    body: Body,
     /// The length of the whole body.
     total: usize,
     /// Where in the body the piece of the current frame ends.
     piece_end: usize,
 }
 
+/// Bytes that were read and not parsed yet, in a buffer that is all initialized, so that anything
+/// that reads into a slice can read into it.
+#[derive(Debug, Default)]
+struct Small {
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+impl Small {
+    fn bytes(&self) -> &[u8] {
+        &self.buffer[self.start..self.end]
+    }
+
+    fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.start += count;
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        }
+    }
+
+    /// At least half of [`READ`] to read into.
+    fn free(&mut self) -> &mut [u8] {
+        if self.buffer.len() - self.end < READ / 2 {
+            self.buffer.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.len());
+            let wanted = (self.end + READ / 2).max(READ);
+            if self.buffer.len() < wanted {
+                self.buffer.resize(wanted, 0);
+            }
+        }
+        &mut self.buffer[self.end..]
+    }
+
+    fn append(&mut self, bytes: &[u8]) {
+        self.free()[..bytes.len()].copy_from_slice(bytes);
+        self.end += bytes.len();
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Inbox {
-    small: BytesMut,
+    small: Small,
     assembly: Option<Assembly>,
     greeted: bool,
     milestones: u64,
@@ -50,30 +95,42 @@ pub(super) struct Inbox {
 
 impl Inbox {
     pub(super) fn new() -> Self {
-        Self { small: BytesMut::new(), assembly: None, greeted: false, milestones: 0 }
+        Self { small: Small::default(), assembly: None, greeted: false, milestones: 0 }
     }
 
-    /// Where the next bytes are to be appended, and how many at most.
-    pub(super) fn target(&mut self) -> (&mut BytesMut, usize) {
-        if let Some(assembly) = &mut self.assembly
-            && self.small.is_empty()
-            && assembly.body.len() < assembly.piece_end
+    /// Where the next bytes are to be read to; never empty.
+    pub(super) fn target(&mut self) -> &mut [u8] {
+        if self.reads_body()
+            && let Some(assembly) = &mut self.assembly
         {
             let piece = assembly.piece_end - assembly.body.len();
             let peek = if assembly.piece_end < assembly.total { MIN_FRAME } else { 0 };
-            return (&mut assembly.body, piece + peek);
+            return assembly.body.free(piece + peek);
         }
-        self.small.reserve(READ);
-        (&mut self.small, READ)
+        self.small.free()
     }
 
-    /// To be called after bytes were appended to the [`Inbox::target`].
-    pub(super) fn received(&mut self) {
-        if let Some(Assembly { body, piece_end, .. }) = &mut self.assembly
-            && body.len() > *piece_end
-        {
-            self.small.extend_from_slice(&body[*piece_end..]);
-            body.truncate(*piece_end);
+    /// Whether what comes next belongs to the body that is being assembled.
+    fn reads_body(&self) -> bool {
+        self.small.len() == 0
+            && self
+                .assembly
+                .as_ref()
+                .is_some_and(|assembly| assembly.body.len() < assembly.piece_end)
+    }
+
+    /// `count` bytes were read into the [`Inbox::target`].
+    pub(super) fn received(&mut self, count: usize) {
+        let reads_body = self.reads_body();
+        match &mut self.assembly {
+            Some(Assembly { body, piece_end, .. }) if reads_body => {
+                body.fill(count);
+                if body.len() > *piece_end {
+                    self.small.append(&body.bytes()[*piece_end..]);
+                    body.truncate(*piece_end);
+                }
+            }
+            _ => self.small.end += count,
         }
     }
 
@@ -93,8 +150,8 @@ impl Inbox {
         loop {
             if let Some(assembly) = &mut self.assembly {
                 let take = (assembly.piece_end - assembly.body.len()).min(self.small.len());
-                assembly.body.extend_from_slice(&self.small[..take]);
-                self.small.advance(take);
+                assembly.body.append(&self.small.bytes()[..take]);
+                self.small.consume(take);
                 if assembly.body.len() < assembly.piece_end {
                     return Ok(None);
                 }
@@ -102,11 +159,13 @@ impl Inbox {
                     return Ok(self.assembled());
                 }
             }
-            let Some(lengths) = Lengths::parse(&self.small, MAX_BODY)? else { return Ok(None) };
+            let Some(lengths) = Lengths::parse(self.small.bytes(), MAX_BODY)? else {
+                return Ok(None);
+            };
             if !self.greeted {
                 return self.hello(lengths);
             }
-            let Some(header) = self.small.get(PREFIX..PREFIX + lengths.header) else {
+            let Some(header) = self.small.bytes().get(PREFIX..PREFIX + lengths.header) else {
                 return Ok(None);
             };
             let header = decode_header(header)?;
@@ -115,7 +174,7 @@ impl Inbox {
                 let missing = assembly.total - assembly.piece_end;
                 if header == Header::More {
                     assembly.piece_end += piece(lengths.body, missing)?;
-                    self.small.advance(begun);
+                    self.small.consume(begun);
                     continue;
                 }
                 if !header.is_control() {
@@ -125,19 +184,18 @@ impl Inbox {
             }
             let total = body_length(&header, lengths.body)?;
             if self.small.len() >= lengths.frame() && total == lengths.body {
-                self.small.advance(begun);
-                let body = Bytes::copy_from_slice(&self.small[..total]);
-                self.small.advance(total);
+                let body = Bytes::copy_from_slice(&self.small.bytes()[begun..begun + total]);
+                self.small.consume(begun + total);
                 self.milestones += u64::from(self.assembly.is_none());
                 return Ok(Some(Frame::Message(header, body)));
             }
             if total == lengths.body && total <= SMALL_BODY {
                 return Ok(None);
             }
-            self.small.advance(begun);
+            self.small.consume(begun);
             self.assembly = Some(Assembly {
                 header,
-                body: BytesMut::with_capacity(total + MIN_FRAME),
+                body: Body::new(total + MIN_FRAME),
                 total,
                 piece_end: lengths.body,
             });
@@ -151,7 +209,7 @@ impl Inbox {
     }
 
     fn hello(&mut self, lengths: Lengths) -> Result<Option<Frame>, Violation> {
-        let Some(first) = self.small.get(PREFIX).copied() else { return Ok(None) };
+        let Some(first) = self.small.bytes().get(PREFIX).copied() else { return Ok(None) };
         if first != MAGIC[0] {
             return Err(Violation::HelloMissing { first });
         }
@@ -161,9 +219,9 @@ impl Inbox {
         if lengths.body > 0 {
             return Err(Violation::BodyUnexpected { message: "Hello", length: lengths.body });
         }
-        let Some(header) = self.small.get(PREFIX..lengths.frame()) else { return Ok(None) };
+        let Some(header) = self.small.bytes().get(PREFIX..lengths.frame()) else { return Ok(None) };
         let hello = Hello::decode(header)?;
-        self.small.advance(lengths.frame());
+        self.small.consume(lengths.frame());
         self.greeted = true;
         self.milestones += 1;
         Ok(Some(Frame::Hello(hello)))

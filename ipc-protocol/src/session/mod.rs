@@ -9,8 +9,8 @@
 //!
 //! # Driving it
 //!
-//! - Append what was read to the buffer of [`Session::read_target`], then [`Session::received`];
-//!   at the end of the stream, [`Session::input_closed`].
+//! - Read into [`Session::read_target`], then [`Session::received`]; at the end of the stream,
+//!   [`Session::input_closed`].
 //! - Take what happened with [`Session::poll_event`] until there is none.
 //! - Write what [`Session::slices`] gives and report it with [`Session::written`].
 //! - When [`Session::next_timeout`] has come, [`Session::handle_timeout`], after reading what
@@ -23,6 +23,7 @@
 //! sends `Cancel`, and the slot stays taken until the peer's reply, which comes in every case; so
 //! both sides agree on how many calls there are, a late reply is no violation, and a second one is.
 
+mod body;
 mod calls;
 mod event;
 mod half;
@@ -36,8 +37,6 @@ mod timers;
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::time::Instant;
-
-use bytes::BytesMut;
 
 use self::calls::{IncomingCall, OutgoingCall, Table};
 pub use self::event::{CallReceived, Event, StreamId};
@@ -161,14 +160,14 @@ impl Session {
 
     // ---- input ----
 
-    /// Where to append the next bytes that are read, and how many at most.
-    pub fn read_target(&mut self) -> (&mut BytesMut, usize) {
+    /// Where to read the next bytes to. It is never empty, and no longer than useful.
+    pub fn read_target(&mut self) -> &mut [u8] {
         self.inbox.target()
     }
 
-    /// Bytes were appended to the [`Session::read_target`].
-    pub fn received(&mut self, now: Instant) {
-        self.inbox.received();
+    /// `count` bytes were read into the [`Session::read_target`].
+    pub fn received(&mut self, count: usize, now: Instant) {
+        self.inbox.received(count);
         while self.ended.is_none() {
             match self.inbox.next() {
                 Ok(Some(frame)) => {
@@ -191,11 +190,12 @@ impl Session {
     /// Copies bytes in: for tests and for inputs that are in memory anyway.
     pub fn feed(&mut self, mut bytes: &[u8], now: Instant) {
         while !bytes.is_empty() && self.ended.is_none() {
-            let (buffer, limit) = self.inbox.target();
-            let (taken, rest) = bytes.split_at(limit.min(bytes.len()));
-            buffer.extend_from_slice(taken);
+            let target = self.inbox.target();
+            let count = target.len().min(bytes.len());
+            let (taken, rest) = bytes.split_at(count);
+            target[..count].copy_from_slice(taken);
             bytes = rest;
-            self.received(now);
+            self.received(count, now);
         }
     }
 

@@ -1,3 +1,4 @@
+use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 
 use super::*;
@@ -86,9 +87,9 @@ fn a_file_that_others_can_write_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("bulkhead.toml");
     std::fs::write(&path, "mode = \"best-effort\"").unwrap();
-    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).unwrap();
+    std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
     assert_eq!(Config::load(Some(&path)).unwrap().mode, Mode::BestEffort);
-    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o664)).unwrap();
+    std::fs::set_permissions(&path, Permissions::from_mode(0o664)).unwrap();
     let failure = Config::load(Some(&path)).unwrap_err();
     assert_eq!(failure.code, Code::ConfigInvalid);
     assert!(failure.message.contains("chmod go-w"));

@@ -1,8 +1,9 @@
 //! The admin socket: made here, so that no supervisor needs a right on its directory; served there.
 
+use std::fs::Permissions;
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileTypeExt as _;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use interprocess::local_socket::traits::{ListenerExt as _, Stream as _};
@@ -58,7 +59,7 @@ impl AdminSocket {
         let listener = ListenerOptions::new()
             .name(name)
             .nonblocking(ListenerNonblockingMode::Accept)
-            .mode(mode)
+            .mode(mode & 0o660)
             .reclaim_name(false)
             .create_sync()
             .map_err(io)?;
@@ -67,6 +68,8 @@ impl AdminSocket {
         if let Some(gid) = group {
             chown(path, None, Some(Gid::from_raw(gid))).map_err(|errno| io(errno.into()))?;
         }
+        // The mode that was given to the listener is narrowed by the umask.
+        std::fs::set_permissions(path, Permissions::from_mode(mode)).map_err(io)?;
         Ok(socket)
     }
 }
@@ -110,7 +113,7 @@ fn reclaim(path: &Path) -> Result<(), SocketError> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+    use std::os::unix::fs::MetadataExt as _;
     use std::os::unix::net::{UnixListener, UnixStream};
 
     use super::*;

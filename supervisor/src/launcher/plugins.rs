@@ -43,6 +43,14 @@ fn streams(stdout: &OwnedFd, stderr: &OwnedFd) -> std::io::Result<Vec<OwnedFd>> 
     Ok(vec![stdout.try_clone()?, stderr.try_clone()?])
 }
 
+/// Sends one end of a new session through a bootstrap socket and returns the other. The message
+/// waits in the socket until the plugin takes it.
+pub(super) fn offer_session(bootstrap: &OwnedFd) -> std::io::Result<OwnedFd> {
+    let (ours, theirs) = stream_pair()?;
+    send_with_fds(bootstrap.as_fd(), &[1], &[theirs.as_fd()])?;
+    Ok(ours)
+}
+
 impl Plugin {
     pub(super) fn generation(&self) -> u64 {
         self.spawned.generation
@@ -50,8 +58,7 @@ impl Plugin {
 
     /// A new session: the plugin gets one end through its bootstrap socket, the other is returned.
     pub(super) fn open_session(&self) -> Result<OwnedFd, Failure> {
-        let (ours, theirs) = stream_pair().map_err(|error| no_descriptors(&error))?;
-        send_with_fds(self.bootstrap.as_fd(), &[1], &[theirs.as_fd()]).map_err(|error| {
+        offer_session(&self.bootstrap).map_err(|error| {
             let id = &self.id;
             let (code, why) = match error.kind() {
                 std::io::ErrorKind::WouldBlock => (
@@ -61,13 +68,12 @@ impl Plugin {
                 std::io::ErrorKind::BrokenPipe | std::io::ErrorKind::ConnectionReset => {
                     (Code::ProtocolViolation, "it has closed descriptor 3".to_owned())
                 }
-                _ => (Code::Internal, error.to_string()),
+                _ => return no_descriptors(&error),
             };
             Failure::new(code, format!("plugin {id} cannot be given a session: {why}"))
                 .with("resource", "sessions")
                 .with("violation", "bootstrap")
-        })?;
-        Ok(ours)
+        })
     }
 
     /// What a supervisor needs to serve it: a session and both read ends.

@@ -14,7 +14,7 @@ use super::admission::{DATA_TARGET, PLUGIN_TARGET, admit, complete};
 use super::event_loop::{Launcher, Supervision};
 use super::jobs::{Start, Work};
 use super::package_store::Verified;
-use super::plugins::{Plugin, no_descriptors};
+use super::plugins::{Plugin, no_descriptors, offer_session};
 use super::stopping::Stopping;
 use super::storage::Ownership;
 use crate::clock::Monotonic;
@@ -185,6 +185,9 @@ impl Launcher {
         })?;
         let policy = complete(policy, &verified.path, &allotment.data);
         let channels = Channels::open().map_err(|error| no_descriptors(&error))?;
+        // Before it starts: one that ends at once is then an exit like any other.
+        let session =
+            offer_session(&channels.bootstrap_ours).map_err(|error| no_descriptors(&error))?;
         let identity = match self.ownership {
             Ownership::Leased(_) => Identity::Leased { uid: allotment.uid, gid: allotment.uid },
             Ownership::Invoker(_) => Identity::Invoker,
@@ -229,7 +232,6 @@ impl Launcher {
         };
         // From here on a failure drops the plugin, and with it all of its compartment.
         self.watch(&plugin).map_err(|errno| no_descriptors(&errno.into()))?;
-        let session = plugin.open_session()?;
         let descriptors = plugin.descriptors(session).map_err(|error| no_descriptors(&error))?;
         self.plugins.insert(plugin);
         self.announce();

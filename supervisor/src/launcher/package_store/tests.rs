@@ -1,1 +1,288 @@
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 
+use proptest::prelude::*;
+
+use super::*;
+
+struct Place {
+    directory: tempfile::TempDir,
+    store: PackageStore,
+}
+
+impl Place {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let store = PackageStore::open(directory.path().join("store")).unwrap();
+        Self { directory, store }
+    }
+
+    /// A package whose entry is `bin/a`.
+    fn package(&self, name: &str) -> PathBuf {
+        let package = self.directory.path().join(name);
+        fs::create_dir_all(package.join("bin")).unwrap();
+        fs::write(package.join("plugin.toml"), "id = \"a\"\n").unwrap();
+        fs::write(package.join("bin/a"), "#!binary").unwrap();
+        fs::set_permissions(package.join("bin/a"), fs::Permissions::from_mode(0o755)).unwrap();
+        package
+    }
+
+    fn import(&mut self, source: &Path) -> Result<Digest, Failure> {
+        let mut import = self.store.import(source)?;
+        loop {
+            match self.store.step_import(import)? {
+                Step::More(more) => import = more,
+                Step::Done(digest) => return Ok(digest),
+            }
+        }
+    }
+
+    fn verify(&mut self, digest: Digest, entry: &str) -> Result<Verified, Failure> {
+        let mut verification = self.store.verify(digest, entry)?;
+        loop {
+            match self.store.step_verification(verification)? {
+                Step::More(more) => verification = more,
+                Step::Done(verified) => return Ok(verified),
+            }
+        }
+    }
+
+    fn contents(&self) -> Vec<String> {
+        let mut names: Vec<_> = fs::read_dir(self.store.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// Writes to a file of the store as only root or its owner can.
+    fn alter(&self, path: &Path, change: impl FnOnce(&Path)) {
+        let parent = path.parent().unwrap();
+        for each in [parent, path] {
+            let mode = fs::metadata(each).unwrap().permissions().mode();
+            fs::set_permissions(each, fs::Permissions::from_mode(mode | 0o200)).unwrap();
+        }
+        change(path);
+    }
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+#[test]
+fn a_package_is_read_only_and_named_by_its_content() {
+    let mut place = Place::new();
+    let package = place.package("package");
+    let digest = place.import(&package).unwrap();
+    let tree = place.store.tree(digest);
+    assert_eq!(mode(&tree), 0o555);
+    assert_eq!(mode(&tree.join("bin")), 0o555);
+    assert_eq!(mode(&tree.join("bin/a")), 0o555);
+    assert_eq!(mode(&tree.join("plugin.toml")), 0o444);
+    assert_eq!(fs::read(tree.join("bin/a")).unwrap(), b"#!binary");
+    let list = fs::read_to_string(place.store.list(digest)).unwrap();
+    assert_eq!(
+        list,
+        format!(
+            "{} 0555 bin/a\n{} 0444 plugin.toml\n",
+            Digest::of(b"#!binary"),
+            Digest::of(b"id = \"a\"\n")
+        )
+    );
+    assert_eq!(Digest::of(list.as_bytes()), digest);
+    // The same again is the same, and another is another.
+    assert_eq!(place.import(&package).unwrap(), digest);
+    assert_eq!(place.contents().len(), 2);
+    fs::write(package.join("asset"), "x").unwrap();
+    assert_ne!(place.import(&package).unwrap(), digest);
+    assert_eq!(place.contents().len(), 4);
+}
+
+#[test]
+fn what_cannot_be_in_a_package_is_refused_and_nothing_stays() {
+    type Break = fn(&Path);
+    let cases: [(&str, Break, Code); 7] = [
+        ("no manifest", |p| fs::remove_file(p.join("plugin.toml")).unwrap(), Code::NotFound),
+        ("a link", |p| symlink("/etc/passwd", p.join("link")).unwrap(), Code::IntegrityFailed),
+        (
+            "a link to a directory",
+            |p| symlink("/etc", p.join("etc")).unwrap(),
+            Code::IntegrityFailed,
+        ),
+        (
+            "a FIFO",
+            |p| nix::unistd::mkfifo(&p.join("fifo"), Mode::S_IRWXU).unwrap(),
+            Code::IntegrityFailed,
+        ),
+        (
+            "a socket",
+            |p| drop(std::os::unix::net::UnixListener::bind(p.join("socket")).unwrap()),
+            Code::IntegrityFailed,
+        ),
+        (
+            "a setuid bit",
+            |p| fs::set_permissions(p.join("bin/a"), fs::Permissions::from_mode(0o4755)).unwrap(),
+            Code::IntegrityFailed,
+        ),
+        ("a control character", |p| fs::write(p.join("a\nb"), "").unwrap(), Code::IntegrityFailed),
+    ];
+    for (what, damage, code) in cases {
+        let mut place = Place::new();
+        let package = place.package("package");
+        damage(&package);
+        let failure = place.import(&package).unwrap_err();
+        assert_eq!(failure.code, code, "{what}: {failure}");
+        assert_eq!(place.contents(), Vec::<String>::new(), "{what}");
+    }
+    let mut place = Place::new();
+    assert_eq!(place.import(Path::new("relative")).unwrap_err().code, Code::InvalidRequest);
+    assert_eq!(place.import(Path::new("/nonexistent")).unwrap_err().code, Code::NotFound);
+}
+
+#[test]
+fn a_hard_link_to_what_others_may_not_read_is_not_copied() {
+    if !nix::unistd::geteuid().is_root() {
+        println!("SKIP a_hard_link_to_what_others_may_not_read_is_not_copied: needs two owners");
+        return;
+    }
+    let mut place = Place::new();
+    let package = place.package("package");
+    let secret = place.directory.path().join("secret");
+    fs::write(&secret, "root's").unwrap();
+    fs::hard_link(&secret, package.join("asset")).unwrap();
+    // The control: of one owner it is copied.
+    place.import(&package).unwrap();
+    nix::unistd::chown(&package, Some(nix::unistd::Uid::from_raw(1_900_000_077)), None).unwrap();
+    assert_eq!(place.import(&package).unwrap_err().code, Code::IntegrityFailed);
+}
+
+#[test]
+fn too_many_files_are_refused_before_they_are_copied() {
+    let mut place = Place::new();
+    let package = place.package("package");
+    let many = package.join("many");
+    fs::create_dir(&many).unwrap();
+    for number in 0..10_000 {
+        fs::write(many.join(number.to_string()), "").unwrap();
+    }
+    let failure = place.import(&package).unwrap_err();
+    assert_eq!(failure.code, Code::ResourceExhausted);
+    assert_eq!(place.contents(), Vec::<String>::new());
+}
+
+#[test]
+fn a_copy_that_is_given_up_leaves_nothing() {
+    let mut place = Place::new();
+    let package = place.package("package");
+    let import = place.store.import(&package).unwrap();
+    let Step::More(import) = place.store.step_import(import).unwrap() else { panic!("too short") };
+    assert_eq!(place.contents().len(), 1);
+    drop(import);
+    assert_eq!(place.contents(), Vec::<String>::new());
+}
+
+#[test]
+fn what_a_dead_launcher_left_is_cleared() {
+    let mut place = Place::new();
+    let digest = place.import(&place.package("package")).unwrap();
+    let path = place.store.path().to_owned();
+    fs::create_dir_all(path.join(".import-3/bin")).unwrap();
+    fs::write(path.join(format!("{}.sums", Digest::of(b"other"))), "").unwrap();
+    PackageStore::open(path).unwrap();
+    assert_eq!(place.contents(), [digest.to_string(), format!("{digest}.sums")]);
+}
+
+#[test]
+fn a_verified_entry_is_the_file_that_was_imported() {
+    use std::io::Read as _;
+    let mut place = Place::new();
+    let digest = place.import(&place.package("package")).unwrap();
+    for _ in 0..2 {
+        let verified = place.verify(digest, "bin/a").unwrap();
+        let mut content = String::new();
+        File::from(verified.entry).read_to_string(&mut content).unwrap();
+        assert_eq!(content, "#!binary");
+    }
+}
+
+#[test]
+fn a_bad_entry_and_a_missing_package_are_told_apart() {
+    let mut place = Place::new();
+    let digest = place.import(&place.package("package")).unwrap();
+    let missing = place.verify(digest, "bin/b").unwrap_err();
+    assert_eq!((missing.code, &missing.details["stage"]), (Code::EntryInvalid, &"lookup".into()));
+    let no_bit = place.verify(digest, "plugin.toml").unwrap_err();
+    assert_eq!((no_bit.code, &no_bit.details["stage"]), (Code::EntryInvalid, &"mode".into()));
+    assert_eq!(place.verify(Digest::of(b"x"), "bin/a").unwrap_err().code, Code::NotFound);
+}
+
+#[test]
+fn any_change_in_the_store_is_found() {
+    type Change = fn(&Path);
+    let cases: [(&str, &str, Change); 6] = [
+        ("another content", "bin/a", |p| fs::write(p, "#!harmful").unwrap()),
+        ("the same size", "bin/a", |p| fs::write(p, "#!binarz").unwrap()),
+        ("an asset", "plugin.toml", |p| fs::write(p, "id = \"b\"\n").unwrap()),
+        ("removed", "bin/a", |p| fs::remove_file(p).unwrap()),
+        ("a link", "bin/a", |p| {
+            fs::remove_file(p).unwrap();
+            symlink("/bin/sh", p).unwrap();
+        }),
+        ("a mode", "bin/a", |p| {
+            fs::set_permissions(p, fs::Permissions::from_mode(0o755)).unwrap();
+        }),
+    ];
+    for (what, file, change) in cases {
+        let mut place = Place::new();
+        let digest = place.import(&place.package("package")).unwrap();
+        // It was good, and known to be.
+        place.verify(digest, "bin/a").unwrap();
+        let path = place.store.tree(digest).join(file);
+        place.alter(&path, change);
+        if what == "another content" || what == "the same size" || what == "an asset" {
+            fs::set_permissions(
+                &path,
+                fs::Permissions::from_mode(if file == "bin/a" { 0o555 } else { 0o444 }),
+            )
+            .unwrap();
+        }
+        let failure = place.verify(digest, "bin/a").unwrap_err();
+        assert_eq!(failure.code, Code::IntegrityFailed, "{what}: {failure}");
+    }
+    let mut place = Place::new();
+    let digest = place.import(&place.package("package")).unwrap();
+    place.alter(&place.store.list(digest), |list| fs::write(list, "").unwrap());
+    assert_eq!(place.verify(digest, "bin/a").unwrap_err().code, Code::IntegrityFailed);
+}
+
+#[test]
+fn a_discarded_package_is_gone() {
+    let mut place = Place::new();
+    let digest = place.import(&place.package("package")).unwrap();
+    let mut removal = place.store.discard(digest).unwrap().unwrap();
+    assert_eq!(place.verify(digest, "bin/a").unwrap_err().code, Code::NotFound);
+    while !removal.step().unwrap() {}
+    assert_eq!(place.contents(), Vec::<String>::new());
+    assert!(place.store.discard(digest).unwrap().is_none());
+}
+
+proptest! {
+    #[test]
+    fn the_list_of_sums_reads_back_and_nothing_else_does(
+        paths in prop::collection::btree_set("[a-z]{1,4}(/[a-zA-Z0-9 ._-]{1,6}x){0,3}", 0..8),
+        executable in any::<bool>(),
+        noise in ".{0,60}",
+    ) {
+        let mut sums = sums::Sums::default();
+        for path in paths {
+            let digest = Digest::of(path.as_bytes());
+            sums.insert(path, sums::Sum { digest, executable });
+        }
+        let text = sums.to_text();
+        prop_assert_eq!(sums::Sums::parse(&text).unwrap(), sums);
+        if let Ok(parsed) = sums::Sums::parse(&noise) {
+            prop_assert_eq!(parsed.to_text(), noise);
+        }
+    }
+}

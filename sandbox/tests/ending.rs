@@ -12,6 +12,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use bulkhead_sandbox::cgroup::{Controller, Tree};
+use bulkhead_sandbox::stop::StepName::{Empty, Exited, Removed, Sigkill, Sigterm};
 use bulkhead_sandbox::stop::{self, Ladder, StepName, Stopped};
 use bulkhead_sandbox::{Cause, Mount, ProgramFile, Signal, SpawnError, Stage, Status};
 use run::{Command, DEADLINE, Running, program};
@@ -51,7 +52,6 @@ fn a_program_that_obeys_ends_by_itself() {
     let stopped = ladder(running, DEADLINE);
     assert_eq!(stopped.exit.status, Status::Exited(7));
     assert_eq!(stopped.exit.cause, Cause::Code(7));
-    use StepName::{Empty, Exited, Removed, Sigterm};
     assert_eq!(names(&stopped), [Sigterm, Exited, Empty, Removed]);
     let mut rest = String::new();
     lines.read_to_string(&mut rest).unwrap();
@@ -76,13 +76,20 @@ fn one_that_ignores_sigterm_is_killed_after_the_grace() {
     let stopped = ladder(running, GRACE);
     assert!(start.elapsed() >= GRACE);
     assert_eq!(stopped.exit.cause, Cause::Killed);
-    use StepName::{Empty, Exited, Removed, Sigkill, Sigterm};
     assert_eq!(names(&stopped), [Sigterm, Sigkill, Exited, Empty, Removed]);
 }
 
 #[test]
 fn one_that_stopped_itself_is_killed_after_the_grace() {
-    let (running, _lines) = ready(lane::tree().as_ref(), "echo ready; kill -STOP $$");
+    let tree = lane::tree();
+    let (running, _lines) = ready(tree.as_ref(), "echo ready; kill -STOP $$; sleep 60");
+    // Until it has stopped, SIGTERM would still end it.
+    let stat = format!("/proc/{}/stat", running.child.program_pid().unwrap());
+    let start = Instant::now();
+    while !fs::read_to_string(&stat).unwrap().contains(") T ") {
+        assert!(start.elapsed() < DEADLINE, "it never stopped");
+        std::thread::yield_now();
+    }
     assert_eq!(ladder(running, GRACE).exit.cause, Cause::Killed);
 }
 
@@ -141,6 +148,19 @@ fn signals_reach_the_program_and_only_it_is_asked() {
     assert_eq!(line, "int\n");
     assert!(running.child.signal(Signal::SIGSTOP).is_err());
     assert_eq!(running.finish().exit.status, Status::Exited(0));
+}
+
+#[test]
+fn a_tree_that_is_dropped_first_goes_with_its_last_compartment() {
+    let Some(tree) = lane::tree() else { return };
+    let path = tree.path().to_owned();
+    let (running, _lines) = ready(Some(&tree), "echo ready; exec sleep 60");
+    drop(tree);
+    assert!(path.exists());
+    ladder(running, DEADLINE);
+    // A directory that was given to us stays; one that we made at the root of the hierarchy goes.
+    let ours = path.file_name().unwrap().to_string_lossy().starts_with("bulkhead-");
+    assert_eq!(path.exists(), !ours);
 }
 
 #[test]

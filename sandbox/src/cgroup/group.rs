@@ -5,11 +5,13 @@ use std::io::{Read, Seek};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::poll::PollFlags;
 
 use super::CgroupError;
+use super::tree::Temporary;
 use crate::exit::Usage;
 use crate::process::wait_for;
 
@@ -21,6 +23,8 @@ pub struct Cgroup {
     events: File,
     /// Counters as they were when the cgroup was opened.
     base: Counters,
+    /// Keeps the directory above until this one is removed.
+    _above: Option<Arc<Temporary>>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -30,7 +34,10 @@ struct Counters {
 }
 
 impl Cgroup {
-    pub(super) fn open(path: PathBuf) -> Result<Cgroup, CgroupError> {
+    pub(super) fn open(
+        path: PathBuf,
+        above: Option<Arc<Temporary>>,
+    ) -> Result<Cgroup, CgroupError> {
         let directory = File::options()
             .read(true)
             .custom_flags(libc::O_DIRECTORY)
@@ -39,8 +46,13 @@ impl Cgroup {
         let file = path.join("cgroup.events");
         let events =
             File::open(&file).map_err(|source| CgroupError::io("opening", &file, source))?;
-        let mut cgroup =
-            Cgroup { path, directory: directory.into(), events, base: Counters::default() };
+        let mut cgroup = Cgroup {
+            path,
+            directory: directory.into(),
+            events,
+            base: Counters::default(),
+            _above: above,
+        };
         cgroup.base = cgroup.counters();
         Ok(cgroup)
     }

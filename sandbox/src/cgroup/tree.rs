@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::group::Cgroup;
@@ -15,14 +16,26 @@ const COMPARTMENTS: &str = "plugins";
 /// What systemd's users have to do to be given a cgroup.
 const DELEGATE: &str = "start it through `systemd-run --scope -p Delegate=yes` (with --user if not root), or as a service with Delegate=yes";
 
-/// A delegated directory of the cgroup v2 hierarchy. Removed again on drop if we made it.
+/// A delegated directory of the cgroup v2 hierarchy. Removed with its last user if we
+/// made it.
 #[derive(Debug)]
 pub struct Tree {
     root: PathBuf,
     compartments: PathBuf,
     controllers: Vec<Controller>,
-    /// Whether the root is a directory that we made for this process alone.
-    temporary: bool,
+    /// Where the root is a directory that we made for this process alone; shared with the cgroups in
+    /// it, so that the last to go removes it.
+    temporary: Option<Arc<Temporary>>,
+}
+
+/// A directory that is removed with its last user.
+#[derive(Debug)]
+pub(super) struct Temporary(PathBuf);
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        remove_tree(&self.0);
+    }
 }
 
 impl Tree {
@@ -81,6 +94,7 @@ impl Tree {
 
     fn prepare(root: PathBuf, temporary: bool) -> Result<Tree, CgroupError> {
         let compartments = root.join(COMPARTMENTS);
+        let temporary = temporary.then(|| Arc::new(Temporary(root.clone())));
         let mut tree = Tree { root, compartments, controllers: Vec::new(), temporary };
         enable(&tree.root)?;
         make_directory(&tree.compartments)?;
@@ -104,12 +118,12 @@ impl Tree {
         check_name(name)?;
         let path = self.compartments.join(name);
         match fs::create_dir(&path) {
-            Ok(()) => Cgroup::open(path),
+            Ok(()) => self.adopt(path),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 // A fresh directory, so that no counter or limit is inherited.
                 fs::remove_dir(&path).map_err(|_| CgroupError::Occupied { path: path.clone() })?;
                 make_directory(&path)?;
-                Cgroup::open(path)
+                self.adopt(path)
             }
             Err(source) => Err(CgroupError::io("creating", path, source)),
         }
@@ -118,21 +132,16 @@ impl Tree {
     /// Opens a compartment's cgroup that is already there: one of [`Tree::leftovers`].
     pub fn open(&self, name: &str) -> Result<Cgroup, CgroupError> {
         check_name(name)?;
-        Cgroup::open(self.compartments.join(name))
+        self.adopt(self.compartments.join(name))
+    }
+
+    fn adopt(&self, path: PathBuf) -> Result<Cgroup, CgroupError> {
+        Cgroup::open(path, self.temporary.clone())
     }
 
     /// The names of the compartments that exist. At the start of a launcher: what a dead one left.
     pub fn leftovers(&self) -> Result<Vec<String>, CgroupError> {
         directories(&self.compartments)
-    }
-}
-
-impl Drop for Tree {
-    fn drop(&mut self) {
-        if self.temporary {
-            // Fails, as it should, while a compartment still holds a process.
-            remove_tree(&self.root);
-        }
     }
 }
 

@@ -24,7 +24,7 @@ fn shell(script: &str, user: Option<User>) -> (String, std::process::ExitStatus)
 #[test]
 fn it_gets_the_descriptor_and_no_other_and_nothing_of_our_environment() {
     // Inheritable and far from what a shell opens itself; the control is that it is open here.
-    let leak = fcntl(std::io::stdin(), FcntlArg::F_DUPFD(200)).unwrap();
+    let leak = fcntl(io::stdin(), FcntlArg::F_DUPFD(200)).unwrap();
     assert!(std::fs::metadata(format!("/proc/self/fd/{leak}")).is_ok());
     let (text, status) =
         shell(&format!("[ -e /proc/self/fd/{leak} ] && echo leaked >&3; env >&3"), None);

@@ -122,3 +122,8 @@ pub use plugin::Plugin;
 pub use reason::Reason;
 pub use router::{Handler, Router};
 pub use run::{RESUME_SECS, run};
+
+/// The guide's examples, as tests.
+#[cfg(all(doctest, feature = "testing"))]
+#[doc = include_str!("../../docs/plugin-authors.md")]
+struct Guide;

@@ -228,3 +228,12 @@ proptest! {
         let _ = Manifest::parse(format!("config.defaults.x = {}", "[".repeat(depth)).as_bytes(), Path::new("x"));
     }
 }
+
+#[test]
+fn the_examples_manifests_are_good() {
+    for name in ["appointments", "appointment-scheduler"] {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(name);
+        let manifest = Manifest::load(&directory).unwrap();
+        assert_eq!((manifest.id.as_str(), manifest.entry()), (name, format!("bin/{name}")));
+    }
+}

@@ -15,8 +15,9 @@ use crate::cli::problem::Problem;
 use crate::failure::Code;
 use crate::manifest::TimeSpan;
 
-/// What a person or a supervisor sends to a command. SIGCONT and the stops are left to their
-/// defaults: the command is in our process group, so the terminal stops and continues both.
+/// What a person, a terminal or a supervisor sends to a command. The command has a session of its
+/// own, so the terminal's signals reach it only through us. Ctrl-Z is left to its default: it stops
+/// this process, and the command goes on until `fg`.
 const PASSED_ON: [Signal; 7] = [
     Signal::SIGHUP,
     Signal::SIGINT,
@@ -67,18 +68,11 @@ impl Signals {
         Ok(Self { descriptor })
     }
 
-    /// Those that arrived and that the command did not get by itself.
+    /// Those that have arrived.
     fn read(&self) -> Result<Vec<Signal>, Errno> {
-        /// `si_code` of a signal that the kernel sent, for example the terminal at Ctrl-C: to the
-        /// whole process group, so the command has it already.
-        const SI_KERNEL: i32 = 0x80;
         let mut signals = Vec::new();
         while let Some(info) = self.descriptor.read_signal()? {
-            if let Ok(signal) = Signal::try_from(info.ssi_signo as i32)
-                && info.ssi_code != SI_KERNEL
-            {
-                signals.push(signal);
-            }
+            signals.extend(Signal::try_from(info.ssi_signo as i32));
         }
         Ok(signals)
     }

@@ -287,6 +287,15 @@ mod tests {
     }
 
     #[test]
+    fn a_call_has_an_argument_and_flags() {
+        let line = "bulkhead call a m {} --json --timeout 1s";
+        let Arguments { global, verb } = parse(line).unwrap();
+        assert!(global.json);
+        let Verb::Call(call) = verb else { panic!("it says call") };
+        assert_eq!((call.argument.as_deref(), call.timeout.millis()), (Some("{}"), 1000));
+    }
+
+    #[test]
     fn global_flags_stand_anywhere() {
         let arguments = parse("bulkhead ls --json --socket /x").unwrap();
         assert!(arguments.global.json);

@@ -141,8 +141,8 @@ fn exit_code(exit: &Exit) -> u8 {
 }
 
 pub(super) fn say(message: &str) {
-    // Nobody is left to be told that standard error is closed.
-    let _ = writeln!(io::stderr().lock(), "bulkhead: {message}");
+    // In one piece, as the command writes there too. Nobody is left to be told of a failure.
+    let _ = io::stderr().lock().write_all(format!("bulkhead: {message}\n").as_bytes());
 }
 
 fn could_not(message: impl std::fmt::Display) -> Problem {

@@ -1,0 +1,105 @@
+//! A service of one's own: `bulkhead serve` with its state, socket and configuration in a temporary
+//! directory.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::lane;
+use crate::process::{Outcome, Program, Running, bulkhead};
+
+/// A running service. Dropped, it is killed, and its launcher's death ends the rest.
+pub struct Service {
+    // Before the directory, which is removed after it.
+    running: Option<Running>,
+    directory: TempDir,
+}
+
+impl Service {
+    /// Starts one and waits until it answers: strict where the lane promises every layer, else
+    /// best-effort.
+    pub fn start() -> Self {
+        Self::with("")
+    }
+
+    /// The same, with more lines of configuration (`bulkhead.toml`).
+    pub fn with(lines: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        // The supervisor's user and the plugins' must get through to what is theirs.
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(directory.path(), open).unwrap();
+        let mode = if lane::promised() { "strict" } else { "best-effort" };
+        let path = directory.path().display();
+        let config = format!(
+            "state = \"{path}/state\"\nruntime = \"{path}/run\"\nmode = \"{mode}\"\nallow_directories = true\n{lines}\n"
+        );
+        std::fs::write(directory.path().join("bulkhead.toml"), config).unwrap();
+        let mut service = Self { running: None, directory };
+        service.run_again();
+        service
+    }
+
+    /// Starts it on the same state, after [`Service::stop`] or a kill.
+    pub fn run_again(&mut self) {
+        let config = self.directory.path().join("bulkhead.toml");
+        let mut running = bulkhead(["serve", "--config"]).arg(config).start();
+        running.stderr.line(|line| line.contains("ready"));
+        self.running = Some(running);
+    }
+
+    /// The launcher's pid.
+    pub fn pid(&self) -> i32 {
+        self.running.as_ref().unwrap().pid()
+    }
+
+    /// Its directory, with `state`, `run` and `bulkhead.toml`.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.directory.path().join("run/admin.sock")
+    }
+
+    /// `bulkhead --socket … ARGUMENTS`.
+    pub fn command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Program {
+        let mut program = bulkhead([OsStr::new("--socket"), self.socket().as_os_str()]);
+        for argument in arguments {
+            program = program.arg(argument);
+        }
+        program
+    }
+
+    /// Runs a verb that must succeed; its reply.
+    pub fn json<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Value {
+        let outcome = self.command(arguments).arg("--json").run().expect(0);
+        serde_json::from_str(&outcome.stdout).unwrap()
+    }
+
+    /// Runs a verb that must fail; its error, and its exit code as `exitCode`.
+    pub fn error<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Value {
+        let outcome = self.command(arguments).arg("--json").run();
+        assert_ne!(outcome.code(), 0, "it succeeded: {}", outcome.stdout);
+        let mut error: Value = serde_json::from_str(&outcome.stderr)
+            .unwrap_or_else(|_| panic!("not an error in JSON: {}", outcome.stderr));
+        error["exitCode"] = outcome.code().into();
+        error
+    }
+
+    /// Asks it to end, as systemd would, and waits for that.
+    pub fn stop(&mut self) -> Outcome {
+        let running = self.running.take().unwrap();
+        running.signal(Signal::SIGTERM);
+        running.wait()
+    }
+
+    /// `kill -9` of the launcher.
+    pub fn kill(&mut self) -> Outcome {
+        let running = self.running.take().unwrap();
+        running.signal(Signal::SIGKILL);
+        running.wait()
+    }
+}

@@ -37,6 +37,8 @@ mod startup;
 mod stopping;
 mod storage;
 mod supervisor;
+#[cfg(test)]
+mod tests;
 
 use std::process::ExitCode;
 

@@ -1,0 +1,12 @@
+//! The launcher as a real process, with a supervisor that a test plays.
+//!
+//! A test starts this very test binary three times over, in the roles of [`roles`]: the launcher, the
+//! supervisor (which hands its link to the test and then only waits to be killed), and where a shell
+//! is not enough the plugin. So every death here is a real one.
+
+mod harness;
+mod hostile_requests;
+mod roles;
+mod service;
+mod stopping;
+mod supervision;

@@ -1,0 +1,141 @@
+//! A supervisor that somebody else has taken over gets nothing that it could not have before.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use bulkhead_sandbox::{Mount, Network};
+
+use super::harness::{Service, shell};
+use crate::failure::Code;
+use crate::link::{Request, Spawn};
+
+fn spawn(spawn: Spawn) -> Request {
+    Request::Spawn(Box::new(spawn))
+}
+
+#[test]
+fn a_start_outside_of_the_rules_is_refused() {
+    let service = Service::start("");
+    let mut supervisor = service.ready();
+    let package = service.package("guest", Path::new("/bin/sh"));
+    let (reply, _) = supervisor.ask(Request::Import { source: package }).unwrap();
+    let crate::link::Reply::Imported { digest, root } = reply else { panic!("{reply:?}") };
+    let good = shell("guest", digest, "echo up; read x <&3");
+    let failure = supervisor.refused(spawn(good.clone()));
+    assert_eq!((failure.code, &failure.details["what"]), (Code::NotFound, &"storage".into()));
+    supervisor.ask(Request::Allot { id: good.id.clone() }).unwrap();
+    type Change = fn(&mut Spawn);
+    let cases: [(&str, Change, Code); 8] = [
+        ("entry", |s| s.entry = "../../bin/sh".into(), Code::EntryInvalid),
+        ("absent entry", |s| s.entry = "bin/other".into(), Code::EntryInvalid),
+        ("entry without run bit", |s| s.entry = "plugin.toml".into(), Code::EntryInvalid),
+        ("digest", |s| s.digest = crate::id::Digest::of(b"other"), Code::NotFound),
+        (
+            "mount",
+            |s| s.policy.0.filesystem.mounts.push(Mount::read_only("/etc", "/srv")),
+            Code::PermissionDenied,
+        ),
+        ("syscall", |s| s.policy.0.allow_syscalls.push("ptrace".into()), Code::PermissionDenied),
+        ("network", |s| s.policy.0.network = Network::Host, Code::PermissionDenied),
+        (
+            "loader",
+            |s| s.env.push(("LD_PRELOAD".into(), "/data/x.so".into())),
+            Code::PermissionDenied,
+        ),
+    ];
+    for (what, change, code) in cases {
+        let mut bad = good.clone();
+        change(&mut bad);
+        let failure = supervisor.refused(spawn(bad));
+        assert_eq!(failure.code, code, "{what}: {failure}");
+    }
+    // The control: as it should be, it starts.
+    let mut running = supervisor.spawn(good.clone());
+    running.stdout.wait_for("up");
+    assert_eq!(supervisor.refused(spawn(good.clone())).code, Code::Conflict);
+    assert_eq!(supervisor.refused(Request::Discard { digest }).code, Code::Conflict);
+    assert_eq!(supervisor.refused(Request::Release { id: good.id.clone() }).code, Code::Conflict);
+    supervisor.done(running.stop(Duration::ZERO, Duration::ZERO));
+    supervisor.exit();
+    // Now all of it can go, and nothing is left.
+    supervisor.done(Request::Discard { digest });
+    supervisor.done(Request::Release { id: good.id });
+    assert!(!root.exists());
+    let left = fs::read_dir(service.path().join("state/plugins")).unwrap().count();
+    assert_eq!(left, 0);
+}
+
+#[test]
+fn a_binary_that_was_altered_is_not_run() {
+    let service = Service::start("");
+    let mut supervisor = service.ready();
+    let package = service.package("altered", Path::new("/bin/sh"));
+    let digest = supervisor.install("altered", &package);
+    let good = shell("altered", digest, "echo up");
+    let mut running = supervisor.spawn(good.clone());
+    running.stdout.wait_for("up");
+    supervisor.exit();
+    let entry = service.path().join(format!("state/store/{digest}/bin/entry"));
+    let original = fs::metadata(&entry).unwrap().permissions();
+    fs::set_permissions(&entry, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut content = fs::read(&entry).unwrap();
+    *content.last_mut().unwrap() ^= 1;
+    fs::write(&entry, content).unwrap();
+    fs::set_permissions(&entry, original).unwrap();
+    let failure = supervisor.refused(spawn(good));
+    assert_eq!(failure.code, Code::IntegrityFailed);
+    assert_ne!(failure.details["expected"], failure.details["found"]);
+}
+
+#[test]
+fn another_start_of_a_plugin_is_not_stopped_by_mistake() {
+    let service = Service::start("");
+    let mut supervisor = service.ready();
+    let mut plugin = supervisor.shell(&service, "steady", "echo up; read x <&3; read x <&3");
+    plugin.stdout.wait_for("up");
+    let (id, generation) = (plugin.id.clone(), plugin.spawned.generation);
+    for (wrong, code) in [(generation + 1, Code::Conflict), (0, Code::Conflict)] {
+        let stop = Request::Stop {
+            id: id.clone(),
+            generation: wrong,
+            term_in: Duration::ZERO,
+            kill_in: Duration::ZERO,
+        };
+        assert_eq!(supervisor.refused(stop).code, code);
+        let session = Request::Session { id: id.clone(), generation: wrong };
+        assert_eq!(supervisor.refused(session).code, code);
+    }
+    let nobody = Request::Session { id: "nobody".parse().unwrap(), generation };
+    assert_eq!(supervisor.refused(nobody).code, Code::NotFound);
+    // An acknowledgement of what has not ended forgets nothing.
+    supervisor.done(plugin.acknowledge());
+    supervisor.done(Request::Session { id, generation });
+}
+
+#[test]
+fn sessions_that_nobody_takes_run_out() {
+    let service = Service::start("");
+    let mut supervisor = service.ready();
+    let mut plugin = supervisor.shell(&service, "lazy", "echo up; while :; do :; done");
+    plugin.stdout.wait_for("up");
+    let session = Request::Session { id: plugin.id.clone(), generation: plugin.spawned.generation };
+    let failure = (0..10_000)
+        .find_map(|_| supervisor.ask(session.clone()).err())
+        .expect("a plugin's queue is bounded");
+    assert_eq!(failure.code, Code::ResourceExhausted, "{failure}");
+    supervisor.done(plugin.stop(Duration::ZERO, Duration::ZERO));
+    supervisor.exit();
+}
+
+#[test]
+fn directories_are_imported_only_where_that_is_allowed() {
+    let service = Service::start("");
+    let mut supervisor = service.ready();
+    let package = service.package("unsigned", Path::new("/bin/sh"));
+    supervisor.ask(Request::Import { source: package.clone() }).unwrap();
+    let strict = Service::with("heartbeat = \"1m\"\n");
+    let failure = strict.ready().refused(Request::Import { source: package });
+    assert_eq!(failure.code, Code::PermissionDenied);
+}

@@ -156,6 +156,9 @@ pub(crate) struct Serve {
     /// [default: /etc/bulkhead/bulkhead.toml]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) config: Option<PathBuf>,
+    /// End when this process does, which must be our parent: `bulkhead run`
+    #[arg(long, hide = true, value_name = "PID")]
+    pub(crate) parent: Option<i32>,
 }
 
 #[derive(Debug, Args)]

@@ -12,6 +12,7 @@ mod manual;
 mod problem;
 mod render;
 mod roles;
+mod run;
 mod verbs;
 
 use std::io;
@@ -52,6 +53,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Exec(arguments) => exec::run(&arguments, &global),
         Verb::Serve(arguments) => roles::serve(&arguments, &global),
         Verb::Supervise => roles::supervise(&global),
+        Verb::Run(arguments) => run::run(&arguments, &global),
         Verb::Doctor => doctor::run(&mut Screen::stdout(global.json)),
         Verb::Completion { shell } => {
             finish(manual::completion(&mut Screen::stdout(false), shell), global.json)

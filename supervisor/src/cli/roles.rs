@@ -4,6 +4,9 @@
 use std::process::ExitCode;
 
 use bulkhead_sandbox::unprivileged;
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
+use nix::unistd::getppid;
 
 use super::args::{Global, Serve};
 use super::problem::Problem;
@@ -27,7 +30,25 @@ pub(super) fn serve(arguments: &Serve, global: &Global) -> ExitCode {
             }
         }
     }
+    if let Some(parent) = arguments.parent
+        && let Err(problem) = end_with(parent)
+    {
+        return super::finish(Err(problem.into()), global.json);
+    }
     launcher::serve(&config)
+}
+
+/// Has the kernel send SIGTERM to this process when `parent` ends, however it ends.
+fn end_with(parent: i32) -> Result<(), Problem> {
+    let failed =
+        |why: String| Failure::new(Code::InvalidRequest, format!("--parent {parent}: {why}"));
+    prctl::set_pdeathsig(Signal::SIGTERM).map_err(|errno| failed(errno.to_string()))?;
+    // It may have ended before.
+    if getppid().as_raw() == parent {
+        Ok(())
+    } else {
+        Err(failed("that is not our parent, or it has ended".to_owned()).into())
+    }
 }
 
 /// The supervisor, on the link that the launcher left at descriptor 3.

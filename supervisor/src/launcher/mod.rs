@@ -30,7 +30,7 @@ mod notify;
 mod outbox;
 mod package_store;
 mod plugins;
-mod removal;
+pub(crate) mod removal;
 mod requests;
 mod restarts;
 mod startup;

@@ -162,7 +162,7 @@ fn names(directory: OwnedFd) -> nix::Result<Vec<CString>> {
 }
 
 /// Removes a tree or a file in one go: for the start and for small things. Already gone is well.
-pub(super) fn remove_at_once(path: &Path) -> std::io::Result<()> {
+pub(crate) fn remove_at_once(path: &Path) -> std::io::Result<()> {
     match std::fs::symlink_metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),

@@ -16,19 +16,28 @@ const GUARD: &str = "BULKHEAD_IN_SCOPE";
 /// Replaces this process by one inside a delegated scope; returns if that is not possible here, or
 /// would not help.
 pub(in crate::cli) fn run_again_in_a_scope() {
-    if std::env::var_os(GUARD).is_some() || !has_manager() {
+    if std::env::var_os(GUARD).is_some() {
         return;
     }
-    let Some(systemd_run) = systemd_run() else { return };
     let Ok(this_program) = std::env::current_exe() else { return };
-    let mut command = Command::new(systemd_run);
+    let Some(mut command) = in_a_scope(&this_program) else { return };
+    // Only comes back if it could not be executed; then we go on without.
+    let _ = command.args(std::env::args_os().skip(1)).env(GUARD, "1").exec();
+}
+
+/// A command that runs `program` in a scope of its own, for the caller to complete; `None` where
+/// there is no systemd to make one.
+pub(in crate::cli) fn in_a_scope(program: &Path) -> Option<Command> {
+    if !has_manager() {
+        return None;
+    }
+    let mut command = Command::new(systemd_run()?);
     command.args(["--scope", "--quiet", "--collect", "--property=Delegate=yes"]);
     if !geteuid().is_root() {
         command.arg("--user");
     }
-    command.arg("--").arg(this_program).args(std::env::args_os().skip(1)).env(GUARD, "1");
-    // Only comes back if it could not be executed; then we go on without.
-    let _ = command.exec();
+    command.arg("--").arg(program);
+    Some(command)
 }
 
 /// Whether there is a systemd that can be asked: the system's, or the user's own

@@ -1,0 +1,140 @@
+//! `bulkhead run`: plugins from their directories, in the foreground.
+//!
+//! Theory of operation. The same roles as under systemd: `bulkhead serve` is started as a child,
+//! with a configuration of its own in a temporary directory, in a scope of its own where there is a
+//! systemd to delegate one, and in its own process group, so that Ctrl-C is ours to answer. Then
+//! this process is a client like any other: it installs, enables in the order of the dependencies,
+//! shows the logs, and at a signal disables in the opposite order, ends the service and removes the
+//! directory. If this process is killed, the kernel tells the service to end (PR_SET_PDEATHSIG).
+
+mod plan;
+mod service;
+mod story;
+mod tail;
+
+use std::process::ExitCode;
+
+use hyper::Method;
+use serde_json::json;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+
+use self::plan::Plan;
+use self::service::Service;
+use self::story::Story;
+use super::args::{Global, Run};
+use super::client::Ask;
+use super::problem::Problem;
+use super::{Ended, block_on, finish, verbs};
+use crate::failure::Code;
+use crate::id::PluginId;
+
+pub(super) fn run(arguments: &Run, global: &Global) -> ExitCode {
+    finish(block_on(whole(arguments, global)), global.json)
+}
+
+async fn whole(arguments: &Run, global: &Global) -> Result<(), Ended> {
+    let plan = Plan::of(&arguments.directories, &arguments.config)?;
+    let mut interrupts = Interrupts::new()?;
+    let mut story = Story::new(global.json);
+    let mut service = Service::prepare(arguments, global, &plan)?;
+    let mut up = Vec::new();
+    let told = tokio::select! {
+        told = up_and_running(&plan, &mut service, &mut story, &mut up) => told,
+        () = interrupts.next() => Ok(()),
+    };
+    if told.is_ok() || service.is_running() {
+        tokio::select! {
+            () = down(&up, &service, &mut story) => {}
+            () = interrupts.next() => story.hurried(),
+        }
+    }
+    let ended = service.end(&mut interrupts).await;
+    told?;
+    Ok(ended?)
+}
+
+/// Till the service dies or a plugin cannot be brought up. What is up is in `up`.
+async fn up_and_running(
+    plan: &Plan,
+    service: &mut Service,
+    story: &mut Story,
+    up: &mut Vec<PluginId>,
+) -> Result<(), Ended> {
+    service.start()?;
+    service.ready().await?;
+    for step in &plan.steps {
+        let id = &step.manifest.id;
+        verbs::install_directory(&service.client, &step.directory).await?;
+        // Before the call: one that is cut short may have been done all the same.
+        up.push(id.clone());
+        match verbs::enable_with(&service.client, id, step.config.clone()).await {
+            Ok(reply) => story.enabled(&reply)?,
+            Err(problem) => {
+                up.pop();
+                return Err(problem.into());
+            }
+        }
+    }
+    story.ready(service.client.socket(), up)?;
+    let (sender, mut records) = mpsc::channel(256);
+    for id in up.iter() {
+        tokio::spawn(tail::follow(service.client.clone(), id.clone(), sender.clone()));
+    }
+    loop {
+        tokio::select! {
+            Some((id, record)) = records.recv() => story.record(&id, &record, up.len() > 1)?,
+            status = service.ended() => return Err(died(&status).into()),
+        }
+    }
+}
+
+/// Disables what is up, dependents first. What fails is said, and the rest goes on.
+async fn down(up: &[PluginId], service: &Service, story: &mut Story) {
+    for id in up.iter().rev() {
+        let ask = Ask::new(Method::POST, format!("/v1/plugins/{id}/disable"));
+        let told = match service.client.json(ask.body(&json!({ "saveState": true }))).await {
+            Ok(reply) => story.disabled(&reply),
+            Err(problem) => story.not_disabled(id, &problem),
+        };
+        // The screen may be gone; the plugins must stop all the same.
+        drop(told);
+    }
+}
+
+fn died(status: &str) -> Problem {
+    Problem::new(
+        Code::Internal,
+        format!("the service ended by itself ({status}); what it said is above"),
+    )
+}
+
+/// What asks this process to end.
+struct Interrupts {
+    signals: [Signal; 3],
+}
+
+impl Interrupts {
+    fn new() -> Result<Self, Problem> {
+        let listen = |kind| {
+            signal(kind).map_err(|error| {
+                Problem::new(Code::Internal, format!("signals cannot be waited for: {error}"))
+            })
+        };
+        let signals = [
+            listen(SignalKind::interrupt())?,
+            listen(SignalKind::terminate())?,
+            listen(SignalKind::hangup())?,
+        ];
+        Ok(Self { signals })
+    }
+
+    async fn next(&mut self) {
+        let [interrupt, terminate, hangup] = &mut self.signals;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    }
+}

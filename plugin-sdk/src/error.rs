@@ -28,6 +28,8 @@ pub mod code {
     pub const PANIC: &str = "PANIC";
     /// The session with the host ended while a call that must not be repeated was on its way.
     pub const SESSION_LOST: &str = "SESSION_LOST";
+    /// The other end of a stream gave up before all was sent.
+    pub const STREAM_BROKEN: &str = "STREAM_BROKEN";
     /// No reply within the deadline.
     pub const TIMEOUT: &str = "TIMEOUT";
     /// A bound was met: too many calls, too many bytes.

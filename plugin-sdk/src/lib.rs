@@ -106,6 +106,7 @@ mod reason;
 mod router;
 mod run;
 mod serve;
+mod streams;
 #[cfg(feature = "testing")]
 pub mod testing;
 
@@ -122,6 +123,7 @@ pub use plugin::Plugin;
 pub use reason::Reason;
 pub use router::{Handler, Router};
 pub use run::{RESUME_SECS, run};
+pub use streams::{StreamError, StreamReader, StreamWriter, Streams};
 
 /// The guide's examples, as tests.
 #[cfg(all(doctest, feature = "testing"))]

@@ -11,9 +11,17 @@ use crate::body;
 use crate::context::Context;
 use crate::error::{Error, Result, code};
 use crate::method::Method;
+use crate::streams::Streams;
 
 type Reply = Pin<Box<dyn Future<Output = Result<Payload>>>>;
-type Erased<P> = Box<dyn Fn(Rc<P>, Payload, Context) -> Reply>;
+type Erased<P> = Box<dyn Fn(Rc<P>, Arrived) -> Reply>;
+
+/// A call that is to be answered.
+pub(crate) struct Arrived {
+    pub(crate) payload: Payload,
+    pub(crate) context: Context,
+    pub(crate) streams: Streams,
+}
 
 /// The methods of a plugin.
 ///
@@ -48,12 +56,7 @@ pub struct Router<P> {
 )]
 pub trait Handler<P, M: Method>: 'static {
     /// Answers one call.
-    fn answer(
-        &self,
-        plugin: &P,
-        request: M::Request,
-        context: Context,
-    ) -> impl Future<Output = Result<M::Reply>>;
+    fn answer(&self, plugin: &P, request: M::Request) -> impl Future<Output = Result<M::Reply>>;
 }
 
 impl<P, M, F> Handler<P, M> for F
@@ -61,12 +64,7 @@ where
     M: Method,
     F: AsyncFn(&P, M::Request) -> Result<M::Reply> + 'static,
 {
-    fn answer(
-        &self,
-        plugin: &P,
-        request: M::Request,
-        _: Context,
-    ) -> impl Future<Output = Result<M::Reply>> {
+    fn answer(&self, plugin: &P, request: M::Request) -> impl Future<Output = Result<M::Reply>> {
         self(plugin, request)
     }
 }
@@ -83,12 +81,12 @@ impl<P: 'static> Router<P> {
     /// When the method has a handler already: that is a slip in the program, found at its first start or test.
     pub fn on<M: Method>(self, handler: impl Handler<P, M>) -> Self {
         let handler = Rc::new(handler);
-        self.add::<M>(Box::new(move |plugin, payload, context| {
+        self.add::<M>(Box::new(move |plugin, call| {
             let handler = handler.clone();
             Box::pin(async move {
-                let request = body::decode(code::REQUEST_INVALID, &payload)?;
-                let reply = handler.answer(&plugin, request, context).await?;
-                body::encode(payload.encoding, &reply)
+                let request = body::decode(code::REQUEST_INVALID, &call.payload)?;
+                let reply = handler.answer(&plugin, request).await?;
+                body::encode(call.payload.encoding, &reply)
             })
         }))
     }
@@ -102,12 +100,31 @@ impl<P: 'static> Router<P> {
         handler: impl AsyncFn(&P, M::Request, Context) -> Result<M::Reply> + 'static,
     ) -> Self {
         let handler = Rc::new(handler);
-        self.add::<M>(Box::new(move |plugin, payload, context| {
+        self.add::<M>(Box::new(move |plugin, call| {
             let handler = handler.clone();
             Box::pin(async move {
-                let request = body::decode(code::REQUEST_INVALID, &payload)?;
-                let reply = handler(&plugin, request, context).await?;
-                body::encode(payload.encoding, &reply)
+                let request = body::decode(code::REQUEST_INVALID, &call.payload)?;
+                let reply = handler(&plugin, request, call.context).await?;
+                body::encode(call.payload.encoding, &reply)
+            })
+        }))
+    }
+
+    /// Answers the method `M` with a handler that also takes or gives bulk data, which does not fit one message.
+    ///
+    /// # Panics
+    /// As [`Router::on`].
+    pub fn on_stream<M: Method>(
+        self,
+        handler: impl AsyncFn(&P, M::Request, Streams) -> Result<M::Reply> + 'static,
+    ) -> Self {
+        let handler = Rc::new(handler);
+        self.add::<M>(Box::new(move |plugin, call| {
+            let handler = handler.clone();
+            Box::pin(async move {
+                let request = body::decode(code::REQUEST_INVALID, &call.payload)?;
+                let reply = handler(&plugin, request, call.streams).await?;
+                body::encode(call.payload.encoding, &reply)
             })
         }))
     }
@@ -124,20 +141,14 @@ impl<P: 'static> Router<P> {
     }
 
     /// The reply to a call. The full name is looked up first, then the part after the last `/`.
-    pub(crate) fn answer(
-        &self,
-        plugin: Rc<P>,
-        payload: Payload,
-        context: Context,
-    ) -> Result<Reply> {
-        let plain = context.method.rsplit('/').next().unwrap_or(&context.method);
-        if let Some(handler) =
-            self.routes.get(context.method.as_str()).or_else(|| self.routes.get(plain))
-        {
-            return Ok(handler(plugin, payload, context));
+    pub(crate) fn answer(&self, plugin: Rc<P>, call: Arrived) -> Result<Reply> {
+        let method = call.context.method.as_str();
+        let plain = method.rsplit('/').next().unwrap_or(method);
+        if let Some(handler) = self.routes.get(method).or_else(|| self.routes.get(plain)) {
+            return Ok(handler(plugin, call));
         }
         let methods: Vec<_> = self.methods().collect();
-        let message = format!("no method `{}`; there are: {}", context.method, methods.join(", "));
+        let message = format!("no method `{method}`; there are: {}", methods.join(", "));
         Err(Error::new(code::METHOD_UNKNOWN, message).with_details(&json!({ "methods": methods })))
     }
 }

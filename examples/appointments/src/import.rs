@@ -130,6 +130,25 @@ pub struct ImportReport {
     pub overlaps: usize,
 }
 
+impl ImportReport {
+    /// Counts another batch in.
+    pub fn add(&mut self, batch: Self) {
+        self.lines += batch.lines;
+        self.created += batch.created;
+        self.unchanged += batch.unchanged;
+        self.replaced += batch.replaced;
+        self.kept += batch.kept;
+        self.patients += batch.patients;
+        self.patients_unchanged += batch.patients_unchanged;
+        self.refused += batch.refused;
+        self.defaulted += batch.defaulted;
+        self.patients_unknown += batch.patients_unknown;
+        self.overlaps += batch.overlaps;
+        let room = FAULTS_LISTED - self.faults.len();
+        self.faults.extend(batch.faults.into_iter().take(room));
+    }
+}
+
 /// What an import would write.
 #[derive(Debug, Default)]
 pub struct Plan {

@@ -6,6 +6,7 @@
 //! index in memory say so. After a restart the index is read back from the state.
 
 pub mod api;
+mod batch;
 pub mod calendar;
 pub mod encounter;
 pub mod fault;

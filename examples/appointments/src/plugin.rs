@@ -4,7 +4,7 @@
 
 use std::rc::Rc;
 
-use bulkhead_plugin_sdk::{About, Error, Host, Plugin, Result, Router, about, code};
+use bulkhead_plugin_sdk::{About, Error, Host, Plugin, Result, Router, Streams, about, code};
 use serde::Deserialize;
 
 use crate::api::{
@@ -12,6 +12,7 @@ use crate::api::{
     ImportRequest, List, ListReply, ListRequest, Reschedule, RescheduleRequest, Stats, StatsReply,
     StatsRequest,
 };
+use crate::batch::Batches;
 use crate::fhir::Appointment;
 use crate::store::Store;
 
@@ -44,7 +45,7 @@ impl Plugin for Appointments {
 
     fn routes() -> Router<Self> {
         Router::new()
-            .on::<Import>(Self::import)
+            .on_stream::<Import>(Self::import)
             .on::<List>(Self::list)
             .on::<Get>(Self::get)
             .on::<Create>(Self::create)
@@ -69,7 +70,28 @@ impl Plugin for Appointments {
 
 // What changes something runs shielded: if the caller gives up half-way, index and state still end up the same.
 impl Appointments {
-    async fn import(&self, request: ImportRequest) -> Result<ImportReport> {
+    /// The request's own lines, then those of the upload, batch by batch: each is imported as a request of its own
+    /// would be, so that a stream which breaks off, or has a bad line, keeps the batches before.
+    async fn import(&self, request: ImportRequest, streams: Streams) -> Result<ImportReport> {
+        let mut batches = Batches::new(&request);
+        let mut total = ImportReport::default();
+        if !request.ndjson.is_empty() || streams.upload.is_none() {
+            total = self.import_batch(request).await?;
+        }
+        if let Some(mut upload) = streams.upload {
+            while let Some(piece) = upload.read().await? {
+                if let Some(batch) = batches.push(&piece)? {
+                    total.add(self.import_batch(batch).await?);
+                }
+            }
+            if let Some(batch) = batches.rest()? {
+                total.add(self.import_batch(batch).await?);
+            }
+        }
+        Ok(total)
+    }
+
+    async fn import_batch(&self, request: ImportRequest) -> Result<ImportReport> {
         let store = self.store.clone();
         self.host.shielded(async move { store.import(&request).await }).await
     }

@@ -11,6 +11,7 @@ use appointments::fhir::{Appointment, Status};
 use appointments::instant::Instant;
 use bulkhead_plugin_sdk::testing::{Harness, Running, paused};
 use bulkhead_plugin_sdk::{Error, Payload};
+use bytes::Bytes;
 use serde_json::{Value, json};
 
 const ENCOUNTERS: &str = include_str!("../../data/fhir/Encounter.ndjson");
@@ -102,6 +103,33 @@ fn bad_lines_refuse_the_batch_or_are_left_out() {
         let report = plugin.call::<Import>(&request).await.unwrap();
         assert_eq!((report.created, report.refused), (696, 1));
         assert_eq!(plugin.state().len(), 696);
+    });
+}
+
+#[test]
+fn a_stream_of_any_length_is_imported_batch_by_batch() {
+    paused(async {
+        let plugin = harness().start().await.unwrap();
+        let whole = format!("{PATIENTS}{ENCOUNTERS}");
+        let pieces = || whole.as_bytes().chunks(50_001).map(Bytes::copy_from_slice);
+        let request = ImportRequest { first_line: 1, ..ImportRequest::default() };
+        let report = plugin.upload::<Import>(&request, pieces()).await.unwrap();
+        assert_eq!(
+            (report.lines, report.created, report.patients, report.defaulted),
+            (737, 697, 40, 672)
+        );
+        assert_eq!(plugin.state().len(), 737);
+        let again = plugin.upload::<Import>(&request, pieces()).await.unwrap();
+        assert_eq!((again.unchanged, again.patients_unchanged), (697, 40));
+
+        // A bad line late in the stream is told with its number; the batches before it are in.
+        let plugin = harness().start().await.unwrap();
+        let broken = whole.trim_end().to_owned() + "}\n";
+        let pieces = broken.as_bytes().chunks(50_001).map(Bytes::copy_from_slice);
+        let error = plugin.upload::<Import>(&request, pieces).await.unwrap_err();
+        assert_eq!(error.details().unwrap()["faults"][0]["line"], 737);
+        let stats = plugin.call::<Stats>(&StatsRequest {}).await.unwrap();
+        assert!(stats.appointments > 300 && stats.appointments < 697, "{}", stats.appointments);
     });
 }
 

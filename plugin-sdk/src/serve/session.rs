@@ -15,6 +15,8 @@ use crate::host::Event;
 use crate::panic::{caught, caught_now};
 use crate::plugin::Plugin;
 use crate::reason::Reason;
+use crate::router::Arrived;
+use crate::streams::Streams;
 
 pub(super) struct Session<P> {
     shared: Rc<Shared<P>>,
@@ -97,7 +99,9 @@ async fn route<P: Plugin>(shared: &Shared<P>, call: IncomingCall) -> Result<Payl
         trace: call.trace,
         on_behalf_of: call.on_behalf_of,
     };
-    let answer = caught_now(|| shared.router.answer(plugin, call.payload, context.clone()))??;
+    let streams = Streams { upload: call.upload, download: call.download };
+    let arrived = Arrived { payload: call.payload, context: context.clone(), streams };
+    let answer = caught_now(|| shared.router.answer(plugin, arrived))??;
     context.scope(caught(answer)).await
 }
 

@@ -7,11 +7,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bulkhead_ipc_driver::Peer;
+use bulkhead_ipc_driver::{OpenCall, Peer};
 use bulkhead_ipc_protocol::lifecycle::{HEALTH, INIT, InitReply, InitRequest};
+use bulkhead_ipc_protocol::message::Streams;
 use bulkhead_ipc_protocol::{
     Call, CallError, CallFailure, Drain, EndReason, Hello, Limits, LogRecord, Payload,
 };
+use bytes::Bytes;
 use semver::Version;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -151,6 +153,31 @@ impl<P: Plugin> Running<P> {
     pub async fn call_payload(&self, method: &str, payload: Payload) -> Result<Value> {
         let reply = self.send(Call::new(method, payload)).await?;
         body::decode(code::REPLY_INVALID, &reply)
+    }
+
+    /// Calls the method `M` and sends `pieces` as its upload.
+    ///
+    /// # Errors
+    /// As [`Running::call`].
+    pub async fn upload<M: Method>(
+        &self,
+        request: &M::Request,
+        pieces: impl IntoIterator<Item = Bytes>,
+    ) -> Result<M::Reply> {
+        let call = Call::new(M::NAME, body::encode(M::ENCODING, request)?);
+        let OpenCall { reply, upload, .. } = self.peer()?.open(call, Streams::UPLOAD)?;
+        let mut upload = upload.expect("an upload was asked for");
+        let send = async {
+            for piece in pieces {
+                // A plugin that wants no more says why in its reply.
+                if upload.write(piece).await.is_err() {
+                    return;
+                }
+            }
+            let _ = upload.end();
+        };
+        let ((), reply) = tokio::join!(send, reply);
+        body::decode(code::REPLY_INVALID, &reply?)
     }
 
     /// Makes a call with everything that one can have: deadline, trace, acting person.

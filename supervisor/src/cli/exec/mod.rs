@@ -240,11 +240,17 @@ fn say_what_is_missing(child: &Child) {
     }
 }
 
-/// Our working directory where the compartment shows it, else its root.
+/// Our working directory where the compartment shows it, else where the command can write.
 fn inside(directory: &Path, policy: &Policy) -> PathBuf {
     let shown = policy.filesystem.mounts.iter().any(|mount| directory.starts_with(&mount.target));
     let system = policy.filesystem.system && program::is_system(directory);
-    if shown || system { directory.to_owned() } else { PathBuf::from("/") }
+    if shown || system {
+        directory.to_owned()
+    } else if policy.filesystem.tmp_bytes > 0 {
+        PathBuf::from("/tmp")
+    } else {
+        PathBuf::from("/")
+    }
 }
 
 fn our_streams() -> io::Result<Stdio> {

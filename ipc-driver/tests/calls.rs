@@ -1,4 +1,5 @@
 //! Calls between two drivers.
+#![allow(clippy::unwrap_used, reason = "test code: a panic is a failed test")]
 
 mod support;
 

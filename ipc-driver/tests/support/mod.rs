@@ -61,6 +61,12 @@ impl Scripted {
                 self.go.notified().await;
                 Ok(payload)
             }
+            // The reply is queued, and a socket takes a part of it, before the goodbye is due.
+            "leave" => {
+                let peer = self.peer.borrow().clone().expect("the test sets it");
+                tokio::task::spawn_local(async move { peer.goodbye("done") });
+                Ok(payload)
+            }
             "never" => std::future::pending().await,
             "panic" => panic!("as asked"),
             "about" => Ok(Payload::raw(format!(

@@ -322,6 +322,3 @@ impl Session {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

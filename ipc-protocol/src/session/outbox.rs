@@ -5,6 +5,10 @@
 //! most one piece of 64 KiB and a few small frames, and the control lane is written as soon as the
 //! unit that has begun is out: so a ping waits for no more than that, however much is queued.
 //!
+//! A control frame is never written after a bulk frame that was queued later; it may be written
+//! before one that was queued earlier, and whoever queues it has to know that nothing depends on
+//! their order ([`Outbox::is_written`]).
+//!
 //! Small frames are appended to the last unit, so that a turn of the driver that answers sixty
 //! calls writes one buffer. Large bodies are never copied: they go into the same `writev` as
 //! the header before them.
@@ -188,10 +192,12 @@ impl Outbox {
         self.queued += added;
     }
 
-    /// The last unit, or a new one if that is full.
+    /// The last unit, or a new one if that is full or has begun: a frame that joined one that has
+    /// begun would overtake the control frames that wait for it to end.
     fn unit(&mut self, full: usize) -> &mut Unit {
-        let fits =
-            self.units.back().is_some_and(|unit| unit.body.is_empty() && unit.head.len() < full);
+        let begun = self.units.len() == 1 && self.unit_written > 0;
+        let fits = !begun
+            && self.units.back().is_some_and(|unit| unit.body.is_empty() && unit.head.len() < full);
         if !fits {
             let head = self.spare.pop().unwrap_or_default();
             self.units.push_back(Unit { head, ..Unit::default() });

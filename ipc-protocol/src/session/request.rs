@@ -169,36 +169,32 @@ impl Session {
         if self.check_open().is_err() {
             return false;
         }
+        let mut bodies = Vec::with_capacity(2);
         if self.logs_untold > 0 {
-            let told = LogRecord {
+            let count = self.logs_untold.to_string();
+            bodies.push(codec::encode(&LogRecord {
                 level: Level::Warn,
                 target: "bulkhead".to_owned(),
-                message: format!("{} log records were dropped: too many at once", self.logs_untold),
-                fields: vec![("dropped".to_owned(), self.logs_untold.to_string())],
-            };
-            if self.push_log(codec::encode(&told)) {
-                self.logs_untold = 0;
-            }
+                message: format!("{count} log records were dropped: too many at once"),
+                fields: vec![("dropped".to_owned(), count)],
+            }));
         }
-        let sent = self.logs_untold == 0 && self.push_log(codec::encode(record));
-        if !sent {
+        bodies.push(codec::encode(record));
+        let length = bodies.iter().map(Vec::len).sum::<usize>();
+        let fits = bodies.iter().all(|body| body.len() <= MAX_HEADER)
+            && self.logs_queued + length <= self.limits.max_queued_logs
+            && self.check_room(length).is_ok();
+        if !fits {
             self.logs_untold += 1;
             self.logs_dropped += 1;
-        }
-        sent
-    }
-
-    fn push_log(&mut self, body: Vec<u8>) -> bool {
-        let log_bytes = body.len();
-        if log_bytes > MAX_HEADER
-            || self.logs_queued + log_bytes > self.limits.max_queued_logs
-            || self.check_room(log_bytes).is_err()
-        {
             return false;
         }
-        self.logs_queued += log_bytes;
-        let settled = Settled { log_bytes, ..Settled::default() };
-        self.outbox.push(body.into(), settled, |_| Header::Log);
+        self.logs_untold = 0;
+        self.logs_queued += length;
+        for body in bodies {
+            let settled = Settled { log_bytes: body.len(), ..Settled::default() };
+            self.outbox.push(body.into(), settled, |_| Header::Log);
+        }
         true
     }
 

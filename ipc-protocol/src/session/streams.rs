@@ -72,18 +72,14 @@ impl Session {
     pub fn grant(&mut self, stream: StreamId, bytes: u32) {
         let granted = self.receive_half(stream).map_or(0, |half| half.grant(bytes));
         if granted > 0 {
-            let StreamId { call, direction } = stream;
-            let part = StreamPart::Credit { bytes: granted };
-            self.outbox.push_control(&Header::Stream { call, direction, part });
+            self.push_feedback(stream, StreamPart::Credit { bytes: granted });
         }
     }
 
     /// Wants no more of a stream that we receive; no more events about it will come.
     pub fn stop_stream(&mut self, stream: StreamId) {
         if self.receive_half(stream).is_some_and(ReceiveHalf::stop) {
-            let StreamId { call, direction } = stream;
-            let part = StreamPart::Stop;
-            self.outbox.push_control(&Header::Stream { call, direction, part });
+            self.push_feedback(stream, StreamPart::Stop);
         }
     }
 
@@ -116,6 +112,19 @@ impl Session {
     /// A download that is open when we reply is cut short.
     pub(super) fn close_download(&mut self, call: u64) {
         self.end_stream(StreamId { call, direction: Direction::Download }, false);
+    }
+
+    /// Feedback goes ahead of bulk data, but never of the call that it is about.
+    fn push_feedback(&mut self, stream: StreamId, part: StreamPart) {
+        let StreamId { call, direction } = stream;
+        let header = Header::Stream { call, direction, part };
+        let unsent = direction == Direction::Download
+            && self.outgoing.get(&call).is_some_and(|call| !self.outbox.is_written(call.last_unit));
+        if unsent {
+            self.outbox.push(Bytes::new(), Settled::default(), |_| header.clone());
+        } else {
+            self.outbox.push_control(&header);
+        }
     }
 
     fn push_part(&mut self, stream: StreamId, part: StreamPart, data: Bytes) {

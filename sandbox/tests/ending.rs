@@ -331,10 +331,11 @@ fn a_spinner_is_held_to_its_share() {
     let mut policy = program();
     policy.limits.cpu = Some(bulkhead_sandbox::CpuMax::percent(20));
     let (running, _lines) = ready_in(&tree, policy, "echo ready; while :; do :; done");
-    let start = Instant::now();
+    let (start, before) = (Instant::now(), running.child.usage().cpu_usec.unwrap());
     assert!(!running.child.wait_exited(Some(start + Duration::from_secs(3))));
+    let (elapsed, used) = (start.elapsed(), running.child.usage().cpu_usec.unwrap() - before);
     let stopped = ladder(running, Duration::ZERO);
-    let share = stopped.exit.usage.cpu_usec.unwrap() as f64 / start.elapsed().as_micros() as f64;
+    let share = used as f64 / elapsed.as_micros() as f64;
     assert!(share < 0.25, "used {share} of a CPU");
     assert!(stopped.exit.usage.nr_throttled.unwrap() > 0);
 }

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "to fail here is to fail the test")]
 
 pub mod lane;
+pub mod plugin;
 pub mod process;
 pub mod program;
 pub mod service;

@@ -2,6 +2,9 @@
 //! directory.
 
 use std::ffi::OsStr;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
 use nix::sys::signal::Signal;
@@ -9,7 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::lane;
-use crate::process::{Outcome, Program, Running, bulkhead};
+use crate::process::{DEADLINE, Outcome, Program, Running, bulkhead};
 
 /// A running service. Dropped, it is killed, and its launcher's death ends the rest.
 pub struct Service {
@@ -29,8 +32,7 @@ impl Service {
     pub fn with(lines: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         // The supervisor's user and the plugins' must get through to what is theirs.
-        let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        std::fs::set_permissions(directory.path(), open).unwrap();
+        std::fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
         let mode = if lane::promised() { "strict" } else { "best-effort" };
         let path = directory.path().display();
         let config = format!(
@@ -42,12 +44,24 @@ impl Service {
         service
     }
 
-    /// Starts it on the same state, after [`Service::stop`] or a kill.
+    /// Starts it on the same state, after [`Service::stop`] or a kill, and waits until it answers.
     pub fn run_again(&mut self) {
+        let path = self.directory.path().join("notify");
+        let _ = std::fs::remove_file(&path);
+        let notify = UnixDatagram::bind(&path).unwrap();
+        notify.set_read_timeout(Some(DEADLINE)).unwrap();
         let config = self.directory.path().join("bulkhead.toml");
-        let mut running = bulkhead(["serve", "--config"]).arg(config).start();
-        running.stderr.line(|line| line.contains("ready"));
+        let running =
+            bulkhead(["serve", "--config"]).arg(config).env("NOTIFY_SOCKET", &path).start();
         self.running = Some(running);
+        let mut message = [0; 4096];
+        loop {
+            // Fails at the deadline, and the service is killed with what it has written so far.
+            let length = notify.recv(&mut message).expect("the service was not ready in time");
+            if message[..length].split(|byte| *byte == b'\n').any(|line| line == b"READY=1") {
+                return;
+            }
+        }
     }
 
     /// The launcher's pid.

@@ -57,10 +57,10 @@ pub(in crate::cli) fn log<W: Write>(
         );
         return screen.line(&screen.paint(Tone::Doubtful, &text));
     }
-    // What it printed has no level of its own; the stream says more.
+    // What it prints to standard output has no level; logs are among the lines of standard error.
     let level = match record.stream.as_str() {
-        "log" => record.level.as_str(),
-        stream => stream,
+        "stdout" => "stdout",
+        _ => record.level.as_str(),
     };
     let tone = match level {
         "error" => Tone::Bad,
@@ -125,7 +125,7 @@ mod tests {
     #[test]
     fn a_log_line_cannot_repaint_the_terminal() {
         let mut screen = Screen::of_test(true);
-        let data = json!({"time": "t", "stream": "log", "level": "warn", "message": "a\u{1b}[2Jb", "fields": [["k", "v w"]]});
+        let data = json!({"time": "t", "stream": "stderr", "level": "warn", "message": "a\u{1b}[2Jb", "fields": [["k", "v w"]]});
         log(&mut screen, "a: ", &data).unwrap();
         assert_eq!(screen.text(), "a: t warn   a\u{fffd}[2Jb k=\"v w\"\n");
     }
@@ -147,13 +147,13 @@ mod tests {
         log(
             &mut screen,
             "",
-            &json!({"time": "t", "stream": "stderr", "level": "info", "message": "m"}),
+            &json!({"time": "t", "stream": "stdout", "level": "info", "message": "m"}),
         )
         .unwrap();
         log(&mut screen, "", &json!({"missed": 3})).unwrap();
         let text = screen.text();
         assert!(
-            text.starts_with("t stderr m\n") && text.contains("3 records were left out"),
+            text.starts_with("t stdout m\n") && text.contains("3 records were left out"),
             "{text}"
         );
     }

@@ -228,7 +228,7 @@ impl Config {
             .chain(self.mounts.read_write.iter().map(|path| ("mounts.read_write", path)));
         for (field, path) in paths {
             if !path.is_absolute() {
-                return Err(format!("{field}: {path:?} must be an absolute path"));
+                return Err(format!("{field}: {} must be an absolute path", path.display()));
             }
         }
         let spans = [

@@ -410,10 +410,11 @@ impl Launcher {
         }
         match error {
             LinkError::Closed => {
-                tracing::warn!(pid = supervisor.pid(), "the supervisor closed its link")
+                tracing::warn!(pid = supervisor.pid(), "the supervisor closed its link");
             }
+
             error => {
-                tracing::error!(pid = supervisor.pid(), %error, "the link to the supervisor is broken")
+                tracing::error!(pid = supervisor.pid(), %error, "the link to the supervisor is broken");
             }
         }
         let _ = self.epoll.delete(&*supervisor);

@@ -25,8 +25,8 @@ pub(super) struct Job {
 }
 
 pub(super) enum Work {
-    Import(Import),
-    Verify { start: Box<Start>, verification: Verification },
+    Import(Box<Import>),
+    Verify { start: Box<Start>, verification: Box<Verification> },
     Discard { digest: Digest, removal: Removal },
     Release { id: PluginId, release: Release },
 }

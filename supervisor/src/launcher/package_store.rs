@@ -90,13 +90,16 @@ impl PackageStore {
     }
 
     /// Begins to copy `source`. Nothing is visible in the store before the last step.
-    pub(super) fn import(&mut self, source: &Path) -> Result<Import, Failure> {
+    pub(super) fn import(&mut self, source: &Path) -> Result<Box<Import>, Failure> {
         self.imports += 1;
         Import::begin(source, self.path.join(format!(".import-{}", self.imports)))
     }
 
     /// One piece of a copy; at the end the digest of the tree, which is then in the store.
-    pub(super) fn step_import(&self, import: Import) -> Result<Step<Import, Digest>, Failure> {
+    pub(super) fn step_import(
+        &self,
+        import: Box<Import>,
+    ) -> Result<Step<Box<Import>, Digest>, Failure> {
         match import.step()? {
             import::Progress::More(import) => Ok(Step::More(import)),
             import::Progress::Complete(copied) => self.publish(copied).map(Step::Done),
@@ -146,7 +149,7 @@ impl PackageStore {
     ///
     /// NOT_FOUND: no such tree. ENTRY_INVALID: the package has no such entry, or one without a run
     /// bit. INTEGRITY_FAILED: what lies in the store is not what was imported.
-    pub(super) fn verify(&self, digest: Digest, entry: &str) -> Result<Verification, Failure> {
+    pub(super) fn verify(&self, digest: Digest, entry: &str) -> Result<Box<Verification>, Failure> {
         let path = self.tree(digest);
         let missing = || {
             Failure::new(
@@ -193,8 +196,8 @@ impl PackageStore {
     /// One piece of a verification.
     pub(super) fn step_verification(
         &mut self,
-        verification: Verification,
-    ) -> Result<Step<Verification, Verified>, Failure> {
+        verification: Box<Verification>,
+    ) -> Result<Step<Box<Verification>, Verified>, Failure> {
         match verification.step()? {
             verification::Progress::More(verification) => Ok(Step::More(verification)),
             verification::Progress::Complete(verified, known) => {

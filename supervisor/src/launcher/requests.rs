@@ -22,12 +22,14 @@ use crate::failure::{Code, Failure};
 use crate::id::{Digest, PluginId};
 use crate::link::{Json, Numbered, Reply, Request, RequestNumber, Spawn, Spawned};
 
-/// An answer, or none yet: a job gives it later.
-type Answer = Result<Option<(Reply, Vec<OwnedFd>)>, Failure>;
-
-fn done() -> Answer {
-    Ok(Some((Reply::Done, Vec::new())))
+/// What a request that is not refused is answered with.
+enum Answer {
+    Now(Reply, Vec<OwnedFd>),
+    /// A job gives the answer when it is done.
+    Later,
 }
+
+const DONE: Answer = Answer::Now(Reply::Done, Vec::new());
 
 impl Launcher {
     pub(super) fn handle(&mut self, request: Numbered) {
@@ -42,7 +44,7 @@ impl Launcher {
             Request::Bye => return self.goodbye(),
             Request::Ready => {
                 self.supervisor_ready();
-                done()
+                Ok(DONE)
             }
             Request::Import { source } => self.import(number, &source),
             Request::Discard { digest } => self.discard(number, digest),
@@ -55,12 +57,12 @@ impl Launcher {
             }
             Request::Acknowledge { id, generation } => {
                 self.plugins.acknowledge(&id, generation);
-                done()
+                Ok(DONE)
             }
         };
         match answer {
-            Ok(None) => {}
-            Ok(Some((reply, descriptors))) => self.answer(number, Ok(reply), descriptors),
+            Ok(Answer::Later) => {}
+            Ok(Answer::Now(reply, descriptors)) => self.answer(number, Ok(reply), descriptors),
             Err(failure) => {
                 if failure.code == Code::PermissionDenied {
                     tracing::warn!(%failure, details = %failure.details, "a request was refused");
@@ -77,7 +79,7 @@ impl Launcher {
         Err(Failure::new(Code::ShuttingDown, "the service is going down and starts nothing new"))
     }
 
-    fn import(&mut self, number: RequestNumber, source: &Path) -> Answer {
+    fn import(&mut self, number: RequestNumber, source: &Path) -> Result<Answer, Failure> {
         self.check_serving()?;
         if !self.allow_directories {
             return Err(Failure::new(
@@ -90,10 +92,10 @@ impl Launcher {
         self.jobs.check_room()?;
         let import = self.store.import(source)?;
         self.jobs.push(number, Work::Import(import));
-        Ok(None)
+        Ok(Answer::Later)
     }
 
-    fn discard(&mut self, number: RequestNumber, digest: Digest) -> Answer {
+    fn discard(&mut self, number: RequestNumber, digest: Digest) -> Result<Answer, Failure> {
         let used_by = self.plugins.running().find(|plugin| plugin.digest == digest);
         if let Some(plugin) = used_by {
             return Err(Failure::new(
@@ -111,28 +113,29 @@ impl Launcher {
         }
         self.jobs.check_room()?;
         match self.store.discard(digest)? {
-            None => done(),
+            None => Ok(DONE),
             Some(removal) => {
                 self.jobs.push(number, Work::Discard { digest, removal });
-                Ok(None)
+                Ok(Answer::Later)
             }
         }
     }
 
-    fn allot(&mut self, id: &PluginId) -> Answer {
+    fn allot(&mut self, id: &PluginId) -> Result<Answer, Failure> {
         self.check_serving()?;
         let allotment = self.storage.allot(id)?;
-        Ok(Some((Reply::Allotted { uid: allotment.uid, data: allotment.data }, Vec::new())))
+        let reply = Reply::Allotted { uid: allotment.uid, data: allotment.data };
+        Ok(Answer::Now(reply, Vec::new()))
     }
 
-    fn release(&mut self, number: RequestNumber, id: PluginId) -> Answer {
+    fn release(&mut self, number: RequestNumber, id: PluginId) -> Result<Answer, Failure> {
         self.check_idle(&id)?;
         self.jobs.check_room()?;
         match self.storage.release(&id)? {
-            None => done(),
+            None => Ok(DONE),
             Some(release) => {
                 self.jobs.push(number, Work::Release { id, release });
-                Ok(None)
+                Ok(Answer::Later)
             }
         }
     }
@@ -150,7 +153,7 @@ impl Launcher {
             .with("state", state))
     }
 
-    fn spawn(&mut self, number: RequestNumber, spawn: Spawn) -> Answer {
+    fn spawn(&mut self, number: RequestNumber, spawn: Spawn) -> Result<Answer, Failure> {
         self.check_serving()?;
         self.check_idle(&spawn.id)?;
         self.plugins.check_backlog()?;
@@ -167,7 +170,7 @@ impl Launcher {
         let verification = self.store.verify(spawn.digest, &spawn.entry)?;
         self.jobs
             .push(number, Work::Verify { start: Box::new(Start { spawn, policy }), verification });
-        Ok(None)
+        Ok(Answer::Later)
     }
 
     /// Starts what was admitted and verified.
@@ -238,10 +241,10 @@ impl Launcher {
         Ok((spawned, descriptors))
     }
 
-    fn session(&mut self, id: &PluginId, generation: u64) -> Answer {
+    fn session(&mut self, id: &PluginId, generation: u64) -> Result<Answer, Failure> {
         let plugin = self.plugins.exactly(id, generation)?;
         let session = plugin.open_session()?;
-        Ok(Some((Reply::Done, vec![session])))
+        Ok(Answer::Now(Reply::Done, vec![session]))
     }
 
     fn stop(
@@ -250,14 +253,14 @@ impl Launcher {
         generation: u64,
         term_in: Duration,
         kill_in: Duration,
-    ) -> Answer {
+    ) -> Result<Answer, Failure> {
         if self.plugins.has_departed(id, generation) {
             // Already satisfied; its exit was told and will be told again.
-            return done();
+            return Ok(DONE);
         }
         let plugin = self.plugins.exactly(id, generation)?;
         plugin.stopping.arm(Monotonic::now(), term_in, kill_in);
-        done()
+        Ok(DONE)
     }
 }
 

@@ -66,7 +66,7 @@ fn a_release_leaves_nothing_however_deep_and_unreadable() {
     let locked = data.join("locked");
     fs::create_dir(&locked).unwrap();
     fs::write(locked.join("inside"), "x").unwrap();
-    fs::set_permissions(&locked, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&locked, fs::Permissions::from_mode(0o000)).unwrap();
     for number in 0..1500 {
         fs::write(data.join(format!("many-{number}")), "").unwrap();
     }

@@ -91,7 +91,7 @@ impl Copied {
 
 impl Import {
     /// `hidden` must not exist yet; it is on the store's file system.
-    pub(super) fn begin(source: &Path, hidden: PathBuf) -> Result<Self, Failure> {
+    pub(super) fn begin(source: &Path, hidden: PathBuf) -> Result<Box<Self>, Failure> {
         if !source.is_absolute() {
             return Err(Failure::new(
                 Code::InvalidRequest,
@@ -123,7 +123,7 @@ impl Import {
         let descriptor =
             open(&hidden, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
                 .map_err(|errno| full(&hidden, &errno.into()))?;
-        Ok(Self {
+        Ok(Box::new(Self {
             source: source.to_owned(),
             root,
             owner: stat.st_uid,
@@ -135,11 +135,11 @@ impl Import {
             bytes: 0,
             sums: Sums::default(),
             buffer: vec![0; BUFFER],
-        })
+        }))
     }
 
     /// Does one bounded piece. `Some` when the copy is complete and on disk.
-    pub(super) fn step(mut self) -> Result<Progress, Failure> {
+    pub(super) fn step(mut self: Box<Self>) -> Result<Progress, Failure> {
         if let Some(copying) = self.current.take() {
             self.copy(copying)?;
         } else if let Some(path) = self.files.pop() {
@@ -149,7 +149,8 @@ impl Import {
         } else {
             // The root is sealed last: it had to be written until here.
             self.seal("")?;
-            return Ok(Progress::Complete(Copied { sums: self.sums, directory: self.target }));
+            let Self { sums, target, .. } = *self;
+            return Ok(Progress::Complete(Copied { sums, directory: target }));
         }
         Ok(Progress::More(self))
     }
@@ -309,7 +310,7 @@ impl Import {
 
 /// What a step came to.
 pub(super) enum Progress {
-    More(Import),
+    More(Box<Import>),
     Complete(Copied),
 }
 

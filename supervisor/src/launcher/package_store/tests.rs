@@ -54,16 +54,15 @@ impl Place {
         names.sort();
         names
     }
+}
 
-    /// Writes to a file of the store as only root or its owner can.
-    fn alter(&self, path: &Path, change: impl FnOnce(&Path)) {
-        let parent = path.parent().unwrap();
-        for each in [parent, path] {
-            let mode = fs::metadata(each).unwrap().permissions().mode();
-            fs::set_permissions(each, fs::Permissions::from_mode(mode | 0o200)).unwrap();
-        }
-        change(path);
+/// Writes to a file of the store as only root or its owner can.
+fn alter(path: &Path, change: impl FnOnce(&Path)) {
+    for each in [path.parent().unwrap(), path] {
+        let mode = fs::metadata(each).unwrap().permissions().mode();
+        fs::set_permissions(each, fs::Permissions::from_mode(mode | 0o200)).unwrap();
     }
+    change(path);
 }
 
 fn mode(path: &Path) -> u32 {
@@ -239,7 +238,7 @@ fn any_change_in_the_store_is_found() {
         // It was good, and known to be.
         place.verify(digest, "bin/a").unwrap();
         let path = place.store.tree(digest).join(file);
-        place.alter(&path, change);
+        alter(&path, change);
         if what == "another content" || what == "the same size" || what == "an asset" {
             fs::set_permissions(
                 &path,
@@ -252,7 +251,7 @@ fn any_change_in_the_store_is_found() {
     }
     let mut place = Place::new();
     let digest = place.import(&place.package("package")).unwrap();
-    place.alter(&place.store.list(digest), |list| fs::write(list, "").unwrap());
+    alter(&place.store.list(digest), |list| fs::write(list, "").unwrap());
     assert_eq!(place.verify(digest, "bin/a").unwrap_err().code, Code::IntegrityFailed);
 }
 

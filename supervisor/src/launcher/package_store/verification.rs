@@ -58,7 +58,7 @@ pub(crate) struct Verified {
 }
 
 pub(super) enum Progress {
-    More(Verification),
+    More(Box<Verification>),
     Complete(Verified, Known),
 }
 
@@ -70,7 +70,7 @@ impl Verification {
         sums: &Sums,
         entry: &str,
         known: Known,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Box<Self>, Failure> {
         let sum = sums.get(entry).ok_or_else(|| {
             Failure::new(
                 Code::EntryInvalid,
@@ -92,7 +92,7 @@ impl Verification {
         let descriptor = open_beneath(&root, entry, OFlag::O_RDONLY).map_err(|errno| {
             altered(&path, entry, &format!("cannot be opened: {}", errno.desc()))
         })?;
-        Ok(Self {
+        Ok(Box::new(Self {
             digest,
             path,
             root,
@@ -102,11 +102,11 @@ impl Verification {
             known,
             current: None,
             buffer: Vec::new(),
-        })
+        }))
     }
 
     /// Does one bounded piece.
-    pub(super) fn step(mut self) -> Result<Progress, Failure> {
+    pub(super) fn step(mut self: Box<Self>) -> Result<Progress, Failure> {
         if let Some(hashing) = self.current.take() {
             self.hash(hashing)?;
             return Ok(Progress::More(self));
@@ -187,7 +187,7 @@ impl Verification {
     }
 
     /// What was hashed under the entry's name must be the file whose descriptor will be executed.
-    fn complete(self) -> Result<Progress, Failure> {
+    fn complete(self: Box<Self>) -> Result<Progress, Failure> {
         let opened = Fingerprint::of(&self.entry)
             .map_err(|errno| altered(&self.path, &self.entry_path, errno.desc()))?;
         if self.known.get(&self.entry_path) != Some(&opened) {

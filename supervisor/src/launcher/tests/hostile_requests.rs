@@ -11,6 +11,8 @@ use super::harness::{Service, shell};
 use crate::failure::Code;
 use crate::link::{Request, Spawn};
 
+type Change = fn(&mut Spawn);
+
 fn spawn(spawn: Spawn) -> Request {
     Request::Spawn(Box::new(spawn))
 }
@@ -26,7 +28,6 @@ fn a_start_outside_of_the_rules_is_refused() {
     let failure = supervisor.refused(spawn(good.clone()));
     assert_eq!((failure.code, &failure.details["what"]), (Code::NotFound, &"storage".into()));
     supervisor.ask(Request::Allot { id: good.id.clone() }).unwrap();
-    type Change = fn(&mut Spawn);
     let cases: [(&str, Change, Code); 8] = [
         ("entry", |s| s.entry = "../../bin/sh".into(), Code::EntryInvalid),
         ("absent entry", |s| s.entry = "bin/other".into(), Code::EntryInvalid),

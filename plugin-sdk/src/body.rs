@@ -11,15 +11,15 @@ use crate::error::{Error, Result};
 /// Reads a value. An error has the code `code` and, where the encoding knows it, the path of the field.
 ///
 /// Raw bytes are offered to the type as bytes, so that one which implements `visit_bytes` takes them as they are.
-/// An empty body means "no arguments": whatever `null` or `{}` is to the type.
+/// An empty body, or `null`, means "no arguments": whatever `null` or `{}` is to the type.
 pub(crate) fn decode<T: DeserializeOwned>(code: &'static str, payload: &Payload) -> Result<T> {
     match payload.encoding {
         Encoding::Bincode => {
             codec::decode(&payload.body).map_err(|err| Error::new(code, err.to_string()))
         }
-        _ if payload.body.is_empty() => {
-            from_json(code, b"null").or_else(|_| from_json(code, b"{}"))
-        }
+        _ if payload.body.is_empty() => no_arguments(code),
+        // What a caller sends who was given nothing to send.
+        Encoding::Json if payload.body.trim_ascii() == b"null" => no_arguments(code),
         Encoding::Json => from_json(code, &payload.body),
         Encoding::Raw => {
             let bytes = BorrowedBytesDeserializer::<serde::de::value::Error>::new(&payload.body);
@@ -33,6 +33,10 @@ pub(crate) fn decode<T: DeserializeOwned>(code: &'static str, payload: &Payload)
             })
         }
     }
+}
+
+fn no_arguments<T: DeserializeOwned>(code: &'static str) -> Result<T> {
+    from_json(code, b"null").or_else(|_| from_json(code, b"{}"))
 }
 
 /// Reads JSON, with the path of what does not fit.
@@ -97,6 +101,8 @@ mod tests {
         decode::<()>("BAD", &Payload::empty()).unwrap();
         decode::<Option<u8>>("BAD", &Payload::json_bytes("")).unwrap();
         let Nothing {} = decode("BAD", &Payload::empty()).unwrap();
+        let Nothing {} = decode("BAD", &Payload::json_bytes(" null\n")).unwrap();
+        assert_eq!(decode::<Option<u8>>("BAD", &Payload::json_bytes("null")).unwrap(), None);
         decode::<Slot>("BAD", &Payload::empty()).unwrap_err();
     }
 

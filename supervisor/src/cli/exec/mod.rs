@@ -164,12 +164,14 @@ fn not_started(error: SpawnError, command: &str, identity: Identity) -> Problem 
     if exit_code == NOT_EXECUTABLE {
         problem.message = format!("{}: {}", printable(command), problem.message);
         if let (Identity::Leased { uid, .. }, Some(Errno::EACCES)) = (identity, errno) {
-            problem.message.push_str(&format!(
-                "; the command runs as uid {uid}, which must be able to read and execute it"
-            ));
+            problem.message += &uid_hint(uid);
         }
     }
     problem
+}
+
+fn uid_hint(uid: u32) -> String {
+    format!("; the command runs as uid {uid}, which must be able to read and execute it")
 }
 
 /// The cgroup to work in. Without one a best-effort start goes on, and the sandbox names every

@@ -61,7 +61,9 @@ impl Signals {
     /// From here on signals wait to be read. Before the start, so that none is lost.
     pub(super) fn block() -> Result<Self, Errno> {
         let mut set = SigSet::empty();
-        PASSED_ON.into_iter().for_each(|signal| set.add(signal));
+        for signal in PASSED_ON {
+            set.add(signal);
+        }
         set.thread_block()?;
         let descriptor =
             SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;

@@ -21,19 +21,16 @@ pub(in crate::cli) fn enforcement<W: Write>(
             continue;
         }
         let mark = screen.paint(Tone::Bad, "--");
-        match &measured.missing {
-            Some(missing) => {
-                screen.line(&format!("  {mark}  {name}  missing: {}", printable(&missing.why)))?;
-                if let Some(instead) = &missing.stood_in_by {
-                    screen.line(&format!("{:24}instead: {}", "", printable(instead)))?;
-                }
-                screen.line(&format!("{:24}to do: {}", "", printable(&missing.remedy)))?;
-            }
-            None => {
-                let (asked, found) = (printable(&measured.asked), printable(&measured.measured));
-                screen.line(&format!("  {mark}  {name}  asked {asked}, found {found}"))?;
-            }
+        let Some(missing) = &measured.missing else {
+            let (asked, found) = (printable(&measured.asked), printable(&measured.measured));
+            screen.line(&format!("  {mark}  {name}  asked {asked}, found {found}"))?;
+            continue;
+        };
+        screen.line(&format!("  {mark}  {name}  missing: {}", printable(&missing.why)))?;
+        if let Some(instead) = &missing.stood_in_by {
+            screen.line(&format!("{:24}instead: {}", "", printable(instead)))?;
         }
+        screen.line(&format!("{:24}to do: {}", "", printable(&missing.remedy)))?;
     }
     Ok(())
 }

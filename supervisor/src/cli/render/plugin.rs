@@ -90,9 +90,10 @@ fn tone(state: &str) -> Tone {
 pub(in crate::cli) fn list<W: Write>(screen: &mut Screen<W>, plugins: &[Plugin]) -> io::Result<()> {
     if plugins.is_empty() {
         // A program that reads the rows needs no sentence.
-        return match screen.terminal() {
-            true => screen.line("no plugin is installed; `bulkhead install DIR` installs one"),
-            false => Ok(()),
+        return if screen.terminal() {
+            screen.line("no plugin is installed; `bulkhead install DIR` installs one")
+        } else {
+            Ok(())
         };
     }
     let none = || "-".to_owned();
@@ -128,7 +129,7 @@ impl Plugin {
         screen.line(&format!("{id} {}  {state}", printable(&self.version)))?;
         let mut about = printable(&self.name);
         if !self.author.is_empty() {
-            about.push_str(&format!(", by {}", printable(&self.author)));
+            about = format!("{about}, by {}", printable(&self.author));
         }
         field(screen, "name", &about)?;
         field(screen, "about", &printable(&self.description))?;
@@ -137,8 +138,7 @@ impl Plugin {
             self.dependencies.iter().map(|(id, version)| format!("{id} {version}")).collect();
         field(screen, "depends on", &printable(&needs.join(", ")))?;
         field(screen, "provides", &printable(&self.provides.join(", ")))?;
-        if !matches!(&self.config, Value::Null) && self.config != Value::Object(Default::default())
-        {
+        if self.config.as_object().is_some_and(|config| !config.is_empty()) {
             field(screen, "config", &printable(&self.config.to_string()))?;
         }
         field(screen, "digest", &printable(&self.digest))?;
@@ -184,18 +184,18 @@ impl Plugin {
         let unknown = || "not measured here".to_owned();
         let mut memory = usage.memory_bytes.map_or_else(unknown, bytes);
         if let Some(limit) = self.limits.memory {
-            memory.push_str(&format!(" of {}", bytes(limit)));
+            memory = format!("{memory} of {}", bytes(limit));
         }
         if let Some(peak) = usage.memory_peak_bytes {
-            memory.push_str(&format!(", at most {}", bytes(peak)));
+            memory = format!("{memory}, at most {}", bytes(peak));
         }
         let mut cpu = usage.cpu_usec.map_or_else(unknown, |usec| span(usec / 1000));
         if let Some(share) = &self.limits.cpu {
-            cpu.push_str(&format!(", at most {} of a cpu", printable(share)));
+            cpu = format!("{cpu}, at most {} of a cpu", printable(share));
         }
         let mut pids = usage.pids.map_or_else(unknown, |pids| pids.to_string());
         if let Some(limit) = self.limits.pids {
-            pids.push_str(&format!(" of {limit}"));
+            pids = format!("{pids} of {limit}");
         }
         screen.line("usage")?;
         field(screen, "memory", &memory)?;

@@ -72,7 +72,7 @@ pub(in crate::cli) fn log<W: Write>(
     let level = screen.paint(tone, &format!("{:<6}", printable(level)));
     let mut line = format!("{prefix}{time} {level} {}", printable(&record.message));
     for (key, value) in &record.fields {
-        line.push_str(&format!(" {}={:?}", printable(key), printable(value)));
+        line = format!("{line} {}={:?}", printable(key), printable(value));
     }
     screen.line(line.trim_end())
 }

@@ -46,7 +46,7 @@ async fn whole(arguments: &Run, global: &Global) -> Result<(), Ended> {
     if told.is_ok() || service.is_running() {
         tokio::select! {
             () = down(&up, &service, &mut story) => {}
-            () = interrupts.next() => story.hurried(),
+            () = interrupts.next() => Story::hurried(),
         }
     }
     let ended = service.end(&mut interrupts).await;

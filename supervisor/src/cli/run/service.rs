@@ -219,9 +219,10 @@ fn configuration(of: &Configured<'_>) -> String {
     if geteuid().is_root() {
         // Other uids than those of a service that runs here. A state that is kept has its own, as
         // its files do; without one, runs at the same time keep apart by their process id.
-        let (first, count) = match of.kept {
-            true => (1_900_090_000, 10_000),
-            false => (1_900_010_000 + std::process::id() % 800 * 100, 100),
+        let (first, count) = if of.kept {
+            (1_900_090_000, 10_000)
+        } else {
+            (1_900_010_000 + std::process::id() % 800 * 100, 100)
         };
         writeln!(text, "uids = {{ first = {first}, count = {count} }}")
             .expect("a String takes all");

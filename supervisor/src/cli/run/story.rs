@@ -85,7 +85,7 @@ impl Story {
     }
 
     /// A second signal: what still runs is ended with the service.
-    pub(super) fn hurried(&mut self) {
+    pub(super) fn hurried() {
         say("stopping at once");
     }
 

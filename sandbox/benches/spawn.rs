@@ -80,7 +80,7 @@ fn median(mut times: Vec<Duration>) -> Duration {
 }
 
 fn main() {
-    let rounds = std::env::args().filter_map(|word| word.parse().ok()).next().unwrap_or(200);
+    let rounds = std::env::args().find_map(|word| word.parse().ok()).unwrap_or(200);
     let tree = Tree::discover().ok();
     let identity = if nix::unistd::geteuid().is_root() {
         Identity::Leased { uid: 1_900_009_999, gid: 1_900_009_999 }
@@ -97,8 +97,7 @@ fn main() {
         network: Network::Ports { connect: vec![443], bind: Vec::new() },
         ..with_net.clone()
     };
-    let rows = 3;
-    let mut times = vec![Vec::with_capacity(rounds); rows];
+    let mut times: [Vec<Duration>; 3] = Default::default();
     for round in 0..rounds + 10 {
         let measured = [
             posix_spawn(),
@@ -112,7 +111,7 @@ fn main() {
             }
         }
     }
-    let medians: Vec<Duration> = times.into_iter().map(median).collect();
+    let medians = times.map(median);
     let limit = medians[0].as_secs_f64();
     println!("start to first byte of {PROGRAM}, median of {rounds}");
     let names = [

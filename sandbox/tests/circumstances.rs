@@ -79,6 +79,41 @@ fn the_unprivileged_get_the_same_compartment_but_for_the_uid() {
     assert!(error.to_string().contains("uid_map"), "{error}");
 }
 
+/// What the service keeps: to lease uids, to hand over storage, to signal.
+const AS_THE_SERVICE: [&str; 3] =
+    ["setpriv", "--bounding-set=-all,+setuid,+setgid,+chown,+fowner,+dac_override,+kill", "--"];
+
+#[test]
+fn root_builds_every_layer_without_cap_sys_admin() {
+    let test = "root_builds_every_layer_without_cap_sys_admin";
+    if !lane::root_or_inside(test, MARK) || !inside(test, &AS_THE_SERVICE) {
+        return;
+    }
+    if !lane::require(test, Layer::UserNamespace) {
+        return;
+    }
+    // The control: what that capability is for cannot be done any more.
+    let output = std::process::Command::new("mount").args(["-t", "tmpfs", "none", "/mnt"]).output();
+    assert!(!output.unwrap().status.success());
+    let identity = lane::identity();
+    let directory = data(identity);
+    fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o700))
+        .unwrap();
+    let mut policy = program();
+    policy.filesystem.mounts.push(Mount::read_write(directory.path(), "/data"));
+    let mut command =
+        Command::shell(policy, "id -u; id -G; echo in > /data/x && cat /data/x; exit 6");
+    command.identity = identity;
+    let finished = command.run();
+    let Identity::Leased { uid, gid } = identity else { panic!("root leases") };
+    assert_eq!(finished.stdout, format!("{uid}\n{gid}\nin\n"), "stderr: {}", finished.stderr);
+    assert_eq!(finished.exit.status, Status::Exited(6));
+    let missing: Vec<Layer> = finished.enforcement.missing().map(|lack| lack.layer).collect();
+    // Without a tree in this test.
+    let of_the_tree = [Layer::Cgroup, Layer::Memory, Layer::Pids, Layer::Cpu];
+    assert!(missing.iter().all(|layer| of_the_tree.contains(layer)), "{missing:?}");
+}
+
 #[test]
 fn without_user_namespaces_the_other_layers_hold_and_the_lack_is_named() {
     let test = "without_user_namespaces_the_other_layers_hold_and_the_lack_is_named";

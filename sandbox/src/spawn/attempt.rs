@@ -23,7 +23,7 @@ use crate::launch::Launch;
 use crate::layer::Layer;
 use crate::measure::Readings;
 use crate::policy::Network;
-use crate::process::Child;
+use crate::process::{Child, wait_for};
 use crate::report::{Report, Told};
 use crate::stage::Stage;
 use crate::status::{ProcessStatus, has_executed};
@@ -260,12 +260,11 @@ impl Newborn {
         let Process { pidfd, .. } = self.process.take()?;
         // Ended already, or killed now; either way it is about to be waitable.
         let _ = syscall::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
-        loop {
-            match waitid(Id::PIDFd(pidfd.as_fd()), WaitPidFlag::WEXITED) {
-                Err(Errno::EINTR) => {}
-                other => return other.ok(),
-            }
+        if !wait_for(pidfd.as_fd(), PollFlags::POLLIN, PATIENCE) {
+            // It hangs in the kernel; waiting longer would hang us with it.
+            return None;
         }
+        waitid(Id::PIDFd(pidfd.as_fd()), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG).ok()
     }
 }
 

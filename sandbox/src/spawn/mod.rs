@@ -99,6 +99,13 @@ pub fn spawn(tree: Option<&Tree>, launch: Launch<'_>) -> Result<Child, SpawnErro
     }
     let child = match attempt::attempt(tree, &launch, ids, None) {
         Ok(child) => child,
+        Err(Failure::Error(SpawnError::Stage { stage: Stage::Proc, source, hint, .. })) => {
+            return Err(SpawnError::SandboxUnavailable {
+                layer: Layer::Proc,
+                why: format!("mounting a private /proc was refused: {source}"),
+                remedy: hint.unwrap_or("do without `filesystem.proc`").to_owned(),
+            });
+        }
         Err(Failure::Error(error)) => return Err(error),
         Err(Failure::NoNamespaces((why, remedy))) if strict => {
             return Err(SpawnError::SandboxUnavailable {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bulkhead_plugin_sdk::Error;
 use bulkhead_plugin_sdk::code;
-use bulkhead_plugin_sdk::testing::{Harness, paused};
+use bulkhead_plugin_sdk::testing::{Harness, pass, paused};
 use probe::{Count, Probe, Wait};
 use serde_json::{Value, json};
 
@@ -52,7 +52,7 @@ fn a_stop_waits_for_calls_in_flight_and_refuses_new_ones() {
         let plugin = with(json!({})).start().await.unwrap();
         let in_flight = plugin.call::<Wait>(&2);
         let late = async {
-            tokio::time::sleep(Duration::from_secs(1)).await;
+            pass(Duration::from_secs(1)).await;
             plugin.call::<Count>(&()).await.unwrap_err()
         };
         let stop = async {

@@ -5,7 +5,7 @@ mod probe;
 use std::time::Duration;
 
 use bulkhead_plugin_sdk::Result;
-use bulkhead_plugin_sdk::testing::{Harness, Running, paused};
+use bulkhead_plugin_sdk::testing::{Harness, Running, pass, paused, until};
 use probe::{Ask, Count, Probe};
 use serde_json::{Value, json};
 
@@ -63,15 +63,6 @@ async fn background_call_over_a_restart(kind: &str) -> (Value, u32) {
     (plugin.state()["outcome"].clone(), asked.get())
 }
 
-/// Lets the other tasks work until something is so. A paused clock moves on when all of them wait.
-async fn until(so: impl Fn() -> bool) {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
-    while !so() {
-        assert!(tokio::time::Instant::now() < deadline, "not so within 20 s");
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-}
-
 #[test]
 fn a_call_that_may_be_repeated_is_repeated_on_the_new_session() {
     paused(async {
@@ -109,9 +100,9 @@ fn the_resume_time_begins_anew_with_each_session() {
         let plugin = probe().resume_time(Duration::from_secs(10)).start().await.unwrap();
         for _ in 0..3 {
             plugin.lose_session();
-            tokio::time::sleep(Duration::from_secs(9)).await;
+            pass(Duration::from_secs(9)).await;
             assert!(plugin.resume().await.unwrap());
-            tokio::time::sleep(Duration::from_secs(60)).await;
+            pass(Duration::from_secs(60)).await;
         }
         let alone = left_alone(&plugin).await;
         assert!((10..=12).contains(&alone.as_secs()), "{alone:?}");

@@ -2,9 +2,7 @@
 
 mod probe;
 
-use std::time::Duration;
-
-use bulkhead_plugin_sdk::testing::{Harness, Published, paused};
+use bulkhead_plugin_sdk::testing::{Harness, Published, paused, until};
 use bulkhead_plugin_sdk::{About, Error, Host, Level, Method, Plugin, Result, Router, about, code};
 use probe::{Forward, Probe};
 use serde_json::json;
@@ -134,11 +132,7 @@ fn a_subscription_hears_its_topics_over_a_restart() {
         plugin.resume().await.unwrap();
         plugin.publish("clinic.closed", &json!({"at": 17})).unwrap();
         let heard = || plugin.state().keys().cloned().collect::<Vec<_>>();
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
-        while !heard().contains(&"heard/clinic.closed".to_owned()) {
-            assert!(tokio::time::Instant::now() < deadline, "heard only {:?}", heard());
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        until(|| heard().contains(&"heard/clinic.closed".to_owned())).await;
         assert!(!heard().iter().any(|key| key.contains("other")), "{:?}", heard());
     });
 }

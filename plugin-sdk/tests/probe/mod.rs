@@ -6,6 +6,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use bulkhead_plugin_sdk::testing::pass;
 use bulkhead_plugin_sdk::{
     About, Context, Deadline, Encoding, Error, Host, Method, Plugin, Reason, Result, Router, about,
 };
@@ -103,7 +104,7 @@ impl Plugin for Probe {
     }
 
     async fn init(config: Config, host: Host) -> Result<Self> {
-        tokio::time::sleep(Duration::from_secs(config.init_secs)).await;
+        pass(Duration::from_secs(config.init_secs)).await;
         match config.fault.as_str() {
             "init" => return Err(Error::new("NO_LUCK", "told to fail").with_details(&["init"])),
             "init-panic" => panic!("told to panic"),
@@ -125,7 +126,7 @@ impl Plugin for Probe {
     }
 
     async fn save(&self) -> Result<()> {
-        tokio::time::sleep(Duration::from_secs(self.config.save_secs)).await;
+        pass(Duration::from_secs(self.config.save_secs)).await;
         match self.config.fault.as_str() {
             "save" => return Err(Error::new("DISK_FULL", "told to fail")),
             "save-panic" => panic!("told to panic"),
@@ -142,7 +143,7 @@ impl Plugin for Probe {
             .with("finished", self.finished.get())
             .with("seconds_left", seconds_left)
             .info(format_args!("shutting down: {why}"));
-        tokio::time::sleep(Duration::from_secs(self.config.shutdown_secs)).await;
+        pass(Duration::from_secs(self.config.shutdown_secs)).await;
         Ok(())
     }
 
@@ -177,7 +178,7 @@ impl Probe {
     }
 
     async fn wait(&self, seconds: u64) -> Result<u64> {
-        tokio::time::sleep(Duration::from_secs(seconds)).await;
+        pass(Duration::from_secs(seconds)).await;
         self.finished.set(self.finished.get() + 1);
         Ok(seconds)
     }
@@ -185,7 +186,7 @@ impl Probe {
     async fn wait_shielded(&self, seconds: u64) -> Result<u64> {
         let finished = self.finished.clone();
         let work = async move {
-            tokio::time::sleep(Duration::from_secs(seconds)).await;
+            pass(Duration::from_secs(seconds)).await;
             finished.set(finished.get() + 1);
             Ok(seconds)
         };

@@ -27,6 +27,8 @@ pub(crate) const MAX_MOUNTS: usize = 64;
 const CONTROL: RawFd = 4;
 const PROGRAM: RawFd = 5;
 const VERDICT: RawFd = 6;
+/// Opened where there is no pid namespace: the init's list of its children.
+const CHILDREN: RawFd = 7;
 const LAST_SLOT: RawFd = 6;
 /// Copies are made up here first, so that none is overwritten before it is in its place.
 const ABOVE_SLOTS: RawFd = 16;
@@ -162,6 +164,15 @@ impl Plan {
         report.begin(Stage::Capabilities, 0);
         capabilities::bound()?;
         if !self.namespaced {
+            // Orphans come to the init, as they do in a pid namespace, and it must find them.
+            syscall::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0)?;
+            if let Ok(children) = syscall::open(c"/proc/thread-self/children", libc::O_RDONLY) {
+                if children.as_raw_fd() == CHILDREN {
+                    std::mem::forget(children);
+                } else {
+                    syscall::duplicate_onto(children.as_raw_fd(), CHILDREN, true)?;
+                }
+            }
             self.change_ids(report)?;
             report.begin(Stage::Capabilities, 1);
         }
@@ -177,10 +188,6 @@ impl Plan {
         }
 
         report.begin(Stage::Fork, 0);
-        if !self.namespaced {
-            // Orphans come to the init, as they do in a pid namespace.
-            syscall::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0)?;
-        }
         // Out of the launcher's session, so that its terminal signals nobody here twice.
         syscall::new_session()
     }
@@ -233,12 +240,7 @@ impl Plan {
         }
         // Only the verdict stays open: a pipe must not be held open by the init.
         syscall::close_range(0, VERDICT - 1)?;
-        Ok(Init {
-            program,
-            verdict: VERDICT,
-            pid_namespace: self.namespaced,
-            own_uid: self.ids.own,
-        })
+        Ok(Init { program, verdict: VERDICT, children: (!self.namespaced).then_some(CHILDREN) })
     }
 
     /// The program's process, from its first instruction to its exec.

@@ -24,10 +24,9 @@ pub(crate) struct Init {
     pub(crate) program: i32,
     /// A socket: a byte comes when the launcher has measured the program, and the verdict goes.
     pub(crate) verdict: i32,
-    /// Whether the kernel ends what is left when we end.
-    pub(crate) pid_namespace: bool,
-    /// Whether every process of our uid is of this compartment.
-    pub(crate) own_uid: bool,
+    /// Where there is no pid namespace, so that the kernel does not end what is left when we end: our
+    /// list of children (proc_tid_children(5)), opened while it still could be.
+    pub(crate) children: Option<i32>,
 }
 
 impl Init {
@@ -68,12 +67,32 @@ impl Init {
         // Until the launcher has measured the program its pid must stay its own, so it is not reaped
         // before. The socket also tells when the launcher is gone.
         let _ = syscall::receive_byte(self.verdict);
-        let _ = syscall::send_bytes(self.verdict, &Status::to_record(code, status));
-        if !self.pid_namespace && self.own_uid {
-            // All of our uid, but not ourselves (kill(2)).
-            let _ = syscall::kill(-1, libc::SIGKILL);
+        if let Some(children) = self.children {
+            end_all(children);
         }
+        let _ = syscall::send_bytes(self.verdict, &Status::to_record(code, status));
         syscall::exit(0)
+    }
+}
+
+/// Kills and reaps children until there are none. Those of a killed child become ours, so that this
+/// goes through the whole tree, detached or not; one that forks faster than it is killed wins, which
+/// is what the pid namespace and the cgroup are for.
+fn end_all(children: i32) {
+    let mut text = [0; 4096];
+    while let Ok(length @ 1..) = syscall::read_start(children, &mut text) {
+        for word in text[..length].split(|&byte| byte == b' ') {
+            let digits = word.iter().all(u8::is_ascii_digit) && !word.is_empty() && word.len() < 10;
+            // A number cut off by the buffer's end could be another's: the list ends with a space.
+            let whole = length < text.len() || word.as_ptr_range().end != text.as_ptr_range().end;
+            if digits && whole {
+                let pid = word.iter().fold(0, |pid, digit| pid * 10 + i32::from(digit - b'0'));
+                let _ = syscall::kill(pid, libc::SIGKILL);
+            }
+        }
+        if syscall::reap_any().is_err() {
+            break;
+        }
     }
 }
 
@@ -93,7 +112,7 @@ pub(crate) fn filter() -> Vec<libc::sock_filter> {
         libc::SYS_exit,
         libc::SYS_rt_sigreturn,
         libc::SYS_restart_syscall,
-        libc::SYS_munmap,
+        libc::SYS_pread64,
     ];
     const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
     const EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;

@@ -32,7 +32,12 @@ pub(crate) struct Clone<'a> {
 
 /// What clone3(2) gave.
 pub(crate) enum Cloned {
-    Parent { pid: i32, pidfd: OwnedFd },
+    /// `placed`: the child is in the cgroup that was asked for, if one was.
+    Parent {
+        pid: i32,
+        pidfd: OwnedFd,
+        placed: bool,
+    },
     Child,
 }
 
@@ -59,14 +64,43 @@ pub(crate) unsafe fn clone3(request: &Clone<'_>) -> Call<Cloned> {
     args.exit_signal = libc::SIGCHLD as u64;
     // SAFETY: `args` and `pidfd` outlive the call; no stack is given, as memory is copied and the
     // child goes on on a copy of this one. The caller promises what the child may do.
-    let pid = check(unsafe {
+    let cloned = check(unsafe {
         libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>())
-    })?;
+    });
+    let (pid, placed) = match cloned {
+        // Container runtimes answer so to clone3, whose flags their filters cannot see.
+        // SAFETY: promised by the caller.
+        Err(Errno::ENOSYS) => (unsafe { clone(request.namespaces, &mut pidfd) }?, false),
+        other => (other?, true),
+    };
     if pid == 0 {
         return Ok(Cloned::Child);
     }
     // SAFETY: on success the kernel has stored a new descriptor there, which nothing else owns.
-    Ok(Cloned::Parent { pid: pid as i32, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } })
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    Ok(Cloned::Parent { pid: pid as i32, pidfd, placed: placed || request.cgroup.is_none() })
+}
+
+/// clone(2) with CLONE_PIDFD: what [`clone3`] does but for the cgroup and the signal handlers.
+///
+/// # Safety
+/// As for [`clone3`].
+unsafe fn clone(namespaces: c_int, pidfd: &mut c_int) -> Call<c_long> {
+    let flags = (namespaces | libc::CLONE_PIDFD | libc::SIGCHLD) as c_ulong;
+    // SAFETY: both sets are initialised by the calls that fill them in. The descriptor is stored
+    // through the third argument on every architecture; a null stack goes on on a copy of this one.
+    unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        let mut before: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&raw mut all);
+        // No handler of ours may run in the child, which unblocks signals once they are reset.
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
+        let pid = check(libc::syscall(libc::SYS_clone, flags, 0, ptr::from_mut(pidfd), 0, 0));
+        if !matches!(pid, Ok(0)) {
+            libc::sigprocmask(libc::SIG_SETMASK, &raw const before, ptr::null_mut());
+        }
+        pid
+    }
 }
 
 /// fork without glibc's handlers (which lock the allocator): the child's pid, or 0 in the child.
@@ -200,6 +234,33 @@ pub(crate) fn reap(pid: i32) -> Call {
             ptr::null_mut::<libc::rusage>(),
         )
     })
+}
+
+/// Waits until any child has ended, and reaps it; an error where there is none.
+pub(crate) fn reap_any() -> Call {
+    loop {
+        // SAFETY: no pointer but nulls, which ask for nothing.
+        let reaped = done(unsafe {
+            libc::syscall(
+                libc::SYS_waitid,
+                libc::P_ALL,
+                0,
+                ptr::null_mut::<libc::siginfo_t>(),
+                libc::WEXITED,
+                ptr::null_mut::<libc::rusage>(),
+            )
+        });
+        if reaped != Err(Errno::EINTR) {
+            return reaped;
+        }
+    }
+}
+
+/// A file from its beginning; how much of it.
+pub(crate) fn read_start(file: RawFd, buffer: &mut [u8]) -> Call<usize> {
+    // SAFETY: pointer and length are of one slice.
+    check(unsafe { libc::pread(file, buffer.as_mut_ptr().cast(), buffer.len(), 0) as c_long })
+        .map(|length| length as usize)
 }
 
 /// setsid(2).

@@ -115,6 +115,32 @@ fn root_builds_every_layer_without_cap_sys_admin() {
 }
 
 #[test]
+fn a_runtime_that_hides_clone3_is_no_obstacle() {
+    // What container runtimes do: ENOSYS for clone3, so that libc falls back to clone.
+    let load = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+    let equal = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+    let answer = (libc::BPF_RET | libc::BPF_K) as u16;
+    let step =
+        |code, jt, k| libc::sock_filter { code, jt, jf: u8::from(jt == 0 && code == equal), k };
+    let filter = [
+        step(load, 0, 0),
+        step(equal, 0, libc::SYS_clone3 as u32),
+        step(answer, 0, libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32),
+        step(answer, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    nix::sys::prctl::set_no_new_privs().unwrap();
+    // For this thread only, which is the one that starts the compartment.
+    bulkhead_sandbox::seccomp::install(&filter).unwrap();
+    let tree = lane::tree();
+    let finished = Command::shell(program(), "echo here; exit 8").tree(tree.as_ref()).run();
+    assert_eq!(finished.stdout, "here\n", "stderr: {}", finished.stderr);
+    assert_eq!(finished.exit.status, Status::Exited(8));
+    if tree.is_some() {
+        assert!(finished.enforcement.layer(Layer::Cgroup).unwrap().enforced);
+    }
+}
+
+#[test]
 fn without_user_namespaces_the_other_layers_hold_and_the_lack_is_named() {
     let test = "without_user_namespaces_the_other_layers_hold_and_the_lack_is_named";
     // A user namespace of its own has its own maximum, which may be 0.
@@ -146,14 +172,17 @@ fn without_user_namespaces_the_other_layers_hold_and_the_lack_is_named() {
     policy.filesystem.mounts.push(Mount::read_write(allowed.path(), "/data"));
     // There is no private root: the paths are the machine's, and the working directory is translated.
     let script = format!(
-        "pwd; echo in > x && cat x; cat {}/secret; echo over > {}/new; grep CapEff /proc/self/status; exit 5",
+        "pwd; echo in > x && cat x; cat {}/secret; echo over > {}/new; grep CapEff /proc/self/status; (setsid sh -c 'trap \"\" TERM; sleep 40; sleep 40' &); exit 5",
         denied.path().display(),
         denied.path().display()
     );
     let mut command = Command::shell(policy.clone(), &script);
     command.identity = Identity::Invoker;
     command.cwd = "/data".into();
+    // Reads the output to its end, which the detached orphan holds for as long as it lives.
+    let start = std::time::Instant::now();
     let finished = command.run();
+    assert!(start.elapsed() < run::DEADLINE, "the orphan lived on");
     let expected = format!("{}\nin\n", allowed.path().display());
     assert_eq!(finished.stdout, expected, "stderr: {}", finished.stderr);
     assert_eq!(finished.exit.status, Status::Exited(5));

@@ -67,6 +67,11 @@ impl Cgroup {
         self.directory.as_fd()
     }
 
+    /// Moves a process here that could not be cloned here.
+    pub(crate) fn adopt(&self, pid: i32) -> Result<(), CgroupError> {
+        self.write("cgroup.procs", &pid.to_string())
+    }
+
     /// `cgroup.events`: readable as POLLPRI when [`Cgroup::is_empty`] may have changed.
     pub fn events_fd(&self) -> BorrowedFd<'_> {
         self.events.as_fd()

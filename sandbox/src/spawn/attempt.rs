@@ -80,7 +80,13 @@ pub(super) fn attempt(
     // SAFETY: `Plan::run` never returns, and keeps to what a copy of a threaded process may do.
     match unsafe { syscall::clone3(&request) } {
         Ok(Cloned::Child) => prepared.plan.run(&report),
-        Ok(Cloned::Parent { pid, pidfd }) => newborn.process = Some(Process { pid, pidfd }),
+        Ok(Cloned::Parent { pid, pidfd, placed }) => {
+            newborn.process = Some(Process { pid, pidfd });
+            if let Some(cgroup) = newborn.cgroup.as_ref().filter(|_| !placed) {
+                // It waits for our byte, so it has forked nothing yet that could stay behind.
+                cgroup.adopt(pid)?;
+            }
+        }
         Err(errno) if namespaced && refuses_namespaces(errno) => {
             return Err(Failure::NoNamespaces(support::why_no_user_namespace(errno)));
         }

@@ -25,6 +25,10 @@ A policy may name further calls (`--allow SYSCALL`, or the manifest's `[sandbox]
 checked anywhere below is added with those checks, any other for all arguments. The [never-list](#never) holds
 for every policy.
 
+Memory is never writable and executable at once. Interpreters that compile at run time into such memory do not
+run, whatever the profile: the JVM, and Node.js unless started with `--jitless`. Those that write first and then
+make the memory executable do.
+
 An argument rule sees numbers only, never what a pointer leads to. Which files a call reaches, the private root
 and Landlock decide; which ports, Landlock and the network namespace.
 ";

@@ -331,6 +331,7 @@ fn git_runs() {
 fn stress_ng_runs() {
     ordinary("stress-ng", &["--vm", "1", "--vm-bytes", "16M", "--vm-ops", "500", "--verify"]);
     ordinary("stress-ng", &["--cpu", "1", "--cpu-ops", "20"]);
+    ordinary("stress-ng", &["--pthread", "1", "--pthread-ops", "20"]);
     ordinary("stress-ng", &["--fork", "2", "--fork-ops", "50"]);
     ordinary(
         "stress-ng",

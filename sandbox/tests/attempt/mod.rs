@@ -133,10 +133,10 @@ fn call(number: c_long, arguments: [u64; 4]) -> io::Result<()> {
 }
 
 fn call6(number: c_long, arguments: [u64; 6]) -> io::Result<()> {
-    let [a, b, c, d, e, f] = arguments;
+    let [a0, a1, a2, a3, a4, a5] = arguments;
     // SAFETY: pointers among the arguments are to static or live C strings and integers, or null where the
     // kernel answers EFAULT; the mapping that mmap makes is fresh and unused.
-    match unsafe { libc::syscall(number, a, b, c, d, e, f) } {
+    match unsafe { libc::syscall(number, a0, a1, a2, a3, a4, a5) } {
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(()),
     }
@@ -210,13 +210,12 @@ fn execute_memory(flags: u64) -> io::Result<()> {
 /// terminal's descriptor, or none for one of its own.
 fn type_into(terminal: &str) -> io::Result<()> {
     // The end that holds it stays open as long as the process.
-    let number = match terminal.parse() {
-        Ok(number) => number,
-        Err(_) => {
-            let (holder, terminal) = terminal_pair()?;
-            let _ = holder.into_raw_fd();
-            terminal.into_raw_fd()
-        }
+    let number = if let Ok(number) = terminal.parse() {
+        number
+    } else {
+        let (holder, terminal) = terminal_pair()?;
+        let _ = holder.into_raw_fd();
+        terminal.into_raw_fd()
     };
     let letter = b'x';
     // SAFETY: TIOCSTI reads one byte from a live local.

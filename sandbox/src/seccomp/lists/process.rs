@@ -162,6 +162,7 @@ pub(super) static THREADS: List = List {
             &[
                 "sched_getaffinity",
                 "sched_setaffinity",
+                "sched_getattr",
                 "sched_getparam",
                 "sched_getscheduler",
                 "sched_get_priority_max",
@@ -184,6 +185,12 @@ pub(super) static THREADS: List = List {
             e!(EPERM),
             "as for an unprivileged user; `sched_setattr` has its policy in memory, where no filter sees it",
         ),
+        when(
+            &["get_robust_list"],
+            &[&[is(0, "pid", (0, "0"))]],
+            "one's own; another's tells where its memory is",
+        ),
+        answer(&["get_robust_list"], e!(EPERM), "as the kernel answers for another user's process"),
         allow(&["tgkill", "tkill"], "`abort` and `pthread_kill`; `tkill` is musl's"),
     ],
 };

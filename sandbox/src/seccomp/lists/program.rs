@@ -70,6 +70,8 @@ pub(super) static TERMINAL: List = List {
             &[is(1, "request", (0x402c_542d, "TCSETSF2"))],
             &[is(1, "request", c!(TCFLSH))],
             &[is(1, "request", c!(TCSBRK))],
+            &[is(1, "request", c!(TCXONC))],
+            &[is(1, "request", c!(TIOCOUTQ))],
             &[is(1, "request", c!(TIOCGPGRP))],
             &[is(1, "request", c!(TIOCSPGRP))],
             &[is(1, "request", c!(TIOCGSID))],
@@ -90,6 +92,7 @@ pub(super) static TREES: List = List {
     name: "trees",
     purpose: "Copying and watching whole trees of files.",
     lines: &[
+        allow(&["syncfs"], "the file system of an open file; disk benchmarks and package managers"),
         allow(
             &["chown", "lchown", "fchown", "fchownat"],
             "`cp -a`, `tar`, `install`; without a capability only to oneself",
@@ -104,9 +107,9 @@ pub(super) static TREES: List = List {
             "Landlock does not govern attributes; tools go on without, as on a file system that has none",
         ),
         answer(
-            &["sync", "syncfs"],
+            &["sync"],
             e!(ENOSYS),
-            "flush the whole machine's disks, not the caller's files",
+            "flushes all of the machine's disks, not the caller's files; `sync` goes on without",
         ),
         answer(
             &["name_to_handle_at"],

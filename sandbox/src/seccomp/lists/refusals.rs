@@ -70,6 +70,11 @@ pub(super) static ORDINARY: List = List {
     purpose: "What ordinary programs try and go on without.",
     lines: &[
         answer(
+            &["get_thread_area", "set_thread_area", "ustat", "sysfs"],
+            e!(ENOSYS),
+            "relics, as on a kernel without them: tools that look around try them",
+        ),
+        answer(
             &["mmap", "mprotect", "pkey_mprotect"],
             e!(EACCES),
             "writable and executable at once: PCRE, libffi and others interpret instead, as under SELinux's execmem",

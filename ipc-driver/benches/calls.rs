@@ -30,9 +30,17 @@ fn main() {
         let mut raw = RawClient::start(64);
         report("round trip, 64 B", 1.0, || raw.ping_pong(10_000), || ours.round_trips(10_000));
     }
-    if chosen("64 outstanding, 64 B") {
+    // Two limits: messages that are written 64 at a time and read one by one, as a peer without a
+    // buffer of its own would; and 4 KiB blocks in which nobody looks for messages at all.
+    let name = "64 outstanding, 64 B, each message read";
+    if chosen(name) {
+        let mut raw = RawClient::start_batches(64, 64);
+        report(name, 64.0, || raw.batches(500), || ours.outstanding(64, 500));
+    }
+    let name = "64 outstanding, 64 B, as one block";
+    if chosen(name) {
         let mut raw = RawClient::start(64 * 64);
-        report("64 outstanding, 64 B", 64.0, || raw.ping_pong(500), || ours.outstanding(64, 500));
+        report(name, 64.0, || raw.ping_pong(500), || ours.outstanding(64, 500));
     }
     for (name, length) in [("bulk echo, 64 KiB", 64 * 1024), ("bulk echo, 1 MiB", 1024 * 1024)] {
         if chosen(name) {
@@ -100,6 +108,30 @@ impl RawClient {
             }
         });
         Self { stream, message: vec![0; length] }
+    }
+
+    /// The server reads each message of a batch by itself and answers the batch in one write.
+    fn start_batches(batch: usize, length: usize) -> Self {
+        let (stream, mut server) = UnixStream::pair().unwrap();
+        std::thread::spawn(move || {
+            let mut messages = vec![0; batch * length];
+            while messages.chunks_mut(length).all(|message| server.read_exact(message).is_ok()) {
+                server.write_all(&messages).unwrap();
+            }
+        });
+        Self { stream, message: vec![0; batch * length] }
+    }
+
+    /// The time of one batch, of messages of 64 bytes.
+    fn batches(&mut self, count: usize) -> Duration {
+        let started = Instant::now();
+        for _ in 0..count {
+            self.stream.write_all(&self.message).unwrap();
+            for message in self.message.chunks_mut(64) {
+                self.stream.read_exact(message).unwrap();
+            }
+        }
+        started.elapsed() / count as u32
     }
 
     /// The time of one.

@@ -1,15 +1,19 @@
 //! What driver and handles share: the session, and who waits for what.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::BuildHasherDefault;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use bulkhead_ipc_protocol::message::Direction;
-use bulkhead_ipc_protocol::session::{Session, StreamId};
+use bulkhead_ipc_protocol::session::{NumberHasher, Session, StreamId};
 use bulkhead_ipc_protocol::{CallFailure, EndReason, Payload};
 use bytes::Bytes;
 use tokio::sync::{Notify, oneshot};
+
+/// By call number.
+pub(crate) type ByCall<T> = HashMap<u64, T, BuildHasherDefault<NumberHasher>>;
 
 /// A call of ours whose reply has not been taken.
 #[derive(Debug, Default)]
@@ -40,7 +44,7 @@ pub(crate) struct State {
     pub(crate) driver: Waker,
     /// The driver has looked at everything and waits to be woken.
     pub(crate) driver_waits: bool,
-    pub(crate) replies: HashMap<u64, ReplySlot>,
+    pub(crate) replies: ByCall<ReplySlot>,
     pub(crate) readers: HashMap<StreamId, ReadSlot>,
     pub(crate) writers: HashMap<StreamId, WriteSlot>,
     pub(crate) pings: HashMap<u64, Vec<oneshot::Sender<Duration>>>,
@@ -121,7 +125,7 @@ impl Shared {
             session,
             driver: Waker::noop().clone(),
             driver_waits: false,
-            replies: HashMap::new(),
+            replies: ByCall::default(),
             readers: HashMap::new(),
             writers: HashMap::new(),
             pings: HashMap::new(),

@@ -4,12 +4,13 @@
 //! allocates nothing once there are enough slots. A waker remembers its slot; one that comes late
 //! merely polls whatever is there now, which is harmless.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
+
+use crate::shared::ByCall;
 
 /// What the wakers of the slots share with the driver.
 struct Ready {
@@ -69,7 +70,7 @@ impl<F: Future> Slot<F> {
 pub(crate) struct Tasks<F> {
     slots: Vec<Slot<F>>,
     free: Vec<usize>,
-    running: HashMap<u64, usize>,
+    running: ByCall<usize>,
     ready: Arc<Ready>,
     due: Vec<usize>,
 }
@@ -80,7 +81,7 @@ impl<F: Future> Tasks<F> {
         Self {
             slots: Vec::new(),
             free: Vec::new(),
-            running: HashMap::new(),
+            running: ByCall::default(),
             ready: Arc::new(Ready { state: Mutex::new(state) }),
             due: Vec::new(),
         }

@@ -33,10 +33,12 @@ pub(super) struct IncomingCall {
 
 pub(super) type Table<T> = HashMap<u64, T, BuildHasherDefault<NumberHasher>>;
 
+/// A fast hasher for tables whose keys are call numbers.
+///
 /// Call numbers count upwards and a table has at most a few thousand, so that spreading the bits
 /// by one multiplication is enough, even if the peer chooses them badly.
 #[derive(Debug, Default, Clone, Copy)]
-pub(super) struct NumberHasher(u64);
+pub struct NumberHasher(u64);
 
 impl Hasher for NumberHasher {
     fn finish(&self) -> u64 {

@@ -38,6 +38,7 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::time::Instant;
 
+pub use self::calls::NumberHasher;
 use self::calls::{IncomingCall, OutgoingCall, Table};
 pub use self::event::{CallReceived, Event, StreamId};
 use self::inbox::Inbox;

@@ -15,6 +15,7 @@ mod permission;
 mod policy;
 mod sandboxing;
 mod schedule;
+mod schema;
 mod service;
 mod text;
 mod topic;
@@ -39,6 +40,7 @@ pub(crate) use path::{EntryPath, HostPath};
 pub(crate) use permission::Permission;
 pub(crate) use sandboxing::Sandboxing;
 pub(crate) use schedule::{Cron, Missed, Overlap, Schedule, Timezone};
+pub(crate) use schema::{Schema, SchemaFault};
 pub(crate) use service::{Method, MethodName, Service, ServiceName};
 pub(crate) use text::{Line, is_unsafe};
 pub(crate) use topic::{Events, TopicPattern};
@@ -97,10 +99,23 @@ pub(crate) struct Manifest {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Config {
-    /// A JSON Schema of the whole configuration.
-    pub(crate) schema: Option<Map<String, Value>>,
+    /// Of the whole configuration, defaults included. None: anything goes.
+    pub(crate) schema: Option<Schema>,
     /// What holds where an operator gives nothing.
     pub(crate) defaults: Map<String, Value>,
+}
+
+impl Config {
+    /// Whether a configuration, laid over the defaults, is one that the plugin takes.
+    ///
+    /// # Errors
+    /// [`Code::ConfigInvalid`] with `path`.
+    pub(crate) fn check(&self, effective: &Value) -> Result<(), Failure> {
+        let Some(schema) = &self.schema else { return Ok(()) };
+        schema.check(effective).map_err(|fault| {
+            Failure::new(Code::ConfigInvalid, fault.to_string()).with("path", fault.path)
+        })
+    }
 }
 
 /// The default of `api` is a promise: it stays what it is when a second protocol comes.
@@ -195,6 +210,12 @@ impl Manifest {
         if !homepage.is_empty() && !is_web {
             let why = format!("{homepage:?} is not a web address; write https://…");
             return Err(("homepage".to_owned(), why));
+        }
+        if let Some(schema) = &self.config.schema {
+            let defaults = Value::Object(self.config.defaults.clone());
+            schema
+                .check_defaults(&defaults)
+                .map_err(|fault| (format!("config.defaults.{}", fault.path), fault.why))?;
         }
         if self.sandbox.tmp > self.limits.memory {
             let why = format!(

@@ -183,6 +183,23 @@ fn each_value_has_its_grammar() {
 }
 
 #[test]
+fn a_configuration_is_held_against_the_schema() {
+    let section = "[config.schema]\ntype = 'object'\nrequired = ['hours']\n\
+        [config.schema.properties.hours]\ntype = 'integer'\n[config.defaults]\nhours = ";
+    let manifest = with(&format!("{section}8")).unwrap();
+    assert_eq!(manifest.config.check(&json!({"hours": 9})), Ok(()));
+    let failure = manifest.config.check(&json!({"hours": "nine"})).unwrap_err();
+    assert_eq!((failure.code, &failure.details), (Code::ConfigInvalid, &json!({"path": "hours"})));
+    assert_eq!(failure.message, "hours: \"nine\" is not of type integer");
+    // Defaults that the schema refuses, and a schema that says what is not held.
+    let failure = with(&format!("{section}'nine'")).unwrap_err();
+    assert!(failure.message.contains("config.defaults.hours: \"nine\" is not of"), "{failure}");
+    assert_eq!(failure.details["line"], 9);
+    let failure = with("[config.schema]\noneOf = []").unwrap_err();
+    assert!(failure.message.contains("schema.oneOf: this keyword"), "{failure}");
+}
+
+#[test]
 fn the_file_is_read_from_the_directory_with_a_bound() {
     let directory = tempfile::tempdir().unwrap();
     let absent = Manifest::load(directory.path()).unwrap_err();

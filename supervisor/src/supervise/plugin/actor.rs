@@ -301,6 +301,12 @@ impl Actor {
         }
     }
 
+    /// Whether it fits the manifest's schema once it is laid over the defaults.
+    fn check_config(&self, given: &Value) -> Result<(), Failure> {
+        let defaults = Value::Object(self.manifest.config.defaults.clone());
+        self.manifest.config.check(&super::plan::merge(&defaults, given))
+    }
+
     /// Stores what the operator wants before anything happens, so that a crash in between ends
     /// with it done.
     async fn accept_enable(&mut self, config: Option<Value>) -> Result<(), Failure> {
@@ -322,8 +328,11 @@ impl Actor {
                 )
                 .with("state", self.machine.state().name()));
             }
+            self.check_config(&config)?;
             self.context.store.set_config(self.row.id.clone(), config.clone()).await?;
             self.row.config = config;
+        } else {
+            self.check_config(&self.row.config)?;
         }
         self.want(true).await
     }

@@ -38,7 +38,7 @@ pub(crate) enum LandlockStatus {
     None,
 }
 
-const LENGTH: NonZero<usize> = NonZero::new(4096).unwrap();
+const LENGTH: NonZero<usize> = NonZero::new(4096).expect("4096 is not 0");
 
 impl Report {
     pub(crate) fn new() -> nix::Result<Report> {

@@ -1,5 +1,6 @@
 //! `[limits]`: what the plugin may use at most. An operator can only lower them.
 
+use bulkhead_sandbox::floors::MAX_NOFILE;
 use serde::{Deserialize, Serialize};
 
 use super::units::{ByteSize, CpuShare};
@@ -39,10 +40,10 @@ impl Limits {
         if self.pids == 0 {
             return Err(("pids", "0 processes cannot run a plugin; at least 1".into()));
         }
-        if !(16..=1_048_576).contains(&self.open_files) {
+        if !(16..=MAX_NOFILE).contains(&self.open_files) {
             return Err((
                 "open_files",
-                format!("{} is not between 16 and 1048576", self.open_files),
+                format!("{} is not between 16 and {MAX_NOFILE}", self.open_files),
             ));
         }
         let least = 1 << 20;

@@ -101,6 +101,17 @@ fn every_section_of_a_whole_manifest_is_read() {
 }
 
 #[test]
+fn the_documented_manifests_are_ones() {
+    let page = include_str!("../../../docs/manifest.md");
+    let blocks: Vec<&str> =
+        page.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert_eq!(blocks.len(), 2);
+    for block in blocks {
+        parse(block).unwrap();
+    }
+}
+
+#[test]
 fn id_and_version_are_enough() {
     let manifest = with("").unwrap();
     assert_eq!(manifest.name.as_str(), "a");

@@ -158,6 +158,17 @@ impl Status {
 impl Exit {
     /// One line for a person: what happened, and the setting that would change it.
     pub fn explain(&self) -> String {
+        let cause = self.explain_cause();
+        match self.usage.pids_refused {
+            0 => cause,
+            1 => format!("{cause}; once it was refused a process or thread: raise limits.pids"),
+            times => format!(
+                "{cause}; {times} times it was refused a process or thread: raise limits.pids"
+            ),
+        }
+    }
+
+    fn explain_cause(&self) -> String {
         match self.cause {
             Cause::Code(0) => "it ended by itself, successfully".to_owned(),
             Cause::Code(code) => format!("it ended by itself with exit code {code}"),

@@ -37,6 +37,11 @@ fn explanations_name_the_setting_that_would_change_it() {
     assert!(oom.contains("64 MiB") && oom.contains("63.9 MiB") && oom.contains("limits.memory"));
     let abort = Status::Signaled { signal: libc::SIGABRT, core: true };
     assert_eq!(exit(abort, Cause::Signal(6)), "SIGABRT ended it and it dumped core");
+    let usage = Usage { pids_refused: 3, ..Usage::default() };
+    let held = Exit { status: Status::Exited(1), usage, cause: Cause::Code(1) }.explain();
+    assert!(
+        held.contains("exit code 1") && held.contains("3 times") && held.contains("limits.pids")
+    );
     assert!(exit(SIGKILL, Cause::Seccomp).contains("allow_syscalls"));
 }
 

@@ -227,8 +227,9 @@ fn directories(path: &Path) -> Result<Vec<String>, CgroupError> {
 /// Removes the directories that processes like us made at the root and did not live to remove.
 fn remove_abandoned(hierarchy: &Path) {
     for name in directories(hierarchy).unwrap_or_default() {
-        let Some(pid) = name.strip_prefix("bulkhead-").and_then(|pid| pid.parse::<u32>().ok())
-        else {
+        // `bulkhead-<pid>.<number>`
+        let pid = name.strip_prefix("bulkhead-").and_then(|rest| rest.split('.').next());
+        let Some(pid) = pid.and_then(|pid| pid.parse::<u32>().ok()) else {
             continue;
         };
         if !Path::new("/proc").join(pid.to_string()).exists() {

@@ -155,18 +155,10 @@ pub(super) fn wait(process: &mut Child) -> ExitStatus {
 
 impl Drop for Service {
     fn drop(&mut self) {
-        let cgroup = format!("/sys/fs/cgroup/unified/bulkhead-{}", self.process.id());
         if self.process.try_wait().unwrap().is_none() {
             let _ = self.process.kill();
             let _ = self.process.wait();
         }
-        // What a launcher that was killed leaves at the root of the hierarchy; the next one that
-        // starts there would remove it.
-        for beneath in fs::read_dir(format!("{cgroup}/plugins")).into_iter().flatten().flatten() {
-            let _ = fs::remove_dir(beneath.path());
-        }
-        let _ = fs::remove_dir(format!("{cgroup}/plugins"));
-        let _ = fs::remove_dir(cgroup);
         if std::thread::panicking() {
             eprintln!("the launcher's log:\n{}", self.log());
         }

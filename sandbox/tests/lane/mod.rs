@@ -17,9 +17,15 @@ pub fn promised() -> bool {
     std::env::var("BULKHEAD_LANE").is_ok_and(|lane| lane == "vm")
 }
 
+/// Whether this kernel is known to lack that: the runner says so for an older one (`ALLOWED_SKIPS`).
+fn is_allowed(reason: &str) -> bool {
+    std::env::var("ALLOWED_SKIPS")
+        .is_ok_and(|word| !word.is_empty() && reason.to_lowercase().contains(&word))
+}
+
 /// Reports a skip, or fails where the lane promises what is missing.
 pub fn skip(test: &str, reason: &str) {
-    assert!(!promised(), "{test} must not be skipped in this lane: {reason}");
+    assert!(!promised() || is_allowed(reason), "{test} must not be skipped in this lane: {reason}");
     println!("SKIP {test}: {reason}");
     if let Some(log) = std::env::var_os("BULKHEAD_SKIP_LOG") {
         let mut log = std::fs::File::options().create(true).append(true).open(log).unwrap();

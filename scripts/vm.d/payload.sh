@@ -20,7 +20,7 @@ stage_payload() {
         step "building" build_programs "$root" "$work/built.tsv"
     fi
     while IFS=$'\t' read -r test kind directory name file; do
-        [[ $test == false ]] || in_machine "${directory#"$root"/}" || continue
+        [[ $test == false ]] || in_machine "${directory#"$root"/}" "$name" || continue
         # A link, where both are on one file system.
         mkdir -p "$stage/target/$(dirname "${file#"$target"/}")"
         cp -lf "$file" "$stage/target/${file#"$target"/}" 2>/dev/null ||
@@ -50,19 +50,20 @@ source_files() {
 
 # Makes $work/job.tar from the mode and the command.
 make_job() {
-    local job=$work/job mode=$1 skips='' test kind directory rest
+    local job=$work/job mode=$1 skips='' test kind directory name file
     shift
     cp -r "$here/job" "$job"
     # Kernel 6.1 has Landlock ABI 2; the others promise every layer.
     [[ $kernel != 6.1 ]] || skips=landlock
     printf '%s=%q\n' mode "$mode" workspace "$root" target "$target" \
-        jobs "${BULKHEAD_VM_TEST_JOBS:-2}" allowed_skips "$skips" >"$job/settings"
+        jobs "${BULKHEAD_VM_TEST_JOBS:-2}" allowed_skips "$skips" \
+        except "$computing" >"$job/settings"
     if [[ $mode == command ]]; then
         printf '%s\0' "$@" >"$job/command"
     else
-        awk -F '\t' '$1 == "true"' "$work/built.tsv" | while IFS=$'\t' read -r test kind directory rest; do
-            in_machine "${directory#"$root"/}" || continue
-            printf '%s\t%s\t%s\t%s\n' "$test" "$kind" "$directory" "$rest"
+        awk -F '\t' '$1 == "true"' "$work/built.tsv" | while IFS=$'\t' read -r test kind directory name file; do
+            in_machine "${directory#"$root"/}" "$name" || continue
+            printf '%s\t%s\t%s\t%s\t%s\n' "$test" "$kind" "$directory" "$name" "$file"
         done >"$job/tests"
     fi
     tar -C "$job" --owner=0 --group=0 -cf "$work/job.tar" .

@@ -1,0 +1,211 @@
+//! The service as systemd runs it: `packaging/bulkhead.service` with its users and its sample
+//! configuration, on a machine where systemd is process 1.
+
+#![allow(clippy::unwrap_used, reason = "to fail here is to fail the test")]
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use bulkhead_tests::process::{Outcome, Program, bulkhead};
+use bulkhead_tests::{lane, program, test_name};
+use serde_json::Value;
+
+const UNIT: &str = "/etc/systemd/system/bulkhead.service";
+const CONFIGURATION: &str = "/etc/bulkhead/bulkhead.toml";
+const SYSUSERS: &str = "/usr/lib/sysusers.d/bulkhead.conf";
+const PROGRAM: &str = "/usr/bin/bulkhead";
+const CGROUP: &str = "/sys/fs/cgroup/system.slice/bulkhead.service";
+
+/// The unit, installed as a package would. Dropped, it is stopped and all of it removed.
+struct Installed {
+    plugin: PathBuf,
+}
+
+impl Installed {
+    /// Only where nothing of the kind is there: this is no machine that somebody uses.
+    fn new(test: &str) -> Option<Self> {
+        if !lane::root(test) || !lane::require(test, "memory") {
+            return None;
+        }
+        if !Path::new("/run/systemd/system").is_dir() {
+            lane::skip(test, "systemd is not process 1 here");
+            return None;
+        }
+        for path in [UNIT, CONFIGURATION, SYSUSERS, PROGRAM] {
+            if Path::new(path).exists() {
+                lane::skip(test, &format!("{path} exists: bulkhead is installed here"));
+                return None;
+            }
+        }
+        let packaging = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging");
+        // A package in a directory that the service sees: /tmp and /root are its own or closed.
+        let installed = Self { plugin: PathBuf::from("/opt/bulkhead-test-plugin") };
+        put(&program::bulkhead(), PROGRAM, 0o755);
+        put(&packaging.join("bulkhead.service"), UNIT, 0o644);
+        put(&packaging.join("bulkhead.sysusers"), SYSUSERS, 0o644);
+        // The sample's own lines, with the comment sign taken from those that this test is about.
+        let sample = fs::read_to_string(packaging.join("bulkhead.toml")).unwrap();
+        let text = uncommented(&sample, "allow_directories = false")
+            .replace("allow_directories = false", "allow_directories = true");
+        let text = uncommented(&text, "admin_group = \"bulkhead-admin\"");
+        let text = uncommented(&text, "reader_group = \"bulkhead-reader\"");
+        fs::create_dir_all("/etc/bulkhead").unwrap();
+        fs::write(CONFIGURATION, text).unwrap();
+        let manifest =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/appointments/plugin.toml");
+        fs::create_dir_all(installed.plugin.join("bin")).unwrap();
+        put(&manifest, installed.plugin.join("plugin.toml"), 0o644);
+        put(&program::path("appointments"), installed.plugin.join("bin/appointments"), 0o755);
+        run("systemd-sysusers", &[]).expect(0);
+        run("systemctl", &["daemon-reload"]).expect(0);
+        Some(installed)
+    }
+}
+
+impl Drop for Installed {
+    fn drop(&mut self) {
+        // As much as can be done, after a failure too.
+        let _ = run("systemctl", &["stop", "bulkhead.service"]);
+        let _ = run("systemctl", &["reset-failed", "bulkhead.service"]);
+        for path in [UNIT, SYSUSERS, PROGRAM] {
+            let _ = fs::remove_file(path);
+        }
+        for path in ["/etc/bulkhead", "/var/lib/bulkhead"] {
+            let _ = fs::remove_dir_all(path);
+        }
+        let _ = fs::remove_dir_all(&self.plugin);
+        let _ = run("systemctl", &["daemon-reload"]);
+    }
+}
+
+fn put(from: &Path, to: impl AsRef<Path>, mode: u32) {
+    fs::copy(from, &to).unwrap_or_else(|error| panic!("{}: {error}", from.display()));
+    fs::set_permissions(&to, Permissions::from_mode(mode)).unwrap();
+}
+
+/// # Panics
+/// Where the sample does not have the line commented out.
+fn uncommented(text: &str, line: &str) -> String {
+    let comment = format!("# {line}\n");
+    assert!(text.contains(&comment), "packaging/bulkhead.toml has no line {comment:?}");
+    text.replace(&comment, &format!("{line}\n"))
+}
+
+fn run(name: &str, arguments: &[&str]) -> Outcome {
+    arguments.iter().fold(Program::new(name), Program::arg).run()
+}
+
+fn property(name: &str) -> String {
+    let outcome = run("systemctl", &["show", "--value", "--property", name, "bulkhead.service"]);
+    outcome.expect(0).stdout.trim().to_owned()
+}
+
+/// Starts the unit; on failure the journal says why.
+fn start() {
+    let outcome = run("systemctl", &["start", "bulkhead.service"]);
+    assert_eq!(outcome.code(), 0, "{}{}", outcome.stderr, journal());
+}
+
+fn journal() -> String {
+    run("journalctl", &["--no-pager", "--unit", "bulkhead.service", "--lines", "60"]).stdout
+}
+
+fn json(arguments: &[&str]) -> Value {
+    let outcome = bulkhead(arguments).arg("--json").run();
+    assert_eq!(outcome.code(), 0, "{arguments:?}\n{}{}", outcome.stderr, journal());
+    serde_json::from_str(&outcome.stdout).unwrap()
+}
+
+#[test]
+fn the_unit_starts_serves_a_plugin_and_stops_without_a_trace() {
+    let Some(installed) = Installed::new(test_name!()) else { return };
+    start();
+    assert_eq!(property("ActiveState"), "active");
+    assert!(
+        property("StatusText").contains("/run/bulkhead/admin.sock"),
+        "{}",
+        property("StatusText")
+    );
+
+    let directory = installed.plugin.to_str().unwrap();
+    json(&["install", directory]);
+    json(&["enable", "appointments"]);
+    let plugin = json(&["inspect", "appointments"]);
+    assert_eq!(plugin["state"], "enabled", "{plugin}");
+    let layers = plugin["enforcement"]["layers"].as_array().unwrap();
+    assert!(layers.len() > 10, "{layers:?}");
+    for layer in layers {
+        assert_eq!(layer["enforced"], true, "under the unit's own confinement: {layer}");
+    }
+    let pid = plugin["process"]["pid"].as_i64().unwrap();
+    assert!(Path::new(CGROUP).join("plugins/appointments").is_dir());
+    assert_eq!(json(&["call", "appointments", "stats", "{}"])["appointments"], 0);
+
+    // The launcher is root without CAP_SYS_ADMIN, the supervisor has nothing, and another user.
+    let main: u32 = property("MainPID").parse().unwrap();
+    assert_eq!(capabilities(main) & (1 << 21), 0, "CAP_SYS_ADMIN");
+    let supervisor = supervisor_pid();
+    assert_eq!(capabilities(supervisor), 0);
+    let owner = fs::metadata(format!("/proc/{supervisor}")).unwrap().uid();
+    let user = run("id", &["--user", "bulkhead"]).expect(0).stdout;
+    assert_eq!(owner.to_string(), user.trim());
+
+    run("systemctl", &["stop", "bulkhead.service"]).expect(0);
+    assert_eq!(property("ActiveState"), "inactive", "{}", journal());
+    assert_eq!(property("Result"), "success", "{}", journal());
+    assert!(!Path::new(CGROUP).exists());
+    assert!(!Path::new("/run/bulkhead").exists());
+    for pid in [pid, i64::from(main), i64::from(supervisor)] {
+        assert!(!Path::new(&format!("/proc/{pid}")).exists(), "process {pid} is left");
+    }
+
+    // What was installed and enabled is there again after the next start.
+    start();
+    assert_eq!(json(&["inspect", "appointments"])["id"], "appointments");
+}
+
+#[test]
+fn members_of_the_groups_and_nobody_else_are_served() {
+    let Some(installed) = Installed::new(test_name!()) else { return };
+    start();
+    json(&["install", installed.plugin.to_str().unwrap()]);
+    let as_group = |group: &str, verb: &[&str]| {
+        let mut program = Program::new("setpriv")
+            .arg("--reuid=65534")
+            .arg("--regid=65534")
+            .arg(format!("--groups={}", gid(group)))
+            .arg(PROGRAM);
+        for word in verb {
+            program = program.arg(word);
+        }
+        program.run()
+    };
+    as_group("bulkhead-admin", &["ls"]).expect(0);
+    as_group("bulkhead-admin", &["enable", "appointments"]).expect(0);
+    as_group("bulkhead-reader", &["ls"]).expect(0);
+    let refused = as_group("bulkhead-reader", &["disable", "appointments"]).expect(4);
+    assert!(refused.stderr.contains("PERMISSION_DENIED"), "{}", refused.stderr);
+    let refused = as_group("nogroup", &["ls"]).expect(4);
+    assert!(refused.stderr.contains("PERMISSION_DENIED"), "{}", refused.stderr);
+    assert_eq!(json(&["inspect", "appointments"])["state"], "enabled");
+}
+
+fn gid(group: &str) -> String {
+    let entry = run("getent", &["group", group]).expect(0).stdout;
+    entry.split(':').nth(2).unwrap().to_owned()
+}
+
+/// The supervisor's pid, from what the launcher tells systemd.
+fn supervisor_pid() -> u32 {
+    let status = property("StatusText");
+    let mut words = status.split_whitespace().skip_while(|word| *word != "supervisor");
+    words.nth(1).and_then(|pid| pid.parse().ok()).unwrap_or_else(|| panic!("no pid in {status:?}"))
+}
+
+/// The permitted set.
+fn capabilities(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("CapPrm:")).unwrap();
+    u64::from_str_radix(line.trim(), 16).unwrap()
+}

@@ -5,7 +5,7 @@
 //! attached, `/tmp` is a second, writable view of one of its directories, and then the root itself is
 //! made read-only.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString, OsStr};
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -17,10 +17,11 @@ use crate::report::Report;
 use crate::stage::Stage;
 use crate::syscall::{self, Call};
 
-/// The directory that is certain to exist and on which the new root is mounted, to become the root.
-const STAGING: &std::ffi::CStr = c"/tmp";
+/// Where the new root may be mounted, to become the root from there: any directory but /proc, which
+/// must stay visible for the kernel to give us one.
+const STAGING: [&CStr; 3] = [c"/tmp", c"/mnt", c"/usr"];
 /// The file by which Landlock is checked: it can be read, until Landlock is in force.
-pub(crate) const CANARY: &std::ffi::CStr = c"/.canary";
+pub(crate) const CANARY: &CStr = c"/.canary";
 
 /// Nothing in a mount is a device or set-user-id.
 const SAFE: u64 = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
@@ -28,6 +29,7 @@ const SAFE: u64 = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
 /// Everything that is needed to build the root.
 #[derive(Debug)]
 pub(crate) struct Root {
+    staging: &'static CStr,
     /// Data of the tmpfs: size, inodes, mode.
     options: CString,
     /// Directories, files and links, in the order in which they are made. Relative to the root.
@@ -86,7 +88,11 @@ impl Root {
         host_name: &str,
         proc_required: bool,
     ) -> Result<Root, FloorViolation> {
+        let is_directory = |path: &CStr| {
+            fs::metadata(OsStr::from_bytes(path.to_bytes())).is_ok_and(|at| at.is_dir())
+        };
         let mut root = Root {
+            staging: STAGING.into_iter().find(|path| is_directory(path)).unwrap_or(c"/tmp"),
             options: options(filesystem.tmp_bytes),
             entries: Vec::new(),
             mounts: Vec::new(),
@@ -102,6 +108,10 @@ impl Root {
         root.entries.push(Entry::Directory(c"dev".to_owned()));
         for device in DEVICES {
             let path = Path::new("/dev").join(device);
+            // A container's /dev may be smaller than usual.
+            if !path.exists() {
+                continue;
+            }
             root.mount(&path, &path, libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC, false)?;
         }
         if root.has_tmp {
@@ -143,6 +153,9 @@ impl Root {
             }
         }
         let etc = Path::new("/etc");
+        if !etc.is_dir() {
+            return Ok(());
+        }
         self.mount(etc, etc, libc::MOUNT_ATTR_RDONLY | SAFE | libc::MOUNT_ATTR_NOEXEC, true)
     }
 
@@ -166,7 +179,7 @@ impl Root {
             .collect();
         // A target beneath an earlier mount must exist there already: the root alone can be written.
         let beneath = self.mounts.iter().any(|earlier| {
-            let earlier = Path::new(std::ffi::OsStr::from_bytes(earlier.target.as_bytes()));
+            let earlier = Path::new(OsStr::from_bytes(earlier.target.as_bytes()));
             target.strip_prefix("/").is_ok_and(|target| target.starts_with(earlier))
         });
         for (index, part) in parts.iter().enumerate() {
@@ -206,8 +219,8 @@ impl Root {
     pub(crate) fn build(&self, report: &Report, trees: &mut [Option<OwnedFd>]) -> Call {
         report.begin(Stage::Root, 0);
         let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
-        syscall::mount(c"tmpfs", STAGING, flags, &self.options)?;
-        syscall::enter(STAGING)?;
+        syscall::mount(c"tmpfs", self.staging, flags, &self.options)?;
+        syscall::enter(self.staging)?;
         // What is made here is for all to read, whatever the mask that we were started with.
         syscall::set_umask(0);
         for entry in &self.entries {

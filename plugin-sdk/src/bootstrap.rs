@@ -11,11 +11,11 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use bulkhead_ipc_driver::Socket;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockType, getsockopt, recvmsg, sockopt};
 use tokio::io::unix::AsyncFd;
-use tokio::net::UnixStream;
 
 use crate::serve::Sessions;
 
@@ -57,13 +57,12 @@ impl Bootstrap {
     }
 
     /// The next session; `None` when the launcher is gone.
-    async fn receive(&self) -> io::Result<Option<UnixStream>> {
+    async fn receive(&self) -> io::Result<Option<Socket>> {
         loop {
             let mut ready = self.0.readable().await?;
             match ready.try_io(|socket| receive_now(socket.as_raw_fd())) {
                 Ok(Ok(Some(stream))) => {
-                    stream.set_nonblocking(true)?;
-                    return Ok(Some(UnixStream::from_std(stream)?));
+                    return Ok(Some(Socket::new(stream)?));
                 }
                 Ok(Ok(None)) => return Ok(None),
                 Ok(Err(err)) if err.kind() == io::ErrorKind::InvalidData => {
@@ -77,9 +76,9 @@ impl Bootstrap {
 }
 
 impl Sessions for Bootstrap {
-    type Stream = UnixStream;
+    type Stream = Socket;
 
-    async fn next(&mut self) -> Option<UnixStream> {
+    async fn next(&mut self) -> Option<Socket> {
         match self.receive().await {
             Ok(stream) => stream,
             Err(err) => {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bulkhead_ipc_driver::{Peer, connect};
+use bulkhead_ipc_driver::{Peer, Socket, connect};
 use bulkhead_ipc_protocol::{
     Call, CallFailure, EndReason, Hello, Limits, Payload, Violation, lifecycle,
 };
@@ -142,9 +142,7 @@ fn attach(
         context.capture(pipe, stream, generation, exits);
     }
     let session = std::os::unix::net::UnixStream::from(session);
-    let session = session
-        .set_nonblocking(true)
-        .and_then(|()| tokio::net::UnixStream::from_std(session))
+    let session = Socket::new(session)
         .map_err(|e| Failure::internal(format!("the session socket cannot be used: {e}")))?;
     let host = HostSide::new(context, plan);
     let version = semver::Version::parse(env!("CARGO_PKG_VERSION"))

@@ -3,12 +3,14 @@
 
 use std::process::ExitCode;
 
+use bulkhead_sandbox::cgroup::{CgroupError, Tree};
 use bulkhead_sandbox::unprivileged;
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::unistd::getppid;
 
 use super::args::{Global, Serve};
+use super::exec::delegation;
 use super::problem::Problem;
 use crate::config::Config;
 use crate::failure::{Code, Failure};
@@ -35,7 +37,19 @@ pub(super) fn serve(arguments: &Serve, global: &Global) -> ExitCode {
     {
         return super::finish(Err(problem.into()), global.json);
     }
+    if !is_main_process_of_a_unit()
+        && matches!(Tree::discover(), Err(CgroupError::NotDelegated { .. }))
+    {
+        // Comes back only where that is no way out; the launcher then says what is missing.
+        delegation::run_again_in_a_scope();
+    }
     launcher::serve(&config)
+}
+
+/// Whether systemd waits for this very process (systemd.exec(5), `SYSTEMD_EXEC_PID`). It would lose
+/// sight of it in a scope; such a unit needs `Delegate=yes`.
+fn is_main_process_of_a_unit() -> bool {
+    std::env::var("SYSTEMD_EXEC_PID").is_ok_and(|pid| pid.parse() == Ok(std::process::id()))
 }
 
 /// Has the kernel send SIGTERM to this process when `parent` ends, however it ends.

@@ -1,4 +1,4 @@
-//! The launcher's one loop: what it waits for, and what it does when.
+//! The launcher's one loop: what it waits for, and what is due when.
 //!
 //! Each turn takes what epoll tells (signals, requests, ends of plugins), then what is due by the
 //! clock, then one piece of one job. Nothing in a turn waits.
@@ -21,28 +21,26 @@ use super::notify::Notify;
 use super::package_store::PackageStore;
 use super::plugins::{Departed, Plugin, Plugins};
 use super::restarts::{Decision, Restarts};
+use super::shutdown::{End, Stop};
 use super::storage::{Ownership, Storage};
+use super::supervision::Supervision;
 use super::supervisor::{Command, Supervisor};
 use crate::clock::Monotonic;
 use crate::failure::Failure;
 use crate::link::{Json, LinkError, Message, Reply, RequestNumber, Settings, StageName};
 
 const SIGNALS: u64 = 0;
-const LINK: u64 = 1;
+pub(super) const LINK: u64 = 1;
 /// A plugin's tokens are its generation, doubled, plus one for the cgroup's events. Generations
 /// begin with a time of day in milliseconds, far above the tokens before.
 const CGROUP: u64 = 1;
 
 const EVENTS_PER_TURN: usize = 64;
-const REQUESTS_PER_TURN: usize = 32;
 /// A plugin whose processes are still there so long after SIGKILL is reported.
 const STUBBORN: Duration = Duration::from_secs(5);
-/// What the supervisor has to end in after it said goodbye, or after the budget.
-const FAREWELL: Duration = Duration::from_secs(1);
-/// When the launcher stops waiting for processes that the kernel does not let go.
-const LAST_RESORT: Duration = Duration::from_secs(10);
 
-/// Everything the launcher has.
+/// Everything the launcher has. How it supervises the supervisor is in [`super::supervision`], how
+/// the service stops in [`super::shutdown`], what it does on request in [`super::requests`].
 pub(super) struct Launcher {
     pub(super) settings: Settings,
     pub(super) allow_directories: bool,
@@ -68,28 +66,6 @@ pub(super) struct Launcher {
     pub(super) signals: SignalFd,
 }
 
-/// The supervisor, or the lack of one.
-pub(super) enum Supervision {
-    Running(Supervisor),
-    Paused { until: Monotonic },
-    Over,
-}
-
-/// The service's own stop.
-pub(super) struct Stop {
-    deadline: Monotonic,
-    farewell: Option<Monotonic>,
-    failed: bool,
-}
-
-/// How the loop ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
-    Stopped,
-    /// The supervisor does not come up, or processes could not be ended.
-    Failed,
-}
-
 /// Blocks the signals that are read from a descriptor. SIGHUP is among them to be ignored without
 /// the children inheriting that.
 pub(super) fn block_signals() -> nix::Result<SignalFd> {
@@ -105,16 +81,6 @@ pub(super) fn new_epoll(signals: &SignalFd) -> nix::Result<Epoll> {
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
     epoll.add(signals, EpollEvent::new(EpollFlags::EPOLLIN, SIGNALS))?;
     Ok(epoll)
-}
-
-/// What a supervisor that starts is told of a plugin that runs.
-fn adoption(plugin: &Plugin) -> std::io::Result<(Message, Vec<OwnedFd>)> {
-    let session = plugin.open_session().or_else(|failure| {
-        tracing::warn!(plugin = %plugin.id, %failure, "adopted without a session");
-        // One that is closed already: the supervisor sees a plugin that does not answer.
-        stream_pair().map(|(ours, _)| ours)
-    })?;
-    Ok((Message::Adopt(Box::new(plugin.adopted())), plugin.descriptors(session)?))
 }
 
 impl Launcher {
@@ -175,12 +141,7 @@ impl Launcher {
             Supervision::Paused { until } => Some(*until),
             Supervision::Over => None,
         };
-        let stop = self.stop.iter().flat_map(|stop| {
-            [Some(stop.deadline), stop.farewell, Some(stop.deadline.plus(LAST_RESORT))]
-                .into_iter()
-                .flatten()
-                .filter(|at| *at > Monotonic::now())
-        });
+        let stop = self.stop.as_ref().and_then(|stop| stop.next_deadline(Monotonic::now()));
         plugins
             .chain(supervision)
             .chain(stop)
@@ -237,14 +198,14 @@ impl Launcher {
                 );
             }
         }
-        match &mut self.supervision {
+        match &self.supervision {
             Supervision::Running(supervisor) => {
                 if supervisor.patience().is_some_and(|until| until <= now) {
                     tracing::error!(
                         pid = supervisor.pid(),
                         "the supervisor is silent: starting it anew"
                     );
-                    supervisor.kill();
+                    self.kill_supervisor();
                 }
             }
             Supervision::Paused { until } if *until <= now => self.start_supervisor(),
@@ -325,292 +286,5 @@ impl Launcher {
         self.tell_exit(&departed);
         self.plugins.keep(departed);
         self.announce();
-    }
-
-    // The supervisor.
-
-    fn start_supervisor(&mut self) {
-        let supervisor = match Supervisor::start(&self.command, self.settings.heartbeat) {
-            Ok(supervisor) => supervisor,
-            Err(error) => {
-                tracing::error!(program = %self.command.program.display(), %error, "the supervisor cannot be started");
-                return self.supervisor_ended(None);
-            }
-        };
-        tracing::info!(pid = supervisor.pid(), "supervisor started");
-        if let Err(errno) = self.epoll.add(&supervisor, EpollEvent::new(EpollFlags::EPOLLIN, LINK))
-        {
-            tracing::error!(%errno, "the link cannot be watched");
-        }
-        self.supervision = Supervision::Running(supervisor);
-        self.brief();
-    }
-
-    /// Tells a supervisor that starts all it must know.
-    fn brief(&mut self) {
-        let listener = match self.admin.as_fd().try_clone_to_owned() {
-            Ok(listener) => listener,
-            Err(error) => return self.give_up_link(&error.into()),
-        };
-        self.tell(&Message::Welcome(Box::new(Json(self.settings.clone()))), vec![listener]);
-        let adoptions: std::io::Result<Vec<_>> = self.plugins.running().map(adoption).collect();
-        let adoptions = match adoptions {
-            Ok(adoptions) => adoptions,
-            Err(error) => return self.give_up_link(&error.into()),
-        };
-        for (message, descriptors) in adoptions {
-            self.tell(&message, descriptors);
-        }
-        let exits: Vec<_> = self
-            .plugins
-            .departed()
-            .map(|departed| {
-                let message = Message::Exited(Box::new(departed.exited.clone()));
-                (message, departed.descriptors().unwrap_or_default())
-            })
-            .collect();
-        for (message, descriptors) in exits {
-            self.tell(&message, descriptors);
-        }
-        self.tell(&Message::Current, Vec::new());
-    }
-
-    fn tell_exit(&mut self, departed: &Departed) {
-        // Without a descriptor left it is told all the same.
-        let descriptors = departed.descriptors().unwrap_or_default();
-        self.tell(&Message::Exited(Box::new(departed.exited.clone())), descriptors);
-    }
-
-    pub(super) fn answer(
-        &mut self,
-        number: RequestNumber,
-        result: Result<Reply, Failure>,
-        descriptors: Vec<OwnedFd>,
-    ) {
-        let result = Box::new(result.map_err(Json));
-        self.tell(&Message::Reply { number, result }, descriptors);
-    }
-
-    /// To the supervisor, if there is one that listens.
-    fn tell(&mut self, message: &Message, descriptors: Vec<OwnedFd>) {
-        let Supervision::Running(supervisor) = &mut self.supervision else { return };
-        if supervisor.is_killed() {
-            return;
-        }
-        if let Err(error) = supervisor.outbox.push(message, descriptors) {
-            self.give_up_link(&error);
-        }
-    }
-
-    /// The link is of no use any more: neither is the process at its end.
-    fn give_up_link(&mut self, error: &LinkError) {
-        let Supervision::Running(supervisor) = &mut self.supervision else { return };
-        if supervisor.is_killed() {
-            return;
-        }
-        match error {
-            LinkError::Closed => {
-                tracing::warn!(pid = supervisor.pid(), "the supervisor closed its link");
-            }
-
-            error => {
-                tracing::error!(pid = supervisor.pid(), %error, "the link to the supervisor is broken");
-            }
-        }
-        let _ = self.epoll.delete(&*supervisor);
-        supervisor.kill();
-    }
-
-    fn serve_link(&mut self, events: EpollFlags) {
-        for _ in 0..REQUESTS_PER_TURN {
-            let Supervision::Running(supervisor) = &mut self.supervision else { return };
-            if supervisor.is_killed() {
-                return;
-            }
-            if let Err(error) = supervisor.outbox.flush() {
-                return self.give_up_link(&error);
-            }
-            if supervisor.outbox.is_backed_up() {
-                return;
-            }
-            match supervisor.outbox.receive() {
-                Ok(Some(request)) => self.handle(request),
-                // Whatever it had sent before it ended has been read.
-                Ok(None) if events.contains(EpollFlags::EPOLLHUP) => {
-                    return self.give_up_link(&LinkError::Closed);
-                }
-                Ok(None) => return,
-                Err(error) => return self.give_up_link(&error),
-            }
-        }
-    }
-
-    /// Asks epoll for what the link can do now.
-    fn watch_link(&mut self) {
-        let Supervision::Running(supervisor) = &self.supervision else { return };
-        if supervisor.is_killed() {
-            return;
-        }
-        let mut flags = EpollFlags::empty();
-        flags.set(EpollFlags::EPOLLIN, !supervisor.outbox.is_backed_up());
-        flags.set(EpollFlags::EPOLLOUT, !supervisor.outbox.is_empty());
-        if let Err(errno) = self.epoll.modify(supervisor, &mut EpollEvent::new(flags, LINK)) {
-            tracing::error!(%errno, "the link cannot be watched");
-        }
-    }
-
-    fn reap_supervisor(&mut self) {
-        let Supervision::Running(supervisor) = &mut self.supervision else { return };
-        match supervisor.try_reap() {
-            Ok(None) => {}
-            Ok(Some(status)) => {
-                tracing::warn!(pid = supervisor.pid(), %status, "supervisor ended");
-                let ready = supervisor.ready;
-                self.supervisor_ended(ready);
-            }
-            Err(error) => {
-                tracing::error!(pid = supervisor.pid(), %error, "the supervisor cannot be reaped");
-            }
-        }
-    }
-
-    /// `ready`: when it had become ready, if it had.
-    fn supervisor_ended(&mut self, ready: Option<Monotonic>) {
-        let now = Monotonic::now();
-        self.jobs.disown();
-        self.orphaned_since.get_or_insert(now);
-        self.supervision = Supervision::Over;
-        if let Some(stop) = &self.stop {
-            // Nobody is left to drain them: by signal, within what was promised.
-            let left = now.until(stop.deadline);
-            for plugin in self.plugins.running_mut() {
-                plugin.stopping.arm(now, Duration::ZERO, left);
-            }
-            return;
-        }
-        match self.restarts.ended(ready, now) {
-            Decision::StartAfter(pause) => {
-                self.supervision = Supervision::Paused { until: now.plus(pause) };
-                self.announce();
-            }
-            Decision::GiveUp { failed } => {
-                tracing::error!(
-                    "the supervisor did not come up {failed} times in a row: stopping the service"
-                );
-                self.notify.stopping();
-                let budget = self.settings.stop_timeout;
-                for plugin in self.plugins.running_mut() {
-                    plugin.stopping.arm(now, Duration::ZERO, budget);
-                }
-                self.stop = Some(Stop { deadline: now.plus(budget), farewell: None, failed: true });
-            }
-        }
-    }
-
-    /// The supervisor serves.
-    pub(super) fn supervisor_ready(&mut self) {
-        let Supervision::Running(supervisor) = &mut self.supervision else { return };
-        supervisor.ready.get_or_insert_with(Monotonic::now);
-        self.orphaned_since = None;
-        if !self.announced {
-            self.announced = true;
-            self.notify.ready();
-        }
-        self.announce();
-    }
-
-    /// What `systemctl status` shows.
-    pub(super) fn announce(&self) {
-        let count = self.plugins.count();
-        match &self.supervision {
-            Supervision::Running(supervisor) => self.notify.status(&format!(
-                "{count} plugins; supervisor {} on {}",
-                supervisor.pid(),
-                self.settings.socket.display()
-            )),
-            Supervision::Paused { .. } => {
-                self.notify.status(&format!("{count} plugins; starting the supervisor anew"));
-            }
-            Supervision::Over => self.notify.status(&format!("stopping {count} plugins")),
-        }
-    }
-
-    // The service's own stop.
-
-    fn begin_stop(&mut self) {
-        let now = Monotonic::now();
-        let budget = self.settings.stop_timeout;
-        tracing::info!(plugins = self.plugins.count(), ?budget, "stopping");
-        self.notify.stopping();
-        self.notify.extend(budget + FAREWELL + LAST_RESORT);
-        self.stop = Some(Stop { deadline: now.plus(budget), farewell: None, failed: false });
-        let served = matches!(&self.supervision, Supervision::Running(it) if it.ready.is_some());
-        // SIGTERM comes from here only if the supervisor does not get to it.
-        let term_in = if served { budget } else { Duration::ZERO };
-        for plugin in self.plugins.running_mut() {
-            plugin.stopping.arm(now, term_in, budget);
-        }
-        if served {
-            self.tell(&Message::Shutdown { budget }, Vec::new());
-        } else {
-            match &mut self.supervision {
-                Supervision::Running(supervisor) => supervisor.kill(),
-                other => *other = Supervision::Over,
-            }
-        }
-    }
-
-    /// The supervisor has done all it could.
-    pub(super) fn goodbye(&mut self) {
-        let now = Monotonic::now();
-        if let Some(stop) = &mut self.stop {
-            stop.farewell.get_or_insert(now.plus(FAREWELL));
-            for plugin in self.plugins.running_mut() {
-                plugin.stopping.arm(now, Duration::ZERO, Duration::ZERO);
-            }
-        } else {
-            tracing::error!("the supervisor said goodbye without being asked: starting it anew");
-            self.give_up_link(&LinkError::Closed);
-        }
-    }
-
-    fn advance_stop(&mut self, now: Monotonic) {
-        let Some(stop) = &mut self.stop else { return };
-        if stop.deadline <= now {
-            stop.farewell.get_or_insert(now.plus(FAREWELL));
-        }
-        if stop.farewell.is_some_and(|at| at <= now)
-            && let Supervision::Running(supervisor) = &mut self.supervision
-        {
-            supervisor.kill();
-        }
-    }
-
-    fn kill_everything(&mut self) {
-        let now = Monotonic::now();
-        for plugin in self.plugins.running_mut() {
-            plugin.stopping.arm(now, Duration::ZERO, Duration::ZERO);
-        }
-        if let Some(stop) = &mut self.stop {
-            stop.deadline = stop.deadline.min(now);
-        }
-        if let Supervision::Running(supervisor) = &mut self.supervision {
-            supervisor.kill();
-        }
-    }
-
-    fn ended(&self) -> Option<End> {
-        let stop = self.stop.as_ref()?;
-        let over = matches!(self.supervision, Supervision::Over);
-        if over && self.plugins.count() == 0 {
-            return Some(if stop.failed { End::Failed } else { End::Stopped });
-        }
-        if stop.deadline.plus(LAST_RESORT) <= Monotonic::now() {
-            for plugin in self.plugins.running() {
-                tracing::error!(plugin = %plugin.id, pid = plugin.spawned.pid, "left behind: it cannot be killed");
-            }
-            return Some(End::Failed);
-        }
-        None
     }
 }

@@ -33,9 +33,11 @@ mod plugins;
 pub(crate) mod removal;
 mod requests;
 mod restarts;
+mod shutdown;
 mod startup;
 mod stopping;
 mod storage;
+mod supervision;
 mod supervisor;
 #[cfg(test)]
 mod tests;
@@ -43,7 +45,7 @@ mod tests;
 use std::process::ExitCode;
 
 use crate::config::Config;
-use event_loop::End;
+use shutdown::End;
 
 /// Serves until SIGTERM or SIGINT, and stops every plugin before it returns.
 ///

@@ -11,12 +11,13 @@ use interprocess::os::unix::unnamed_pipe::{UnnamedPipeExt as _, pipe};
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 
 use super::admission::{DATA_TARGET, PLUGIN_TARGET, admit, complete};
-use super::event_loop::{Launcher, Supervision};
+use super::event_loop::Launcher;
 use super::jobs::{Start, Work};
 use super::package_store::Verified;
 use super::plugins::{Plugin, no_descriptors, offer_session};
 use super::stopping::Stopping;
 use super::storage::Ownership;
+use super::supervision::Supervision;
 use crate::clock::Monotonic;
 use crate::failure::{Code, Failure};
 use crate::id::{Digest, PluginId};

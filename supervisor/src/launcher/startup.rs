@@ -20,13 +20,14 @@ use nix::unistd::{Gid, Group, Uid, User, chown, geteuid};
 
 use super::admin_socket::{Access, AdminSocket, SocketError};
 use super::admission::Rules;
-use super::event_loop::{Launcher, Supervision, block_signals, new_epoll};
+use super::event_loop::{Launcher, block_signals, new_epoll};
 use super::jobs::Jobs;
 use super::notify::Notify;
 use super::package_store::PackageStore;
 use super::plugins::Plugins;
 use super::restarts::Restarts;
 use super::storage::{Ownership, Storage, StorageError, UidRange};
+use super::supervision::Supervision;
 use super::supervisor::Command;
 use crate::clock::Monotonic;
 use crate::config::{Config, Mode};

@@ -1,0 +1,251 @@
+//! Starting the supervisor, telling it what runs, listening to it, and starting it anew.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::time::Duration;
+
+use bulkhead_sandbox::descriptors::stream_pair;
+use nix::sys::epoll::{EpollEvent, EpollFlags};
+
+use super::event_loop::{LINK, Launcher};
+use super::plugins::{Departed, Plugin};
+use super::restarts::Decision;
+use super::shutdown::Stop;
+use super::supervisor::Supervisor;
+use crate::clock::Monotonic;
+use crate::failure::Failure;
+use crate::link::{Json, LinkError, Message, Reply, RequestNumber};
+
+const REQUESTS_PER_TURN: usize = 32;
+
+/// The supervisor, or the lack of one.
+pub(super) enum Supervision {
+    Running(Supervisor),
+    Paused { until: Monotonic },
+    Over,
+}
+
+/// What a supervisor that starts is told of a plugin that runs.
+fn adoption(plugin: &Plugin) -> std::io::Result<(Message, Vec<OwnedFd>)> {
+    let session = plugin.open_session().or_else(|failure| {
+        tracing::warn!(plugin = %plugin.id, %failure, "adopted without a session");
+        // One that is closed already: the supervisor sees a plugin that does not answer.
+        stream_pair().map(|(ours, _)| ours)
+    })?;
+    Ok((Message::Adopt(Box::new(plugin.adopted())), plugin.descriptors(session)?))
+}
+
+impl Launcher {
+    pub(super) fn start_supervisor(&mut self) {
+        let supervisor = match Supervisor::start(&self.command, self.settings.heartbeat) {
+            Ok(supervisor) => supervisor,
+            Err(error) => {
+                tracing::error!(program = %self.command.program.display(), %error, "the supervisor cannot be started");
+                return self.supervisor_ended(None);
+            }
+        };
+        tracing::info!(pid = supervisor.pid(), "supervisor started");
+        if let Err(errno) = self.epoll.add(&supervisor, EpollEvent::new(EpollFlags::EPOLLIN, LINK))
+        {
+            tracing::error!(%errno, "the link cannot be watched");
+        }
+        self.supervision = Supervision::Running(supervisor);
+        self.brief();
+    }
+
+    /// Tells a supervisor that starts all it must know.
+    fn brief(&mut self) {
+        let listener = match self.admin.as_fd().try_clone_to_owned() {
+            Ok(listener) => listener,
+            Err(error) => return self.give_up_link(&error.into()),
+        };
+        self.tell(&Message::Welcome(Box::new(Json(self.settings.clone()))), vec![listener]);
+        let adoptions: std::io::Result<Vec<_>> = self.plugins.running().map(adoption).collect();
+        let adoptions = match adoptions {
+            Ok(adoptions) => adoptions,
+            Err(error) => return self.give_up_link(&error.into()),
+        };
+        for (message, descriptors) in adoptions {
+            self.tell(&message, descriptors);
+        }
+        let exits: Vec<_> = self
+            .plugins
+            .departed()
+            .map(|departed| {
+                let message = Message::Exited(Box::new(departed.exited.clone()));
+                (message, departed.descriptors().unwrap_or_default())
+            })
+            .collect();
+        for (message, descriptors) in exits {
+            self.tell(&message, descriptors);
+        }
+        self.tell(&Message::Current, Vec::new());
+    }
+
+    pub(super) fn tell_exit(&mut self, departed: &Departed) {
+        // Without a descriptor left it is told all the same.
+        let descriptors = departed.descriptors().unwrap_or_default();
+        self.tell(&Message::Exited(Box::new(departed.exited.clone())), descriptors);
+    }
+
+    pub(super) fn answer(
+        &mut self,
+        number: RequestNumber,
+        result: Result<Reply, Failure>,
+        descriptors: Vec<OwnedFd>,
+    ) {
+        let result = Box::new(result.map_err(Json));
+        self.tell(&Message::Reply { number, result }, descriptors);
+    }
+
+    /// To the supervisor, if there is one that listens.
+    pub(super) fn tell(&mut self, message: &Message, descriptors: Vec<OwnedFd>) {
+        let Supervision::Running(supervisor) = &mut self.supervision else { return };
+        if supervisor.is_killed() {
+            return;
+        }
+        if let Err(error) = supervisor.outbox.push(message, descriptors) {
+            self.give_up_link(&error);
+        }
+    }
+
+    /// The link is of no use any more: neither is the process at its end.
+    pub(super) fn give_up_link(&mut self, error: &LinkError) {
+        let Supervision::Running(supervisor) = &mut self.supervision else { return };
+        if supervisor.is_killed() {
+            return;
+        }
+        match error {
+            LinkError::Closed => {
+                tracing::warn!(pid = supervisor.pid(), "the supervisor closed its link");
+            }
+            error => {
+                tracing::error!(pid = supervisor.pid(), %error, "the link to the supervisor is broken");
+            }
+        }
+        self.kill_supervisor();
+    }
+
+    /// Ends it and listens to it no more. What remains is to be told of its end by SIGCHLD.
+    pub(super) fn kill_supervisor(&mut self) {
+        let Supervision::Running(supervisor) = &mut self.supervision else { return };
+        if !supervisor.is_killed() {
+            // A link whose other end is closed would be readable again and again.
+            let _ = self.epoll.delete(&*supervisor);
+            supervisor.kill();
+        }
+    }
+
+    pub(super) fn serve_link(&mut self, events: EpollFlags) {
+        for _ in 0..REQUESTS_PER_TURN {
+            let Supervision::Running(supervisor) = &mut self.supervision else { return };
+            if supervisor.is_killed() {
+                return;
+            }
+            if let Err(error) = supervisor.outbox.flush() {
+                return self.give_up_link(&error);
+            }
+            if supervisor.outbox.is_backed_up() {
+                return;
+            }
+            match supervisor.outbox.receive() {
+                Ok(Some(request)) => self.handle(request),
+                // Whatever it had sent before it ended has been read.
+                Ok(None) if events.contains(EpollFlags::EPOLLHUP) => {
+                    return self.give_up_link(&LinkError::Closed);
+                }
+                Ok(None) => return,
+                Err(error) => return self.give_up_link(&error),
+            }
+        }
+    }
+
+    /// Asks epoll for what the link can do now.
+    pub(super) fn watch_link(&mut self) {
+        let Supervision::Running(supervisor) = &self.supervision else { return };
+        if supervisor.is_killed() {
+            return;
+        }
+        let mut flags = EpollFlags::empty();
+        flags.set(EpollFlags::EPOLLIN, !supervisor.outbox.is_backed_up());
+        flags.set(EpollFlags::EPOLLOUT, !supervisor.outbox.is_empty());
+        if let Err(errno) = self.epoll.modify(supervisor, &mut EpollEvent::new(flags, LINK)) {
+            tracing::error!(%errno, "the link cannot be watched");
+        }
+    }
+
+    pub(super) fn reap_supervisor(&mut self) {
+        let Supervision::Running(supervisor) = &mut self.supervision else { return };
+        match supervisor.try_reap() {
+            Ok(None) => {}
+            Ok(Some(status)) => {
+                tracing::warn!(pid = supervisor.pid(), %status, "supervisor ended");
+                let ready = supervisor.ready;
+                self.supervisor_ended(ready);
+            }
+            Err(error) => {
+                tracing::error!(pid = supervisor.pid(), %error, "the supervisor cannot be reaped");
+            }
+        }
+    }
+
+    /// `ready`: when it had become ready, if it had.
+    fn supervisor_ended(&mut self, ready: Option<Monotonic>) {
+        let now = Monotonic::now();
+        self.jobs.disown();
+        self.orphaned_since.get_or_insert(now);
+        self.supervision = Supervision::Over;
+        if let Some(stop) = &self.stop {
+            // Nobody is left to drain them: by signal, within what was promised.
+            let left = now.until(stop.deadline);
+            for plugin in self.plugins.running_mut() {
+                plugin.stopping.arm(now, Duration::ZERO, left);
+            }
+            return;
+        }
+        match self.restarts.ended(ready, now) {
+            Decision::StartAfter(pause) => {
+                self.supervision = Supervision::Paused { until: now.plus(pause) };
+                self.announce();
+            }
+            Decision::GiveUp { failed } => {
+                tracing::error!(
+                    "the supervisor did not come up {failed} times in a row: stopping the service"
+                );
+                self.notify.stopping();
+                let budget = self.settings.stop_timeout;
+                for plugin in self.plugins.running_mut() {
+                    plugin.stopping.arm(now, Duration::ZERO, budget);
+                }
+                self.stop = Some(Stop::within(budget, now, true));
+            }
+        }
+    }
+
+    /// The supervisor serves.
+    pub(super) fn supervisor_ready(&mut self) {
+        let Supervision::Running(supervisor) = &mut self.supervision else { return };
+        supervisor.ready.get_or_insert_with(Monotonic::now);
+        self.orphaned_since = None;
+        if !self.announced {
+            self.announced = true;
+            self.notify.ready();
+        }
+        self.announce();
+    }
+
+    /// What `systemctl status` shows.
+    pub(super) fn announce(&self) {
+        let count = self.plugins.count();
+        match &self.supervision {
+            Supervision::Running(supervisor) => self.notify.status(&format!(
+                "{count} plugins; supervisor {} on {}",
+                supervisor.pid(),
+                self.settings.socket.display()
+            )),
+            Supervision::Paused { .. } => {
+                self.notify.status(&format!("{count} plugins; starting the supervisor anew"));
+            }
+            Supervision::Over => self.notify.status(&format!("stopping {count} plugins")),
+        }
+    }
+}

@@ -1,6 +1,4 @@
 //! Bulkhead runs third-party native plugins, each in a watertight compartment of its own.
-// Until every part is wired together.
-#![allow(dead_code, unused_imports)]
 
 mod cli;
 mod clock;

@@ -36,7 +36,7 @@ impl Place {
 
     fn run(&self, arguments: &[&Path]) -> Program {
         let program = bulkhead(["run", "--socket"]).arg(self.socket());
-        let program = arguments.iter().fold(program, |program, word| program.arg(word));
+        let program = program.args(arguments);
         program.env("TMPDIR", self.path().join("scratch")).env_remove("BULKHEAD_LOG")
     }
 

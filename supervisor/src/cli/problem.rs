@@ -28,7 +28,8 @@ impl Problem {
         Self::new(Code::InvalidRequest, message)
     }
 
-    pub(crate) fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
+    #[cfg(test)]
+    fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
         self.details.insert(key.to_owned(), value.into());
         self
     }

@@ -84,6 +84,7 @@ impl Stopping {
         }
     }
 
+    #[cfg(test)]
     pub(super) fn has_exited(&self) -> bool {
         self.reached(StageName::Exited)
     }

@@ -20,8 +20,6 @@ pub(crate) use message::{
 };
 pub(crate) use socket::{LinkError, Received, decode, encode};
 
-/// The descriptor at which `bulkhead supervise` finds its end of the link.
-pub(crate) const LINK_FD: i32 = 3;
 /// A packet is at most this long; a longer one is refused by the sender.
 pub(crate) const MAX_PACKET: usize = 128 * 1024;
 /// The most descriptors on one packet: session, standard output, standard error.

@@ -1,5 +1,6 @@
 //! Where in the file a fault is: from a byte span to line, column and key, and back.
 
+use std::fmt::Write as _;
 use std::ops::Range;
 
 use toml::Spanned;
@@ -82,7 +83,7 @@ fn descend_value(value: &Spanned<DeValue<'_>>, span: &Range<usize>, key: &mut St
         DeValue::Table(table) => descend_table(table, span, key),
         DeValue::Array(array) => {
             for (index, item) in array.iter().enumerate() {
-                key.push_str(&format!("[{index}]"));
+                write!(key, "[{index}]").expect("a String takes all");
                 if descend_value(item, span, key) {
                     return true;
                 }

@@ -33,17 +33,17 @@ use serde_json::{Map, Value};
 use crate::failure::{Code, Failure};
 use crate::id::PluginId;
 
-pub(crate) use lifecycle::{Lifecycle, Restart, RestartPolicy};
+pub(crate) use lifecycle::{Lifecycle, RestartPolicy};
 pub(crate) use limits::Limits;
-pub(crate) use network::{HostPort, Network};
+pub(crate) use network::Network;
 pub(crate) use path::{EntryPath, HostPath};
 pub(crate) use permission::Permission;
 pub(crate) use sandboxing::Sandboxing;
-pub(crate) use schedule::{Cron, Missed, Overlap, Schedule, Timezone};
-pub(crate) use schema::{Schema, SchemaFault};
-pub(crate) use service::{Method, MethodName, Service, ServiceName};
+pub(crate) use schedule::Schedule;
+pub(crate) use schema::Schema;
+pub(crate) use service::{Service, ServiceName};
 pub(crate) use text::{Line, is_unsafe};
-pub(crate) use topic::{Events, TopicPattern};
+pub(crate) use topic::Events;
 pub(crate) use units::{ByteSize, CpuShare, TimeSpan};
 
 /// The name of the file in a plugin's tree.

@@ -16,7 +16,8 @@ pub(crate) struct Permission(String);
 pub(crate) struct BadPermission(String);
 
 impl Permission {
-    pub(crate) fn as_str(&self) -> &str {
+    #[cfg(test)]
+    pub(super) fn as_str(&self) -> &str {
         &self.0
     }
 }

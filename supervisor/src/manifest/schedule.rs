@@ -54,6 +54,10 @@ pub(crate) struct Timezone(String);
 pub(crate) struct BadTimezone(String);
 
 impl Timezone {
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "read with the manifest; nothing runs schedules yet")
+    )]
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
@@ -118,6 +122,10 @@ const FIELDS: [(&str, RangeInclusive<u8>); 5] = [
 ];
 
 impl Cron {
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "read with the manifest; nothing runs schedules yet")
+    )]
     /// For each field in the order of crontab(5) the set of values, bit `n` for value `n`; of the
     /// week, bits 0 to 6 with Sunday at 0.
     pub(crate) fn fields(&self) -> [u64; 5] {

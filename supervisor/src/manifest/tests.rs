@@ -3,6 +3,8 @@ use std::path::Path;
 use proptest::prelude::*;
 use serde_json::json;
 
+use super::lifecycle::Restart;
+use super::schedule::Overlap;
 use super::*;
 
 fn parse(text: &str) -> Result<Manifest, Failure> {

@@ -45,6 +45,10 @@ impl Launcher {
     pub(crate) fn new(socket: OwnedFd) -> io::Result<Self> {
         let flags = OFlag::from_bits_truncate(fcntl(&socket, FcntlArg::F_GETFL)?);
         fcntl(&socket, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+        #[expect(
+            deprecated,
+            reason = "its replacement is unsafe, for types that close early: OwnedFd does not"
+        )]
         let socket = AsyncFd::with_interest(socket, Interest::READABLE | Interest::WRITABLE)?;
         let shared = Shared { socket, next: AtomicU64::new(1), waiting: Mutex::default() };
         Ok(Self { shared: Arc::new(shared) })

@@ -271,7 +271,7 @@ fn our_streams() -> io::Result<Stdio> {
 
 #[cfg(test)]
 mod tests {
-    use bulkhead_sandbox::Usage;
+    use bulkhead_sandbox::{Stage, Usage};
 
     use super::*;
 
@@ -292,7 +292,6 @@ mod tests {
                 SpawnError::Stage { stage, subject: None, source: errno.into(), hint: None };
             not_started(error, "x", Identity::Leased { uid: 7, gid: 7 })
         };
-        use bulkhead_sandbox::Stage;
         assert_eq!(at(Stage::Exec, Errno::ENOENT).exit_code, 127);
         let denied = at(Stage::Exec, Errno::EACCES);
         assert_eq!(denied.exit_code, 126);

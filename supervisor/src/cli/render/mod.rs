@@ -11,7 +11,7 @@ use std::io::{self, IsTerminal as _, StdoutLock, Write};
 
 use serde_json::Value;
 
-pub(super) use layers::{brief, enforcement, machine};
+pub(super) use layers::{brief, machine};
 pub(super) use plugin::{Plugin, list};
 pub(super) use record::{event, log, state};
 pub(super) use stop::stop;

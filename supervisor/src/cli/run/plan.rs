@@ -107,7 +107,8 @@ mod tests {
     fn write(root: &Path, id: &str, needs: &[&str]) -> PathBuf {
         let directory = root.join(id);
         std::fs::create_dir(&directory).unwrap();
-        let needs: String = needs.iter().map(|need| format!("{need} = '*'\n")).collect();
+        let needs: Vec<String> = needs.iter().map(|need| format!("{need} = '*'")).collect();
+        let needs = needs.join("\n");
         let text = format!("id = '{id}'\nversion = '1.0.0'\n[dependencies]\n{needs}");
         std::fs::write(directory.join("plugin.toml"), text).unwrap();
         directory

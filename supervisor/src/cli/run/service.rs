@@ -34,7 +34,7 @@ pub(super) struct Service {
     notify_path: PathBuf,
     child: Option<Child>,
     // Last, so that nothing in it is in use when it is removed.
-    directory: Scratch,
+    _directory: Scratch,
 }
 
 /// A temporary directory. What plugins left in it may need more than `remove_dir_all`.
@@ -92,7 +92,7 @@ impl Service {
         let notify = UnixDatagram::bind(&notify_path)
             .map_err(|error| cannot("make a socket in the temporary directory", &error))?;
         let client = Client::new(socket);
-        Ok(Self { client, config, notify, notify_path, child: None, directory })
+        Ok(Self { client, config, notify, notify_path, child: None, _directory: directory })
     }
 
     pub(super) fn start(&mut self) -> Result<(), Problem> {

@@ -41,6 +41,10 @@ pub(crate) async fn capture(
 ) -> io::Result<()> {
     let flags = OFlag::from_bits_truncate(fcntl(&pipe, FcntlArg::F_GETFL)?);
     fcntl(&pipe, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+    #[expect(
+        deprecated,
+        reason = "its replacement is unsafe, for types that close early: OwnedFd does not"
+    )]
     let pipe = AsyncFd::with_interest(pipe, Interest::READABLE)?;
     let mut ended = pin!(ended);
     let mut spool = Spool::open(&book.directory(), stream, generation)?;

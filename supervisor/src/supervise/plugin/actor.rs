@@ -26,7 +26,7 @@ use super::stop::{self, StopOptions, StopReport};
 use crate::clock::Monotonic;
 use crate::failure::{Code, Failure};
 use crate::link::{Adopted, Exited, Request};
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, TimeSpan};
 use crate::supervise::logs::{Book, Stream};
 use crate::supervise::store::PluginRow;
 
@@ -190,8 +190,8 @@ fn default_stop(context: &Context, manifest: &Manifest, reason: &str) -> StopOpt
         budget: manifest
             .lifecycle
             .stop_timeout
-            .map_or(context.settings.stop_timeout, |span| span.duration()),
-        drain: manifest.lifecycle.drain_timeout.map(|span| span.duration()),
+            .map_or(context.settings.stop_timeout, TimeSpan::duration),
+        drain: manifest.lifecycle.drain_timeout.map(TimeSpan::duration),
         save_state: true,
         reason: reason.to_owned(),
     }

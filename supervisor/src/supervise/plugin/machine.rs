@@ -275,8 +275,15 @@ impl Machine {
 
             // News of a start, a stop or a death that the state has already left behind, and an
             // adoption of what is not at rest: nothing to do.
-            (_, Input::Timer | Input::Adopt | Input::Started | Input::StartFailed)
-            | (_, Input::Died { .. } | Input::Stopped) => vec![],
+            (
+                _,
+                Input::Timer
+                | Input::Adopt
+                | Input::Started
+                | Input::StartFailed
+                | Input::Died { .. }
+                | Input::Stopped,
+            ) => vec![],
         }
     }
 

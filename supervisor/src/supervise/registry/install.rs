@@ -97,22 +97,16 @@ impl Registry {
             Ok(()) => match self.register(row, Arc::new(manifest), None).await {
                 Ok(handle) => Ok(handle),
                 Err(failure) => {
-                    self.undo("row", self.store.remove_plugin(id.clone()).await);
+                    undone("row", self.store.remove_plugin(id.clone()).await);
                     Err(failure)
                 }
             },
             Err(failure) => Err(failure),
         };
         if added.is_err() {
-            self.undo("storage", self.launcher.ask_done(Request::Release { id }).await);
+            undone("storage", self.launcher.ask_done(Request::Release { id }).await);
         }
         added
-    }
-
-    fn undo(&self, what: &str, result: Result<(), Failure>) {
-        if let Err(failure) = result {
-            tracing::error!(what, %failure, "a failed installation left something behind");
-        }
     }
 
     /// Uninstalls a plugin and all that it had. `force` goes on past dependents and past a plugin
@@ -176,4 +170,11 @@ fn check_protocol(manifest: &Manifest) -> Result<(), Failure> {
     .with("what", "api")
     .with("required", manifest.api.to_string())
     .with("found", PROTOCOL_VERSION.to_string()))
+}
+
+/// Says what could not be undone.
+fn undone(what: &str, result: Result<(), Failure>) {
+    if let Err(failure) = result {
+        tracing::error!(what, %failure, "a failed installation left something behind");
+    }
 }

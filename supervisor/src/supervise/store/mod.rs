@@ -23,7 +23,6 @@ use crate::failure::{Code, Failure};
 
 pub(crate) use events::Recorded;
 pub(crate) use plugins::PluginRow;
-pub(crate) use state::{Entry, StateError};
 
 /// The migrations, in order: the store is at version n after the n-th.
 const MIGRATIONS: &[&str] = &[include_str!("schema_v1.sql")];
@@ -44,7 +43,7 @@ trait Job: Send {
 }
 
 struct Work<T, F> {
-    work: Option<F>,
+    function: Option<F>,
     result: Option<T>,
     answer: oneshot::Sender<Result<T, Failure>>,
 }
@@ -55,8 +54,8 @@ where
     F: FnOnce(&Connection) -> Result<T, Failure> + Send,
 {
     fn run(&mut self, connection: &Connection) -> Result<(), Failure> {
-        if let Some(work) = self.work.take() {
-            self.result = Some(work(connection)?);
+        if let Some(function) = self.function.take() {
+            self.result = Some(function(connection)?);
         }
         Ok(())
     }
@@ -110,7 +109,7 @@ impl Store {
             Failure::new(Code::StorageFailed, "the store has stopped; see the log for why")
                 .with("path", &self.path)
         };
-        let job = Work { work: Some(work), result: None, answer };
+        let job = Work { function: Some(work), result: None, answer };
         self.jobs.send(Box::new(job)).map_err(|_| gone())?;
         answered.await.map_err(|_| gone())?
     }

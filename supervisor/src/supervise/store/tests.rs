@@ -35,7 +35,7 @@ fn what_is_acknowledged_is_there_after_reopening() {
         let store = Store::open(&path).unwrap();
         assert_eq!(store.plugins().await.unwrap(), [PluginRow { enabled: true, ..row("a") }]);
         let entry = store.state(id.clone(), "k".into()).await.unwrap().unwrap();
-        assert_eq!(entry, Entry { version: 2, value: b"2".to_vec() });
+        assert_eq!(entry, state::Entry { version: 2, value: b"2".to_vec() });
         store.remove_plugin(id.clone()).await.unwrap();
         assert_eq!(store.state(id, "k".into()).await.unwrap(), None, "state goes with the plugin");
     });

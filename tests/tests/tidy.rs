@@ -1,5 +1,7 @@
 //! The invariants of `ARCHITECTURE.md`, proven on the sources and on the resolved dependencies.
 
+#![allow(clippy::unwrap_used, reason = "to fail here is to fail the test")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Context;
 use super::machine::{Answer, Effect, Input, Machine, Notice, Origin, State};
-use super::plan::StartPlan;
+use super::plan::{StartPlan, check_config};
 use super::process::{self, ExitBoard, Process, StartError};
 use super::stop::{self, StopOptions, StopReport};
 use crate::clock::Monotonic;
@@ -301,12 +301,6 @@ impl Actor {
         }
     }
 
-    /// Whether it fits the manifest's schema once it is laid over the defaults.
-    fn check_config(&self, given: &Value) -> Result<(), Failure> {
-        let defaults = Value::Object(self.manifest.config.defaults.clone());
-        self.manifest.config.check(&super::plan::merge(&defaults, given))
-    }
-
     /// Stores what the operator wants before anything happens, so that a crash in between ends
     /// with it done.
     async fn accept_enable(&mut self, config: Option<Value>) -> Result<(), Failure> {
@@ -328,11 +322,11 @@ impl Actor {
                 )
                 .with("state", self.machine.state().name()));
             }
-            self.check_config(&config)?;
+            check_config(&self.manifest, &config)?;
             self.context.store.set_config(self.row.id.clone(), config.clone()).await?;
             self.row.config = config;
         } else {
-            self.check_config(&self.row.config)?;
+            check_config(&self.manifest, &self.row.config)?;
         }
         self.want(true).await
     }

@@ -7,6 +7,7 @@ use bulkhead_sandbox::Policy;
 use semver::Version;
 use serde_json::{Map, Value};
 
+use crate::failure::Failure;
 use crate::id::{Digest, PluginId};
 use crate::manifest::{Manifest, Permission};
 use crate::supervise::store::PluginRow;
@@ -55,6 +56,12 @@ pub(crate) struct Timeouts {
     pub(crate) handshake: Duration,
     pub(crate) init: Duration,
     pub(crate) health: Duration,
+}
+
+/// Whether an operator's configuration, laid over the defaults, fits the manifest's schema.
+pub(crate) fn check_config(manifest: &Manifest, given: &Value) -> Result<(), Failure> {
+    let defaults = Value::Object(manifest.config.defaults.clone());
+    manifest.config.check(&merge(&defaults, given))
 }
 
 /// The operator's values over the defaults, objects merged key by key.

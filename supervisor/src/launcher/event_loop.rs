@@ -4,11 +4,9 @@
 //! clock, then one piece of one job. Nothing in a turn waits.
 
 use std::collections::HashSet;
-use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use bulkhead_sandbox::cgroup::Tree;
-use bulkhead_sandbox::descriptors::stream_pair;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::signal::{SigSet, Signal};
@@ -19,15 +17,14 @@ use super::admission::Rules;
 use super::jobs::{Jobs, Outcome};
 use super::notify::Notify;
 use super::package_store::PackageStore;
-use super::plugins::{Departed, Plugin, Plugins};
-use super::restarts::{Decision, Restarts};
+use super::plugins::{Plugin, Plugins};
+use super::restarts::Restarts;
 use super::shutdown::{End, Stop};
 use super::storage::{Ownership, Storage};
 use super::supervision::Supervision;
-use super::supervisor::{Command, Supervisor};
+use super::supervisor::Command;
 use crate::clock::Monotonic;
-use crate::failure::Failure;
-use crate::link::{Json, LinkError, Message, Reply, RequestNumber, Settings, StageName};
+use crate::link::{Reply, Settings, StageName};
 
 const SIGNALS: u64 = 0;
 pub(super) const LINK: u64 = 1;

@@ -3,7 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "to fail here is to fail the test")]
 
+pub mod census;
 pub mod lane;
+pub mod package;
 pub mod plugin;
 pub mod process;
 pub mod program;

@@ -3,15 +3,19 @@
 
 use std::ffi::OsStr;
 use std::fs::Permissions;
+use std::ops::Range;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::census::processes;
 use crate::lane;
+use crate::package::Package;
 use crate::process::{DEADLINE, Outcome, Program, Running, bulkhead};
 
 /// A running service. Dropped, it is killed, and its launcher's death ends the rest.
@@ -35,8 +39,12 @@ impl Service {
         std::fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
         let mode = if lane::promised() { "strict" } else { "best-effort" };
         let path = directory.path().display();
+        let uids = uids();
         let config = format!(
-            "state = \"{path}/state\"\nruntime = \"{path}/run\"\nmode = \"{mode}\"\nallow_directories = true\n{lines}\n"
+            "state = \"{path}/state\"\nruntime = \"{path}/run\"\nmode = \"{mode}\"\nallow_directories = true\n{lines}\n\
+             [uids]\nfirst = {}\ncount = {}\n",
+            uids.start,
+            uids.len()
         );
         std::fs::write(directory.path().join("bulkhead.toml"), config).unwrap();
         let mut service = Self { running: None, directory };
@@ -103,6 +111,83 @@ impl Service {
         error
     }
 
+    /// Installs a plugin.
+    pub fn install(&self, package: &Package) -> Value {
+        self.json(["install", package.path().to_str().unwrap()])
+    }
+
+    /// Installs and enables a plugin.
+    pub fn enable(&self, package: &Package) -> Value {
+        self.install(package);
+        self.json(["enable", package.id()])
+    }
+
+    /// The pid of the supervisor. One that was just killed is waited for.
+    ///
+    /// # Panics
+    /// Where there is none at the deadline.
+    pub fn supervisor(&self) -> i32 {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let found = processes().into_iter().find(|process| {
+                process.parent == self.pid() && process.command.contains("supervise")
+            });
+            if let Some(supervisor) = found {
+                return supervisor.pid;
+            }
+            assert!(Instant::now() < deadline, "the launcher has no supervisor");
+            std::thread::yield_now();
+        }
+    }
+
+    /// Waits until `wanted` is so of a plugin as `inspect` shows it.
+    ///
+    /// # Panics
+    /// Where it is not at the deadline.
+    pub fn wait_for(&self, id: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        // Every change of a plugin's state is told as an event, after which it is looked at again.
+        let mut events = self.command(["events", "--follow", "--json"]).start();
+        loop {
+            let plugin = self.json(["inspect", id]);
+            if wanted(&plugin) {
+                return plugin;
+            }
+            events.stdout.line(|line| line.contains(id));
+        }
+    }
+
+    /// The processes of its plugins that are there now: those with a uid of its range. Without
+    /// privilege, the launcher's children but the supervisor.
+    pub fn plugin_processes(&self) -> Vec<i32> {
+        let all = processes().into_iter();
+        if nix::unistd::geteuid().is_root() {
+            let uids = uids();
+            all.filter(|p| uids.contains(&p.uid) && p.uid != uids.start).map(|p| p.pid).collect()
+        } else {
+            let launcher = self.running.as_ref().map(Running::pid);
+            all.filter(|p| Some(p.parent) == launcher && !p.command.contains("supervise"))
+                .map(|p| p.pid)
+                .collect()
+        }
+    }
+
+    /// Waits until the supervisor that was, and every plugin's process, is gone.
+    ///
+    /// # Panics
+    /// Where they are not at the deadline.
+    pub fn wait_until_nothing_runs(&self, supervisor: i32) {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let left = self.plugin_processes();
+            if left.is_empty() && !processes().iter().any(|process| process.pid == supervisor) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "still there: {left:?}, or {supervisor}");
+            // Nothing tells of the end of a process that is not ours.
+            std::thread::yield_now();
+        }
+    }
+
     /// Asks it to end, as systemd would, and waits for that.
     pub fn stop(&mut self) -> Outcome {
         let running = self.running.take().unwrap();
@@ -116,4 +201,10 @@ impl Service {
         running.signal(Signal::SIGKILL);
         running.wait()
     }
+}
+
+/// The uids of this test's services: no other test has them, as each runs in a process of its own.
+fn uids() -> Range<u32> {
+    let first = 1_910_000_000 + std::process::id() % 100_000 * 100;
+    first..first + 100
 }

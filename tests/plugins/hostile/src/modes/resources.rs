@@ -90,6 +90,23 @@ pub(super) static MODES: &[Mode] = &[
         }),
     ),
     mode(
+        "count",
+        "writes the lines 1, 2, 3, … to standard output, NUMBER milliseconds apart, once ready",
+        2,
+        at!(Moment::Ready => |plugin| {
+            let pause = std::time::Duration::from_millis(plugin.number);
+            std::thread::spawn(move || {
+                for line in 1_u64.. {
+                    if writeln!(io::stdout().lock(), "line {line}").is_err() {
+                        return;
+                    }
+                    std::thread::sleep(pause);
+                }
+            });
+            Ok(Next::Well)
+        }),
+    ),
+    mode(
         "long-line",
         "writes a line of NUMBER MiB to standard output once ready",
         16,

@@ -103,13 +103,16 @@ fn a_crash_is_followed_by_a_restart_and_a_crash_loop_trips() {
     let lines = "[lifecycle.restart]\nbackoff = \"10ms\"\nbackoff_max = \"20ms\"\nlimit = 3";
     let package = Package::hostile("victim", "crash-after 1", lines);
     let before = pid(&service.enable(&package)["plugin"]);
-    let error = service.error(["call", "victim", "echo", "1"]);
+    assert_eq!(service.json(["call", "victim", "echo", "1"]), json!(1));
+    let error = service.error(["call", "victim", "echo", "2"]);
     assert_eq!(error["code"], "PLUGIN_DIED", "{error}");
     let plugin = service
         .wait_for("victim", |p| p["state"] == "enabled" && p["process"]["pid"] != json!(before));
     assert!(plugin["lastExit"]["explanation"].is_string(), "{plugin}");
     for _ in 0..3 {
-        let _ = service.command(["call", "victim", "echo", "1"]).run();
+        for _ in 0..2 {
+            let _ = service.command(["call", "victim", "echo", "1"]).run();
+        }
         service.wait_for("victim", |p| p["state"] == "enabled" || p["state"] == "tripped");
     }
     let plugin = service.wait_for("victim", |plugin| plugin["state"] == "tripped");

@@ -107,6 +107,16 @@ fn a_hang_in_init() {
 }
 
 #[test]
+fn one_that_freezes_or_stops_reading_before_it_is_healthy() {
+    for mode in ["stop-self", "never-reads", "hang-in-health"] {
+        let lines = format!("{INIT_SOON}\n[sandbox]\nprofile = \"program\"");
+        let error = fails(mode, &lines, HALF);
+        let stage = &error["details"]["stage"];
+        assert_eq!((&error["code"], stage), (&"TIMEOUT".into(), &"health".into()), "{mode}");
+    }
+}
+
+#[test]
 fn a_crash_or_a_refusal_in_init() {
     let error = fails("crash-in-init", "", Duration::ZERO);
     assert_eq!(error["code"], "INITIALIZATION_FAILED", "{error}");

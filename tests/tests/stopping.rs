@@ -76,10 +76,8 @@ fn one_that_stays_after_its_goodbye_is_ended() {
 
 #[test]
 fn one_that_has_stopped_itself_is_killed() {
-    for mode in ["stop-self", "stop-in-drain"] {
-        let report = stop(mode, PROGRAM);
-        assert_eq!(report["forced"], true, "{mode}: {report}");
-    }
+    let report = stop("stop-in-drain", PROGRAM);
+    assert_eq!(report["forced"], true, "{report}");
 }
 
 #[test]
@@ -95,10 +93,16 @@ fn a_fork_bomb_of_two_hundred_ends_with_it() {
 }
 
 #[test]
-fn one_that_never_reads_or_hangs_in_a_call_is_stopped() {
-    for mode in ["never-reads", "hang-in-call"] {
-        stop(mode, "");
-    }
+fn one_that_hangs_in_a_call_is_stopped() {
+    let service = Service::start();
+    service.enable(&Package::hostile("victim", "hang-in-call", ""));
+    let error = service.error(["call", "victim", "echo", "1", "--timeout", "200ms"]);
+    assert_eq!((&error["code"], &error["details"]["stage"]), (&"TIMEOUT".into(), &"call".into()));
+    assert_eq!(error["exitCode"], 5);
+    let before = Instant::now();
+    let report = service.json(["disable", "victim", "--timeout", "1s"]);
+    assert!(before.elapsed() < BUDGET + SLACK, "{report}");
+    assert_eq!(service.plugin_processes(), [0; 0]);
 }
 
 #[test]

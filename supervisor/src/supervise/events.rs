@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::Value;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::store::{Recorded, Store};
 use super::timestamp;
@@ -15,9 +15,15 @@ const LIVE_BUFFER: usize = 1024;
 /// A handle for telling and hearing; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Events {
-    queue: mpsc::UnboundedSender<Told>,
+    queue: mpsc::UnboundedSender<Item>,
     live: broadcast::Sender<Arc<Recorded>>,
     store: Store,
+}
+
+enum Item {
+    Told(Told),
+    /// Answered when all that was told before it is kept.
+    Flush(oneshot::Sender<()>),
 }
 
 struct Told {
@@ -31,11 +37,18 @@ impl Events {
     /// Starts the task that writes them down, in the order in which they are told. Must run inside
     /// the runtime.
     pub(crate) fn new(store: Store) -> Self {
-        let (queue, mut told) = mpsc::unbounded_channel::<Told>();
+        let (queue, mut told) = mpsc::unbounded_channel::<Item>();
         let (live, _) = broadcast::channel(LIVE_BUFFER);
         let events = Self { queue, live: live.clone(), store: store.clone() };
         tokio::spawn(async move {
-            while let Some(Told { time, name, plugin, body }) = told.recv().await {
+            while let Some(item) = told.recv().await {
+                let Told { time, name, plugin, body } = match item {
+                    Item::Told(told) => told,
+                    Item::Flush(done) => {
+                        let _ = done.send(());
+                        continue;
+                    }
+                };
                 let appended =
                     store.append_event(time.clone(), name.clone(), plugin.clone(), body.clone());
                 match appended.await {
@@ -59,7 +72,15 @@ impl Events {
         let told =
             Told { time: timestamp(), name: name.to_owned(), plugin: Some(plugin.clone()), body };
         // The task ends with the runtime only.
-        let _ = self.queue.send(told);
+        let _ = self.queue.send(Item::Told(told));
+    }
+
+    /// Waits until all that was told so far is kept.
+    pub(crate) async fn flush(&self) {
+        let (done, flushed) = oneshot::channel();
+        if self.queue.send(Item::Flush(done)).is_ok() {
+            let _ = flushed.await;
+        }
     }
 
     /// What is told from now on.

@@ -120,6 +120,7 @@ async fn serve(link: OwnedFd) -> Result<(), Fatal> {
                 let (registry, over) = (Arc::clone(&registry), over.clone());
                 tokio::task::spawn_local(async move {
                     registry.shut_down(budget).await;
+                    registry.events.flush().await;
                     if let Err(error) = registry.launcher.tell(Request::Bye).await {
                         tracing::warn!(%error, "the launcher did not hear the goodbye");
                     }

@@ -210,7 +210,7 @@ fn a_bad_entry_and_a_missing_package_are_told_apart() {
     let mut place = Place::new();
     let digest = place.import(&place.package("package")).unwrap();
     let missing = place.verify(digest, "bin/b").unwrap_err();
-    assert_eq!((missing.code, &missing.details["stage"]), (Code::EntryInvalid, &"lookup".into()));
+    assert_eq!((missing.code, &missing.details["stage"]), (Code::NotFound, &"lookup".into()));
     let no_bit = place.verify(digest, "plugin.toml").unwrap_err();
     assert_eq!((no_bit.code, &no_bit.details["stage"]), (Code::EntryInvalid, &"mode".into()));
     assert_eq!(place.verify(Digest::of(b"x"), "bin/a").unwrap_err().code, Code::NotFound);

@@ -73,10 +73,12 @@ impl Verification {
     ) -> Result<Box<Self>, Failure> {
         let sum = sums.get(entry).ok_or_else(|| {
             Failure::new(
-                Code::EntryInvalid,
+                Code::NotFound,
                 format!("the package has no file {entry:?}; correct `entry` in plugin.toml"),
             )
             .with("path", entry)
+            .with("what", "entry")
+            .with("name", entry)
             .with("stage", "lookup")
         })?;
         if !sum.executable {

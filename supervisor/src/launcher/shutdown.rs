@@ -36,6 +36,11 @@ impl Stop {
         Self { deadline: now.plus(budget), farewell: None, failed }
     }
 
+    /// From now on the supervisor has a moment to end by itself.
+    pub(super) fn bid_farewell(&mut self, now: Monotonic) {
+        self.farewell.get_or_insert(now.plus(FAREWELL));
+    }
+
     pub(super) fn next_deadline(&self, now: Monotonic) -> Option<Monotonic> {
         let last = self.deadline.plus(LAST_RESORT);
         [Some(self.deadline), self.farewell, Some(last)]
@@ -74,7 +79,7 @@ impl Launcher {
     pub(super) fn goodbye(&mut self) {
         let now = Monotonic::now();
         if let Some(stop) = &mut self.stop {
-            stop.farewell.get_or_insert(now.plus(FAREWELL));
+            stop.bid_farewell(now);
             for plugin in self.plugins.running_mut() {
                 plugin.stopping.arm(now, Duration::ZERO, Duration::ZERO);
             }
@@ -87,7 +92,7 @@ impl Launcher {
     pub(super) fn advance_stop(&mut self, now: Monotonic) {
         let Some(stop) = &mut self.stop else { return };
         if stop.deadline <= now {
-            stop.farewell.get_or_insert(now.plus(FAREWELL));
+            stop.bid_farewell(now);
         }
         if stop.farewell.is_some_and(|at| at <= now) {
             self.kill_supervisor();

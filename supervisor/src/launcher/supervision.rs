@@ -100,7 +100,7 @@ impl Launcher {
     /// To the supervisor, if there is one that listens.
     pub(super) fn tell(&mut self, message: &Message, descriptors: Vec<OwnedFd>) {
         let Supervision::Running(supervisor) = &mut self.supervision else { return };
-        if supervisor.is_killed() {
+        if supervisor.is_silenced() {
             return;
         }
         if let Err(error) = supervisor.outbox.push(message, descriptors) {
@@ -111,16 +111,22 @@ impl Launcher {
     /// The link is of no use any more: neither is the process at its end.
     pub(super) fn give_up_link(&mut self, error: &LinkError) {
         let Supervision::Running(supervisor) = &mut self.supervision else { return };
-        if supervisor.is_killed() {
+        if supervisor.is_silenced() {
             return;
         }
-        match error {
-            LinkError::Closed => {
-                tracing::warn!(pid = supervisor.pid(), "the supervisor closed its link");
+        let pid = supervisor.pid();
+        match (error, &mut self.stop) {
+            (LinkError::Closed, Some(stop)) => {
+                tracing::debug!(pid, "the supervisor closed its link");
+                // A link whose other end is closed would be readable again and again.
+                let _ = self.epoll.delete(&*supervisor);
+                supervisor.silence();
+                // It may still have a file to close, in its own time.
+                stop.bid_farewell(Monotonic::now());
+                return;
             }
-            error => {
-                tracing::error!(pid = supervisor.pid(), %error, "the link to the supervisor is broken");
-            }
+            (LinkError::Closed, None) => tracing::warn!(pid, "the supervisor closed its link"),
+            (error, _) => tracing::error!(pid, %error, "the link to the supervisor is broken"),
         }
         self.kill_supervisor();
     }
@@ -128,17 +134,16 @@ impl Launcher {
     /// Ends it and listens to it no more. What remains is to be told of its end by SIGCHLD.
     pub(super) fn kill_supervisor(&mut self) {
         let Supervision::Running(supervisor) = &mut self.supervision else { return };
-        if !supervisor.is_killed() {
-            // A link whose other end is closed would be readable again and again.
+        if !supervisor.is_silenced() {
             let _ = self.epoll.delete(&*supervisor);
-            supervisor.kill();
         }
+        supervisor.kill();
     }
 
     pub(super) fn serve_link(&mut self, events: EpollFlags) {
         for _ in 0..REQUESTS_PER_TURN {
             let Supervision::Running(supervisor) = &mut self.supervision else { return };
-            if supervisor.is_killed() {
+            if supervisor.is_silenced() {
                 return;
             }
             if let Err(error) = supervisor.outbox.flush() {
@@ -162,7 +167,7 @@ impl Launcher {
     /// Asks epoll for what the link can do now.
     pub(super) fn watch_link(&mut self) {
         let Supervision::Running(supervisor) = &self.supervision else { return };
-        if supervisor.is_killed() {
+        if supervisor.is_silenced() {
             return;
         }
         let mut flags = EpollFlags::empty();
@@ -178,7 +183,12 @@ impl Launcher {
         match supervisor.try_reap() {
             Ok(None) => {}
             Ok(Some(status)) => {
-                tracing::warn!(pid = supervisor.pid(), %status, "supervisor ended");
+                let pid = supervisor.pid();
+                if self.stop.is_some() {
+                    tracing::info!(pid, %status, "supervisor ended");
+                } else {
+                    tracing::warn!(pid, %status, "supervisor ended");
+                }
                 let ready = supervisor.ready;
                 self.supervisor_ended(ready);
             }

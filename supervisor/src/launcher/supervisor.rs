@@ -52,7 +52,8 @@ pub(super) struct Supervisor {
     /// When it was last heard of.
     heard: Option<Monotonic>,
     heartbeat: Duration,
-    /// SIGKILL was sent: it only remains to be reaped.
+    /// It is listened to no more: it only remains to be reaped.
+    silenced: bool,
     killed: bool,
 }
 
@@ -80,6 +81,7 @@ impl Supervisor {
             ready: None,
             heard: None,
             heartbeat,
+            silenced: false,
             killed: false,
         })
     }
@@ -92,9 +94,9 @@ impl Supervisor {
         self.heard = Some(now);
     }
 
-    /// When it counts as hung unless it is heard of before. `None` once it is killed.
+    /// When it counts as hung unless it is heard of before. `None` once nothing more is expected.
     pub(super) fn patience(&self) -> Option<Monotonic> {
-        if self.killed {
+        if self.silenced {
             return None;
         }
         let silence = self.heartbeat * MISSED;
@@ -111,12 +113,18 @@ impl Supervisor {
         self.ready.is_some() && self.patience().is_some_and(|until| now < until)
     }
 
-    pub(super) fn is_killed(&self) -> bool {
-        self.killed
+    pub(super) fn is_silenced(&self) -> bool {
+        self.silenced
+    }
+
+    /// It said all that it had to say, and may end by itself.
+    pub(super) fn silence(&mut self) {
+        self.silenced = true;
     }
 
     /// Ends it, whatever it does. Its end is told by SIGCHLD.
     pub(super) fn kill(&mut self) {
+        self.silenced = true;
         if !self.killed {
             self.killed = true;
             // An error means that it has ended: it is not reaped, so the pid is still its own.

@@ -27,6 +27,8 @@ fn a_service_starts_and_stops_and_leaves_no_socket() {
     drop(supervisor);
     assert!(service.wait().success());
     assert!(!socket.exists());
+    // It ended by itself.
+    assert!(service.log().contains("status=exit status: 0"), "{}", service.log());
 }
 
 #[test]

@@ -57,7 +57,7 @@ make_job() {
     [[ $kernel != 6.1 ]] || skips=landlock
     printf '%s=%q\n' mode "$mode" workspace "$root" target "$target" \
         jobs "${BULKHEAD_VM_TEST_JOBS:-2}" allowed_skips "$skips" \
-        except "$computing" >"$job/settings"
+        only "$only" except "$([[ -n $only ]] || echo "$computing")" >"$job/settings"
     if [[ $mode == command ]]; then
         printf '%s\0' "$@" >"$job/command"
     else

@@ -3,12 +3,13 @@
 
 #![allow(clippy::unwrap_used, reason = "to fail here is to fail the test")]
 
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use bulkhead_tests::process::{Outcome, Program, bulkhead};
 use bulkhead_tests::{lane, program, test_name};
+use nix::fcntl::{Flock, FlockArg};
 use serde_json::Value;
 
 const UNIT: &str = "/etc/systemd/system/bulkhead.service";
@@ -20,6 +21,8 @@ const CGROUP: &str = "/sys/fs/cgroup/system.slice/bulkhead.service";
 /// The unit, installed as a package would. Dropped, it is stopped and all of it removed.
 struct Installed {
     plugin: PathBuf,
+    // Each test is a process, and there is one unit of this name: one test at a time.
+    _turn: Flock<File>,
 }
 
 impl Installed {
@@ -32,6 +35,8 @@ impl Installed {
             lane::skip(test, "systemd is not process 1 here");
             return None;
         }
+        let turn = File::create(std::env::temp_dir().join("bulkhead-unit-test.lock")).unwrap();
+        let turn = Flock::lock(turn, FlockArg::LockExclusive).unwrap();
         for path in [UNIT, CONFIGURATION, SYSUSERS, PROGRAM] {
             if Path::new(path).exists() {
                 lane::skip(test, &format!("{path} exists: bulkhead is installed here"));
@@ -40,7 +45,7 @@ impl Installed {
         }
         let packaging = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging");
         // A package in a directory that the service sees: /tmp and /root are its own or closed.
-        let installed = Self { plugin: PathBuf::from("/opt/bulkhead-test-plugin") };
+        let installed = Self { plugin: PathBuf::from("/opt/bulkhead-test-plugin"), _turn: turn };
         put(&program::bulkhead(), PROGRAM, 0o755);
         put(&packaging.join("bulkhead.service"), UNIT, 0o644);
         put(&packaging.join("bulkhead.sysusers"), SYSUSERS, 0o644);
@@ -175,7 +180,8 @@ fn members_of_the_groups_and_nobody_else_are_served() {
             .arg("--reuid=65534")
             .arg("--regid=65534")
             .arg(format!("--groups={}", gid(group)))
-            .arg(PROGRAM);
+            .arg(PROGRAM)
+            .arg("--socket=/run/bulkhead/admin.sock");
         for word in verb {
             program = program.arg(word);
         }

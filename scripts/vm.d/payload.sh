@@ -56,6 +56,7 @@ make_job() {
     # Kernel 6.1 has Landlock ABI 2; the others promise every layer.
     [[ $kernel != 6.1 ]] || skips=landlock
     printf '%s=%q\n' mode "$mode" workspace "$root" target "$target" \
+        within $((timeout > 240 ? timeout - 120 : timeout / 2)) \
         jobs "${BULKHEAD_VM_TEST_JOBS:-2}" allowed_skips "$skips" \
         only "$only" except "$([[ -n $only ]] || echo "$computing")" >"$job/settings"
     if [[ $mode == command ]]; then

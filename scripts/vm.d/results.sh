@@ -11,6 +11,10 @@ deliver_results() {
     tar -C "$into" -xf "$work/results" 2>/dev/null || fail "the machine brought back no results of its tests"
     [[ -z $results ]] || return 0
     show_failures "$into"
+    if (($(count "$into" fail))); then
+        printf '\nFailed:\n'
+        list "$into" fail
+    fi
     if (($(count "$into" skip))); then
         printf '\nSkipped:\n'
         list "$into" skip

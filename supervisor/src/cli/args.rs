@@ -181,7 +181,7 @@ pub(crate) struct StrictnessFlags {
     /// Refuse to start anything if this machine lacks a layer
     #[arg(long, conflicts_with = "best_effort")]
     pub(crate) strict: bool,
-    /// Start with the layers that this machine has, and say which are missing [default]
+    /// Start with the layers that this machine has, and say which are missing (the default)
     #[arg(long)]
     pub(crate) best_effort: bool,
 }

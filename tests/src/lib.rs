@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "to fail here is to fail the test")]
 
+pub mod admin;
 pub mod census;
 pub mod lane;
 pub mod package;

@@ -19,9 +19,10 @@ pub fn directory() -> PathBuf {
 /// Where it is not built, with what to do.
 pub fn path(name: &str) -> PathBuf {
     let path = directory().join(name);
+    let release = if directory().ends_with("release") { " --release" } else { "" };
     assert!(
         path.is_file(),
-        "{} is not built: run `cargo build --workspace` first, or name the directory that has it with BULKHEAD_BIN_DIR",
+        "{} is not built: run `cargo build{release} --workspace` first, or name the directory that has it with BULKHEAD_BIN_DIR",
         path.display()
     );
     path

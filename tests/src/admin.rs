@@ -1,0 +1,85 @@
+//! The admin API over a connection that stays open: for what must not pay for a process a request,
+//! as each run of the command line does.
+
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::process::DEADLINE;
+
+/// A connection: HTTP/1.1, one request at a time.
+pub struct Admin {
+    stream: BufReader<UnixStream>,
+}
+
+/// What was answered.
+pub struct Reply {
+    pub status: u16,
+    pub body: Vec<u8>,
+}
+
+impl Admin {
+    /// Connects to the socket of a service. What it then waits for, it waits for until the
+    /// [`DEADLINE`] only.
+    pub fn connect(socket: &Path) -> io::Result<Self> {
+        let stream = UnixStream::connect(socket)?;
+        stream.set_read_timeout(Some(DEADLINE))?;
+        Ok(Self { stream: BufReader::new(stream) })
+    }
+
+    /// Posts JSON. An error is one of the connection; whatever is answered is a reply.
+    pub fn post(&mut self, path: &str, body: &str) -> io::Result<Reply> {
+        let length = body.len();
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nhost: bulkhead\r\ncontent-type: application/json\r\n\
+             content-length: {length}\r\n\r\n{body}"
+        );
+        self.stream.get_mut().write_all(request.as_bytes())?;
+        self.reply()
+    }
+
+    fn reply(&mut self) -> io::Result<Reply> {
+        let bad = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
+        let line = self.line()?;
+        let status = line.split(' ').nth(1).and_then(|status| status.parse().ok());
+        let status = status.ok_or_else(|| bad(&line))?;
+        let mut length = None;
+        loop {
+            let line = self.line()?;
+            if line.is_empty() {
+                break;
+            }
+            if let Some((name, value)) = line.split_once(':')
+                && name.eq_ignore_ascii_case("content-length")
+            {
+                length = value.trim().parse().ok();
+            }
+        }
+        // A stream, such as the events, has none and is not for here.
+        let mut body = vec![0; length.ok_or_else(|| bad("a reply without a length"))?];
+        self.stream.read_exact(&mut body)?;
+        Ok(Reply { status, body })
+    }
+
+    fn line(&mut self) -> io::Result<String> {
+        let mut line = String::new();
+        if self.stream.read_line(&mut line)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(line.trim_end().to_owned())
+    }
+}
+
+impl Reply {
+    /// The body of a request that must have succeeded.
+    ///
+    /// # Panics
+    /// Where it has not, with the error.
+    pub fn json(&self) -> Value {
+        let text = String::from_utf8_lossy(&self.body);
+        assert!((200..300).contains(&self.status), "answered {}: {text}", self.status);
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{text} is not JSON: {error}"))
+    }
+}

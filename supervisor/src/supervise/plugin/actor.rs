@@ -5,6 +5,9 @@
 //! stop runs beside the actor as a sub-task, at most one at a time, and reports back as news. What
 //! others may see is copied into the [`View`] after every step, so nobody has to ask.
 
+mod endings;
+mod handle;
+mod telling;
 mod view;
 
 use std::os::fd::OwnedFd;
@@ -12,25 +15,23 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bulkhead_ipc_driver::Peer;
 use bulkhead_ipc_protocol::EndReason;
-use bulkhead_sandbox::Cause;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Context;
-use super::machine::{Answer, Effect, Input, Machine, Notice, Origin, State};
+use super::machine::{Effect, Input, Machine, Origin, State};
 use super::plan::{StartPlan, check_config};
 use super::process::{self, ExitBoard, Process, StartError};
 use super::stop::{self, StopOptions, StopReport};
 use crate::clock::Monotonic;
 use crate::failure::{Code, Failure};
-use crate::link::{Adopted, Exited, Request};
+use crate::link::{Adopted, Exited};
 use crate::manifest::{Manifest, TimeSpan};
-use crate::supervise::logs::{Book, Stream};
 use crate::supervise::store::PluginRow;
 
-pub(crate) use view::{ProcessView, View};
+pub(crate) use handle::PluginHandle;
+use view::{ProcessView, View};
 
 /// How long a plugin that closed its session has to exit before it is stopped.
 const EXIT_AFTER_CLOSE: Duration = Duration::from_secs(1);
@@ -60,37 +61,6 @@ pub(crate) enum Command {
 pub(crate) struct EnableReport {
     /// Zero if it was enabled already.
     pub(crate) started_in: Duration,
-}
-
-/// What others hold of a plugin; cheap to clone, usable from any thread.
-#[derive(Clone)]
-pub(crate) struct PluginHandle {
-    pub(crate) commands: mpsc::UnboundedSender<Command>,
-    pub(crate) manifest: Arc<Manifest>,
-    pub(crate) book: Book,
-    view: watch::Receiver<View>,
-}
-
-impl PluginHandle {
-    pub(crate) fn view(&self) -> View {
-        self.view.borrow().clone()
-    }
-
-    /// The session, if the plugin is enabled; the state's name otherwise. A plugin that is coming
-    /// up, for the first time or because the supervisor is new, is waited for.
-    pub(crate) async fn peer(&self, patience: Duration) -> Result<Peer, &'static str> {
-        let mut view = self.view.clone();
-        let settled = view.wait_for(|view| view.state != State::Enabling(Origin::Request).name());
-        let Ok(Ok(settled)) = tokio::time::timeout(patience, settled).await else {
-            return Err(self.view.borrow().state);
-        };
-        settled.peer().ok_or(settled.state)
-    }
-
-    /// The session, if the plugin is enabled right now.
-    pub(crate) fn peer_now(&self) -> Option<Peer> {
-        self.view.borrow().peer()
-    }
 }
 
 /// What a sub-task reports.
@@ -433,173 +403,6 @@ impl Actor {
             let end = peer.closed().await;
             let _ = news.send(News::SessionEnded { generation, end });
         });
-    }
-
-    /// The session of an enabled plugin ended: it exits by itself, or it is made to.
-    async fn session_ended(&mut self, generation: u64, end: EndReason) {
-        let Some(process) = self.process.clone() else { return };
-        if self.machine.state() != State::Enabled || process.generation != generation {
-            return;
-        }
-        let (term_in, kill_in) = match &end {
-            EndReason::Violation(_) => (Duration::ZERO, Duration::ZERO),
-            _ => (EXIT_AFTER_CLOSE, EXIT_AFTER_CLOSE + self.stop_options.budget),
-        };
-        if !matches!(end, EndReason::Closed | EndReason::Goodbye(_)) {
-            let code = match &end {
-                EndReason::Violation(_) => Code::ProtocolViolation,
-                _ => Code::Timeout,
-            };
-            self.last_failure = Some(
-                Failure::new(code, format!("the plugin's session ended: {end}"))
-                    .with("stage", "running")
-                    .with("violation", end.to_string()),
-            );
-        }
-        stop::arm(&self.context.launcher, &self.row.id, generation, term_in, kill_in).await;
-    }
-
-    async fn exited(&mut self, exited: Box<Exited>, descriptors: Vec<OwnedFd>) {
-        let exited: Arc<Exited> = Arc::from(exited);
-        self.exits.send_replace(Some(Arc::clone(&exited)));
-        if exited.generation > self.heard
-            && self.process.as_ref().is_none_or(|p| p.generation != exited.generation)
-            && self.machine.state() == State::Disabled
-        {
-            // It ended while no supervisor was there; what it wrote last is still in the pipes.
-            for (pipe, stream) in descriptors.into_iter().zip([Stream::Stdout, Stream::Stderr]) {
-                self.context.capture(pipe, stream, exited.generation, &self.exits);
-            }
-        }
-        let explanation = exited.exit.0.explain();
-        let exit = json!({
-            "time": crate::supervise::timestamp(),
-            "exit": exited.exit.0,
-            "explanation": explanation,
-        });
-        self.row.last_exit = Some(exit.clone());
-        let stored = self.context.store.set_last_exit(self.row.id.clone(), exit).await;
-        match stored {
-            Ok(()) => {
-                let (id, generation) = (exited.id.clone(), exited.generation);
-                let acknowledged =
-                    self.context.launcher.ask_done(Request::Acknowledge { id, generation }).await;
-                if let Err(failure) = acknowledged {
-                    tracing::warn!(plugin = %self.row.id, %failure, "an exit was not acknowledged");
-                }
-            }
-            // The launcher tells it again to the next supervisor.
-            Err(failure) => tracing::error!(plugin = %self.row.id, %failure, "an exit is not kept"),
-        }
-        let enabled = self.machine.state() == State::Enabled;
-        let Some(process) = self.process.clone() else { return };
-        if enabled && process.generation == exited.generation {
-            let said_goodbye = matches!(process.peer.end_reason(), Some(EndReason::Goodbye(_)));
-            let clean = said_goodbye && matches!(exited.exit.0.cause, Cause::Code(0));
-            if !clean && self.last_failure.is_none() {
-                self.last_failure = Some(
-                    Failure::new(Code::PluginDied, format!("the plugin died: {explanation}"))
-                        .with("exit", &exited.exit.0)
-                        .with("explanation", explanation),
-                );
-            }
-            self.process = None;
-            self.step(Input::Died { clean }).await;
-        }
-    }
-
-    fn answer(&mut self, input: Input, answer: Answer) {
-        let took = self.start_asked.until(Monotonic::now());
-        match (answer, input) {
-            (Answer::Wait, _) => {}
-            (Answer::Satisfied, Input::Enable) => {
-                if let Some(waiting) = self.waiting_for_start.pop() {
-                    let _ = waiting.send(Ok(EnableReport { started_in: Duration::ZERO }));
-                }
-            }
-            (Answer::Satisfied, _) => {
-                if let Some(waiting) = self.waiting_for_stop.pop() {
-                    let _ = waiting.send(Ok(StopReport::nothing_ran(self.stop_options.budget)));
-                }
-            }
-            (Answer::Refused(state), _) => {
-                if let Some(waiting) = self.waiting_for_start.pop() {
-                    let message = format!(
-                        "{} is {}; wait until it is disabled and enable it again",
-                        self.row.id,
-                        state.name()
-                    );
-                    let failure = Failure::new(Code::Conflict, message).with("state", state.name());
-                    let _ = waiting.send(Err(failure));
-                }
-            }
-            (Answer::StartEnded { up }, _) => {
-                let result = if up {
-                    Ok(EnableReport { started_in: took })
-                } else {
-                    Err(self.last_failure.clone().unwrap_or_else(|| {
-                        Failure::new(Code::Conflict, "it was disabled while it was starting")
-                            .with("state", "disabling")
-                    }))
-                };
-                for waiting in self.waiting_for_start.drain(..) {
-                    let _ = waiting.send(result.clone());
-                }
-            }
-            (Answer::StopEnded, _) => {
-                let result = self
-                    .last_stop
-                    .take()
-                    .unwrap_or_else(|| Ok(StopReport::nothing_ran(self.stop_options.budget)));
-                for waiting in self.waiting_for_stop.drain(..) {
-                    let _ = waiting.send(result.clone());
-                }
-            }
-        }
-    }
-
-    fn emit(&self, notice: Notice) {
-        let version = self.row.version.to_string();
-        let now = Monotonic::now();
-        let (name, body) = match notice {
-            Notice::Enabling => ("plugin:enabling", json!({ "version": version })),
-            Notice::Enabled | Notice::Recovered => {
-                let name = match notice {
-                    Notice::Enabled => "plugin:enabled",
-                    _ => "plugin:recovered",
-                };
-                let body = json!({
-                    "version": version,
-                    "pid": self.process.as_ref().map(|process| process.pid),
-                    "startedInMs": self.start_asked.until(now).as_millis() as u64,
-                });
-                (name, body)
-            }
-            Notice::Error => ("plugin:error", json!({ "error": self.last_failure })),
-            Notice::Disabling => {
-                ("plugin:disabling", json!({ "reason": self.stop_options.reason }))
-            }
-            Notice::Disabled => {
-                let report = self.last_stop.as_ref().and_then(|stop| stop.as_ref().ok());
-                ("plugin:disabled", json!({ "version": version, "stop": report }))
-            }
-            Notice::Restarting | Notice::Tripped => {
-                let until = match self.machine.state() {
-                    State::Restarting { at } | State::Tripped { until: at } => now.until(at),
-                    _ => Duration::ZERO,
-                };
-                let name = match notice {
-                    Notice::Restarting => "plugin:restarting",
-                    _ => "plugin:tripped",
-                };
-                let body = json!({
-                    "failures": self.machine.failures(),
-                    "nextTryInMs": until.as_millis() as u64,
-                });
-                (name, body)
-            }
-        };
-        self.context.events.emit(name, &self.row.id, body);
     }
 
     fn retire(&mut self, answer: oneshot::Sender<Result<(), Failure>>) -> bool {

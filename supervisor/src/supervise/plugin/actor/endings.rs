@@ -1,0 +1,91 @@
+//! What the end of a session, or of a process, means for its plugin.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bulkhead_ipc_protocol::EndReason;
+use bulkhead_sandbox::Cause;
+use serde_json::json;
+
+use super::super::machine::{Input, State};
+use super::super::stop;
+use super::{Actor, EXIT_AFTER_CLOSE};
+use crate::failure::{Code, Failure};
+use crate::link::{Exited, Request};
+use crate::supervise::logs::Stream;
+
+impl Actor {
+    /// The session of an enabled plugin ended: it exits by itself, or it is made to.
+    pub(super) async fn session_ended(&mut self, generation: u64, end: EndReason) {
+        let Some(process) = self.process.clone() else { return };
+        if self.machine.state() != State::Enabled || process.generation != generation {
+            return;
+        }
+        let (term_in, kill_in) = match &end {
+            EndReason::Violation(_) => (Duration::ZERO, Duration::ZERO),
+            _ => (EXIT_AFTER_CLOSE, EXIT_AFTER_CLOSE + self.stop_options.budget),
+        };
+        if !matches!(end, EndReason::Closed | EndReason::Goodbye(_)) {
+            let code = match &end {
+                EndReason::Violation(_) => Code::ProtocolViolation,
+                _ => Code::Timeout,
+            };
+            self.last_failure = Some(
+                Failure::new(code, format!("the plugin's session ended: {end}"))
+                    .with("stage", "running")
+                    .with("violation", end.to_string()),
+            );
+        }
+        stop::arm(&self.context.launcher, &self.row.id, generation, term_in, kill_in).await;
+    }
+
+    pub(super) async fn exited(&mut self, exited: Box<Exited>, descriptors: Vec<OwnedFd>) {
+        let exited: Arc<Exited> = Arc::from(exited);
+        self.exits.send_replace(Some(Arc::clone(&exited)));
+        if exited.generation > self.heard
+            && self.process.as_ref().is_none_or(|p| p.generation != exited.generation)
+            && self.machine.state() == State::Disabled
+        {
+            // It ended while no supervisor was there; what it wrote last is still in the pipes.
+            for (pipe, stream) in descriptors.into_iter().zip([Stream::Stdout, Stream::Stderr]) {
+                self.context.capture(pipe, stream, exited.generation, &self.exits);
+            }
+        }
+        let explanation = exited.exit.0.explain();
+        let exit = json!({
+            "time": crate::supervise::timestamp(),
+            "exit": exited.exit.0,
+            "explanation": explanation,
+        });
+        self.row.last_exit = Some(exit.clone());
+        let stored = self.context.store.set_last_exit(self.row.id.clone(), exit).await;
+        match stored {
+            Ok(()) => {
+                let (id, generation) = (exited.id.clone(), exited.generation);
+                let acknowledged =
+                    self.context.launcher.ask_done(Request::Acknowledge { id, generation }).await;
+                if let Err(failure) = acknowledged {
+                    tracing::warn!(plugin = %self.row.id, %failure, "an exit was not acknowledged");
+                }
+            }
+            // The launcher tells it again to the next supervisor.
+            Err(failure) => tracing::error!(plugin = %self.row.id, %failure, "an exit is not kept"),
+        }
+        let enabled = self.machine.state() == State::Enabled;
+        let Some(process) = self.process.clone() else { return };
+        if enabled && process.generation == exited.generation {
+            let said_goodbye = matches!(process.peer.end_reason(), Some(EndReason::Goodbye(_)));
+            let clean = said_goodbye && matches!(exited.exit.0.cause, Cause::Code(0));
+            if !clean && self.last_failure.is_none() {
+                self.last_failure = Some(
+                    Failure::new(Code::PluginDied, format!("the plugin died: {explanation}"))
+                        .with("exit", &exited.exit.0)
+                        .with("explanation", explanation),
+                );
+            }
+            self.process = None;
+            self.step(Input::Died { clean }).await;
+        }
+    }
+}

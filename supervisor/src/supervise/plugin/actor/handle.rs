@@ -1,0 +1,43 @@
+//! What others hold of a plugin.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bulkhead_ipc_driver::Peer;
+use tokio::sync::{mpsc, watch};
+
+use super::super::machine::{Origin, State};
+use super::{Command, View};
+use crate::manifest::Manifest;
+use crate::supervise::logs::Book;
+
+/// What others hold of a plugin; cheap to clone, usable from any thread.
+#[derive(Clone)]
+pub(crate) struct PluginHandle {
+    pub(crate) commands: mpsc::UnboundedSender<Command>,
+    pub(crate) manifest: Arc<Manifest>,
+    pub(crate) book: Book,
+    pub(super) view: watch::Receiver<View>,
+}
+
+impl PluginHandle {
+    pub(crate) fn view(&self) -> View {
+        self.view.borrow().clone()
+    }
+
+    /// The session, if the plugin is enabled; the state's name otherwise. A plugin that is coming
+    /// up, for the first time or because the supervisor is new, is waited for.
+    pub(crate) async fn peer(&self, patience: Duration) -> Result<Peer, &'static str> {
+        let mut view = self.view.clone();
+        let settled = view.wait_for(|view| view.state != State::Enabling(Origin::Request).name());
+        let Ok(Ok(settled)) = tokio::time::timeout(patience, settled).await else {
+            return Err(self.view.borrow().state);
+        };
+        settled.peer().ok_or(settled.state)
+    }
+
+    /// The session, if the plugin is enabled right now.
+    pub(crate) fn peer_now(&self) -> Option<Peer> {
+        self.view.borrow().peer()
+    }
+}

@@ -1,0 +1,107 @@
+//! Answering those who asked, and telling those who listen.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::super::machine::{Answer, Input, Notice, State};
+use super::super::stop::StopReport;
+use super::{Actor, EnableReport};
+use crate::clock::Monotonic;
+use crate::failure::{Code, Failure};
+
+impl Actor {
+    pub(super) fn answer(&mut self, input: Input, answer: Answer) {
+        let took = self.start_asked.until(Monotonic::now());
+        match (answer, input) {
+            (Answer::Wait, _) => {}
+            (Answer::Satisfied, Input::Enable) => {
+                if let Some(waiting) = self.waiting_for_start.pop() {
+                    let _ = waiting.send(Ok(EnableReport { started_in: Duration::ZERO }));
+                }
+            }
+            (Answer::Satisfied, _) => {
+                if let Some(waiting) = self.waiting_for_stop.pop() {
+                    let _ = waiting.send(Ok(StopReport::nothing_ran(self.stop_options.budget)));
+                }
+            }
+            (Answer::Refused(state), _) => {
+                if let Some(waiting) = self.waiting_for_start.pop() {
+                    let message = format!(
+                        "{} is {}; wait until it is disabled and enable it again",
+                        self.row.id,
+                        state.name()
+                    );
+                    let failure = Failure::new(Code::Conflict, message).with("state", state.name());
+                    let _ = waiting.send(Err(failure));
+                }
+            }
+            (Answer::StartEnded { up }, _) => {
+                let result = if up {
+                    Ok(EnableReport { started_in: took })
+                } else {
+                    Err(self.last_failure.clone().unwrap_or_else(|| {
+                        Failure::new(Code::Conflict, "it was disabled while it was starting")
+                            .with("state", "disabling")
+                    }))
+                };
+                for waiting in self.waiting_for_start.drain(..) {
+                    let _ = waiting.send(result.clone());
+                }
+            }
+            (Answer::StopEnded, _) => {
+                let result = self
+                    .last_stop
+                    .take()
+                    .unwrap_or_else(|| Ok(StopReport::nothing_ran(self.stop_options.budget)));
+                for waiting in self.waiting_for_stop.drain(..) {
+                    let _ = waiting.send(result.clone());
+                }
+            }
+        }
+    }
+
+    pub(super) fn emit(&self, notice: Notice) {
+        let version = self.row.version.to_string();
+        let now = Monotonic::now();
+        let (name, body) = match notice {
+            Notice::Enabling => ("plugin:enabling", json!({ "version": version })),
+            Notice::Enabled | Notice::Recovered => {
+                let name = match notice {
+                    Notice::Enabled => "plugin:enabled",
+                    _ => "plugin:recovered",
+                };
+                let body = json!({
+                    "version": version,
+                    "pid": self.process.as_ref().map(|process| process.pid),
+                    "startedInMs": self.start_asked.until(now).as_millis() as u64,
+                });
+                (name, body)
+            }
+            Notice::Error => ("plugin:error", json!({ "error": self.last_failure })),
+            Notice::Disabling => {
+                ("plugin:disabling", json!({ "reason": self.stop_options.reason }))
+            }
+            Notice::Disabled => {
+                let report = self.last_stop.as_ref().and_then(|stop| stop.as_ref().ok());
+                ("plugin:disabled", json!({ "version": version, "stop": report }))
+            }
+            Notice::Restarting | Notice::Tripped => {
+                let until = match self.machine.state() {
+                    State::Restarting { at } | State::Tripped { until: at } => now.until(at),
+                    _ => Duration::ZERO,
+                };
+                let name = match notice {
+                    Notice::Restarting => "plugin:restarting",
+                    _ => "plugin:tripped",
+                };
+                let body = json!({
+                    "failures": self.machine.failures(),
+                    "nextTryInMs": until.as_millis() as u64,
+                });
+                (name, body)
+            }
+        };
+        self.context.events.emit(name, &self.row.id, body);
+    }
+}

@@ -27,12 +27,46 @@ fn exec(flags: &[&str], command: &[&str]) -> Program {
 
 /// Runs with `--report` and gives both.
 fn reported(flags: &[&str], command: &[&str]) -> (Outcome, Value) {
+    reported_from(Session::Ours, flags, command)
+}
+
+/// Where a command is given.
+#[derive(Clone, Copy, PartialEq)]
+enum Session {
+    /// Here, in the cgroup that was delegated to this test, if one was.
+    Ours,
+    /// A login session, whose cgroup is not delegated to anybody.
+    Login,
+}
+
+/// The sessions that there are: in the machine both, and what holds in one must hold in the other.
+fn sessions() -> Vec<Session> {
+    let login = std::env::var_os("PATH").is_some_and(|path| {
+        std::env::split_paths(&path).any(|directory| directory.join("login-session").is_file())
+    });
+    assert!(login || !lane::promised(), "this lane promises `login-session`");
+    if login { vec![Session::Ours, Session::Login] } else { vec![Session::Ours] }
+}
+
+fn reported_from(session: Session, flags: &[&str], command: &[&str]) -> (Outcome, Value) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("report.json");
     let mut all = vec!["--report", path.to_str().unwrap()];
     all.extend(flags);
-    let outcome = exec(&all, command).run();
-    let report = std::fs::read_to_string(&path).unwrap();
+    let program = match session {
+        Session::Ours => exec(&all, command),
+        Session::Login => {
+            let mut program =
+                Program::new("login-session").arg(bulkhead_tests::program::bulkhead()).arg("exec");
+            for word in all.iter().chain(&["--"]).chain(command) {
+                program = program.arg(word);
+            }
+            program
+        }
+    };
+    let outcome = program.run();
+    let report = std::fs::read_to_string(&path)
+        .unwrap_or_else(|error| panic!("no report ({error}): {}", outcome.stderr));
     (outcome, serde_json::from_str(&report).unwrap())
 }
 
@@ -345,14 +379,16 @@ fn running_out_of_memory_is_explained() {
         return;
     }
     let command = ["stress-ng", "--vm", "1", "--vm-bytes", "512M", "--timeout", "20"];
-    let (outcome, report) = reported(&["--memory", "64M"], &command);
-    let outcome = outcome.expect(137);
-    let cause = &report["exit"]["cause"]["out_of_memory"];
-    assert_eq!(cause["limit"], 64 << 20, "{report:#}");
-    assert!(cause["peak"].as_u64().unwrap() > 32 << 20);
-    assert!(report["exit"]["usage"]["oom_kills"].as_u64().unwrap() > 0);
-    for word in ["memory", "64 MiB", "peak"] {
-        assert!(outcome.stderr.contains(word), "{word} is not in {}", outcome.stderr);
+    for session in sessions() {
+        let (outcome, report) = reported_from(session, &["--memory", "64M"], &command);
+        let outcome = outcome.expect(137);
+        let cause = &report["exit"]["cause"]["out_of_memory"];
+        assert_eq!(cause["limit"], 64 << 20, "{report:#}");
+        assert!(cause["peak"].as_u64().unwrap() > 32 << 20);
+        assert!(report["exit"]["usage"]["oom_kills"].as_u64().unwrap() > 0);
+        for word in ["memory", "64 MiB", "peak"] {
+            assert!(outcome.stderr.contains(word), "{word} is not in {}", outcome.stderr);
+        }
     }
 }
 
@@ -363,11 +399,13 @@ fn forks_beyond_the_limit_are_refused_and_counted() {
     }
     // A shell that does not try again: bash would, for half a minute.
     let script = "i=0; while [ $i -lt 50 ]; do sleep 60 & i=$((i+1)); done; echo made $i";
-    let (outcome, report) = reported(&["--pids", "16"], &["dash", "-c", script]);
-    assert_eq!(outcome.stdout, "");
-    let refused = report["exit"]["usage"]["pids_refused"].as_u64().unwrap();
-    assert!(refused > 0, "{report:#}");
-    assert!(outcome.stderr.contains("--pids"), "{}", outcome.stderr);
+    for session in sessions() {
+        let (outcome, report) = reported_from(session, &["--pids", "16"], &["dash", "-c", script]);
+        assert_eq!(outcome.stdout, "");
+        let refused = report["exit"]["usage"]["pids_refused"].as_u64().unwrap();
+        assert!(refused > 0, "{report:#}");
+        assert!(outcome.stderr.contains("--pids"), "{}", outcome.stderr);
+    }
     let (outcome, report) = reported(&["--pids", "100"], &["dash", "-c", script]);
     assert_eq!(outcome.expect(0).stdout, "made 50\n");
     assert_eq!(report["exit"]["usage"]["pids_refused"], 0);
@@ -379,12 +417,14 @@ fn cpu_time_is_bounded() {
         return;
     }
     let flags = ["--cpu", "20%", "--timeout", "10s", "--kill-after", "1s"];
-    let (_, report) = reported(&flags, &["sh", "-c", "while :; do :; done"]);
-    let usage = &report["exit"]["usage"];
-    let used = usage["cpu_usec"].as_f64().unwrap() / 1000.0;
-    let elapsed = report["wallMs"].as_f64().unwrap();
-    assert!(used / elapsed <= 0.22, "{used} ms in {elapsed} ms");
-    assert!(usage["nr_throttled"].as_u64().unwrap() > 0);
+    for session in sessions() {
+        let (_, report) = reported_from(session, &flags, &["sh", "-c", "while :; do :; done"]);
+        let usage = &report["exit"]["usage"];
+        let used = usage["cpu_usec"].as_f64().unwrap() / 1000.0;
+        let elapsed = report["wallMs"].as_f64().unwrap();
+        assert!(used / elapsed <= 0.22, "{used} ms in {elapsed} ms");
+        assert!(usage["nr_throttled"].as_u64().unwrap() > 0);
+    }
 }
 
 #[test]

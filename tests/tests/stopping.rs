@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use bulkhead_tests::package::Package;
 use bulkhead_tests::service::Service;
+use bulkhead_tests::{lane, test_name};
 use serde_json::Value;
 
 const BUDGET: Duration = Duration::from_secs(1);
@@ -90,6 +91,27 @@ fn children_end_with_it_detached_or_stubborn() {
 #[test]
 fn a_fork_bomb_of_two_hundred_ends_with_it() {
     stop("forks", &format!("{PROGRAM}\n[limits]\npids = 32"));
+}
+
+#[test]
+fn siblings_of_a_fork_bomb_answer() {
+    let service = Service::start();
+    service.enable(&Package::hostile("sibling", "well", ""));
+    let lines = format!("{PROGRAM}\n[limits]\npids = 32");
+    service.enable(&Package::hostile("victim", "forks", &lines));
+    // It tells how many it got once it is refused, or has all that it wanted.
+    let mut log = service.command(["logs", "victim", "--json", "--follow"]).start();
+    let line = log.stdout.line(|line| line.contains(" children"));
+    if lane::require(test_name!(), "pids") {
+        let started: u32 = line
+            .split_whitespace()
+            .filter_map(|word| word.parse().ok())
+            .next()
+            .unwrap_or_else(|| panic!("no count in {line}"));
+        assert!(started < 32, "{line}");
+    }
+    assert_eq!(service.json(["call", "sibling", "echo", "1"]), serde_json::json!(1));
+    service.json(["disable", "victim", "--timeout", "1s"]);
 }
 
 #[test]

@@ -15,7 +15,7 @@ pub(crate) struct Limits {
     pub(crate) cpu: CpuShare,
     /// Processes and threads: `pids.max`. The compartment's own init is not counted.
     pub(crate) pids: u32,
-    /// Bytes in `/data`.
+    /// The largest file that it can write: `RLIMIT_FSIZE`. To bound the sum takes a quota.
     pub(crate) storage: ByteSize,
     /// Descriptors of each process: `RLIMIT_NOFILE`.
     pub(crate) open_files: u64,

@@ -105,8 +105,7 @@ fn siblings_of_a_fork_bomb_answer() {
     if lane::require(test_name!(), "pids") {
         let started: u32 = line
             .split_whitespace()
-            .filter_map(|word| word.parse().ok())
-            .next()
+            .find_map(|word| word.parse().ok())
             .unwrap_or_else(|| panic!("no count in {line}"));
         assert!(started < 32, "{line}");
     }

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 use bulkhead_ipc_protocol::message::Direction;
 use bulkhead_ipc_protocol::session::{CallReceived, Event, MAX_SLICES, Session, StreamId};
 use bulkhead_ipc_protocol::{
-    CallError, Drain, EndReason, Hello, HelloError, Limits, LogRecord, Payload, TraceContext,
+    CallError, Drain, EndReason, Hello, HelloError, Limits, Payload, TraceContext,
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -120,7 +120,6 @@ where
                     Happened::Event { topic, payload, trace } => {
                         handler.traced_event(topic, payload, trace);
                     }
-                    Happened::Log(record) => handler.log(record),
                     Happened::Drain(drain) => handler.drain(drain),
                 }
             }
@@ -147,7 +146,6 @@ enum Happened {
     Call(u64, IncomingCall),
     Withdrawn(u64),
     Event { topic: String, payload: Payload, trace: Option<TraceContext> },
-    Log(LogRecord),
     Drain(Drain),
 }
 
@@ -279,7 +277,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Turn<S> {
                 Event::Event { topic, payload, trace } => {
                     self.happened.push(Happened::Event { topic, payload, trace });
                 }
-                Event::Log(record) => self.happened.push(Happened::Log(record)),
                 Event::Drain(drain) => self.happened.push(Happened::Drain(drain)),
                 Event::Drained => {
                     state.drained = true;

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use bulkhead_ipc_protocol::{CallError, Drain, LogRecord, Payload, TraceContext};
+use bulkhead_ipc_protocol::{CallError, Drain, Payload, TraceContext};
 use tokio::time::Instant;
 
 use crate::stream::{StreamReader, StreamWriter};
@@ -25,11 +25,6 @@ pub trait Handler: 'static {
     fn traced_event(&self, topic: String, payload: Payload, trace: Option<TraceContext>) {
         let _ = trace;
         self.event(topic, payload);
-    }
-
-    /// The peer logs.
-    fn log(&self, record: LogRecord) {
-        let _ = record;
     }
 
     /// The peer asks us to finish. [`crate::Peer::drained`] says when all its calls are answered.

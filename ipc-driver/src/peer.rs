@@ -9,7 +9,7 @@ use std::time::Duration;
 use bulkhead_ipc_protocol::message::{Direction, Streams};
 use bulkhead_ipc_protocol::session::StreamId;
 use bulkhead_ipc_protocol::{
-    Call, CallFailure, Drain, EndReason, LogRecord, Negotiated, Payload, TraceContext,
+    Call, CallFailure, Drain, EndReason, Negotiated, Payload, TraceContext,
 };
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -93,17 +93,6 @@ impl Peer {
         trace: Option<TraceContext>,
     ) -> Result<(), CallFailure> {
         self.shared.request(|state| state.session.publish(topic, payload, trace))
-    }
-
-    /// Sends a log record. Never waits: what does not fit is dropped and counted, and the next
-    /// record that fits is preceded by one that tells how many were dropped.
-    pub fn log(&self, record: LogRecord) {
-        self.shared.request(|state| state.session.log(&record));
-    }
-
-    /// Log records dropped so far.
-    pub fn dropped_logs(&self) -> u64 {
-        self.shared.lock().session.logs_dropped()
     }
 
     /// Asks the peer's driver for a sign of life, and returns how long it took.

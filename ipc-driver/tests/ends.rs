@@ -4,9 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use bulkhead_ipc_driver::protocol::{
-    Call, CallFailure, Drain, EndReason, Level, Limits, LogRecord,
-};
+use bulkhead_ipc_driver::protocol::{Call, CallFailure, Drain, EndReason, Limits};
 use support::{Told, end, hello, pair, paused, raw, real, sockets};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -15,28 +13,16 @@ fn drain() -> Drain {
 }
 
 #[test]
-fn events_logs_and_drains_arrive_in_order() {
+fn events_and_drains_arrive_in_order() {
     paused(async {
         let (host, mut plugin) = pair();
-        let record = LogRecord {
-            level: Level::Info,
-            target: "t".to_owned(),
-            message: "m".to_owned(),
-            fields: Vec::new(),
-        };
         assert_eq!(host.peer.publish("topic", raw("1")), Ok(()));
-        host.peer.log(record.clone());
         assert_eq!(host.peer.publish("topic", raw("2")), Ok(()));
-        let told = [plugin.told.recv().await, plugin.told.recv().await, plugin.told.recv().await];
-        assert_eq!(
-            told,
-            [
-                Some(Told::Event("topic".to_owned(), raw("1"))),
-                Some(Told::Log(record)),
-                Some(Told::Event("topic".to_owned(), raw("2"))),
-            ]
-        );
-        assert_eq!(host.peer.dropped_logs(), 0);
+        let event = |text| Some(Told::Event("topic".to_owned(), raw(text)));
+        assert_eq!(plugin.told.recv().await, event("1"));
+        assert_eq!(plugin.told.recv().await, event("2"));
+        host.peer.drain(drain());
+        assert_eq!(plugin.told.recv().await, Some(Told::Drain(drain())));
     });
 }
 

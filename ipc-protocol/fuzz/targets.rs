@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bulkhead_ipc_protocol::frame::{Lengths, MAX_BODY, MAX_FRAME, PREFIX};
 use bulkhead_ipc_protocol::message::{Call, Header, Streams};
 use bulkhead_ipc_protocol::session::{Event, MAX_SLICES, Session};
-use bulkhead_ipc_protocol::{CallError, Hello, Limits, LogRecord, Payload, codec};
+use bulkhead_ipc_protocol::{CallError, Hello, Limits, Payload, codec, log_line};
 use bytes::Bytes;
 
 /// The decoders must refuse or give a value that is encoded and decoded to itself.
@@ -19,7 +19,12 @@ pub(crate) fn frame(bytes: &[u8]) {
     if let Ok(hello) = Hello::decode(bytes) {
         assert_eq!(Hello::decode(&hello.encode().expect("it was decoded")).as_ref(), Ok(&hello));
     }
-    let _ = codec::decode::<LogRecord>(bytes);
+    if let Some(record) = log_line::decode(bytes) {
+        let line = log_line::encode(&record);
+        assert!(line.len() <= log_line::MAX_LINE);
+        assert_eq!(line.iter().position(|byte| *byte == b'\n'), Some(line.len() - 1));
+        assert_eq!(log_line::decode(&line).map(|again| again.level), Some(record.level));
+    }
     let _ = codec::decode::<CallError>(bytes);
     if let Ok(Some(lengths)) = Lengths::parse(bytes, MAX_BODY) {
         assert!(lengths.frame() <= MAX_FRAME + 4 && lengths.body <= MAX_BODY);

@@ -6,7 +6,8 @@
 //! sequence of [frames](frame), each a header (one [`message::Header`]) and a body of raw bytes.
 //! The first frame each way is a [`hello::Hello`], whose layout never changes; from it both sides
 //! work out the version and the features that they share. From then on the protocol is
-//! symmetric: either side calls, replies, cancels, publishes events and streams bulk data.
+//! symmetric: either side calls, replies, cancels, publishes events and streams bulk data. Only a
+//! plugin's log takes another way: its records are [lines](log_line) on standard error.
 //!
 //! Nothing here does input or output and nothing here reads a clock. A [`session::Session`] is
 //! given the bytes that arrived, the time, and what the local side wants to say; it answers with
@@ -35,7 +36,8 @@ pub mod violation;
 
 pub use hello::{Features, Hello, HelloError, Negotiated, PROTOCOL_VERSION};
 pub use limits::Limits;
-pub use message::{Call, Drain, Level, LogRecord, TraceContext};
+pub use log_line::{Level, LogRecord};
+pub use message::{Call, Drain, TraceContext};
 pub use outcome::{CallFailure, EndReason};
 pub use payload::{CallError, Encoding, Payload, PayloadError};
 pub use violation::Violation;

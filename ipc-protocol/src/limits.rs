@@ -27,12 +27,9 @@ pub struct Limits {
     /// Calls of our own that may be unanswered; one more is refused as exhausted. Values above
     /// [`MAX_OUTSTANDING_CALLS`] count as that. Default: that.
     pub max_outstanding_calls: usize,
-    /// Bytes that may wait to be written, in our calls, events and log records together; more are
-    /// refused as exhausted. A reply that does not fit is replaced by an error. Default: 8 MiB.
+    /// Bytes that may wait to be written, in our calls and events together; more are refused as
+    /// exhausted. A reply that does not fit is replaced by an error. Default: 8 MiB.
     pub max_queued_bytes: usize,
-    /// Bytes of log records that may wait to be written; more are dropped and counted. Default:
-    /// 256 KiB.
-    pub max_queued_logs: usize,
     /// Bytes of one stream that we allow ahead of their consumption. Default: 256 KiB; less while
     /// many streams are open, never below 64 KiB.
     pub stream_window: u32,
@@ -49,7 +46,6 @@ impl Default for Limits {
         Self {
             max_outstanding_calls: MAX_OUTSTANDING_CALLS,
             max_queued_bytes: 8 * 1024 * 1024,
-            max_queued_logs: 256 * 1024,
             stream_window: 256 * 1024,
             frame_deadline: Duration::from_secs(10),
             handshake_deadline: Duration::from_secs(5),

@@ -8,14 +8,40 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::message::{Level, LogRecord};
-
 /// The byte before a record: RS, 0x1E.
 pub const SEPARATOR: u8 = 0x1e;
 
-/// The longest line that [`encode`] makes, separator and line feed included, in bytes. A pipe
-/// takes it in one piece, and a reader may cut lines that are longer.
+/// The longest line that [`encode`] makes, separator and line feed included, in bytes. A reader may
+/// cut lines that are longer.
 pub const MAX_LINE: usize = 16 * 1024;
+
+/// How serious a log record is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Level {
+    /// Every step.
+    Trace,
+    /// For a developer.
+    Debug,
+    /// For an operator, of no concern.
+    Info,
+    /// Something is odd.
+    Warn,
+    /// Something failed.
+    Error,
+}
+
+/// One line of a plugin's log, with its fields.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogRecord {
+    /// How serious it is.
+    pub level: Level,
+    /// Where in the program it comes from, such as `appointments::book`.
+    pub target: String,
+    /// The text.
+    pub message: String,
+    /// Names and values.
+    pub fields: Vec<(String, String)>,
+}
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -67,14 +93,11 @@ fn write(line: &Line) -> Vec<u8> {
 
 /// At most `length` bytes of the text, whole characters, with a mark where it is cut.
 fn cut(text: &str, length: usize) -> String {
-    match text.char_indices().map(|(at, _)| at).find(|at| *at > length) {
-        None if text.len() <= length => text.to_owned(),
-        None => "…".to_owned(),
-        Some(_) => {
-            let end = (0..=length).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-            format!("{}…", &text[..end])
-        }
+    if text.len() <= length {
+        return text.to_owned();
     }
+    let end = (0..=length).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    format!("{}…", &text[..end])
 }
 
 /// The record of a line, with or without its line feed; `None` if it is a line of text.
@@ -135,6 +158,11 @@ mod tests {
         let cut = decode(&bytes).unwrap();
         assert!(cut.message.ends_with('…') && long.starts_with(cut.message.trim_end_matches('…')));
         assert!(cut.fields.is_empty());
+        for target in ["x".repeat(257), format!("{}ü", "x".repeat(255)), "x".repeat(300)] {
+            let cut = decode(&encode(&LogRecord { target, ..record("m", &[]) })).unwrap().target;
+            assert_eq!(cut, format!("{}…", "x".repeat(cut.len() - "…".len())));
+            assert!((255..=256).contains(&(cut.len() - "…".len())), "{cut}");
+        }
         let fits = record(&"x".repeat(10_000), &[("k", "v")]);
         assert_eq!(decode(&encode(&fits)), Some(fits));
     }

@@ -67,8 +67,6 @@ pub enum Header<'a> {
         /// The trace that it belongs to.
         trace: Option<TraceContext>,
     },
-    /// A log record, one way. The body is an encoded [`LogRecord`].
-    Log,
     /// Part of a stream, see [`StreamPart`].
     Stream {
         /// The call that the stream goes with: the caller's number.
@@ -119,7 +117,6 @@ impl Header<'_> {
             Self::More => "More",
             Self::Cancel { .. } => "Cancel",
             Self::Event { .. } => "Event",
-            Self::Log => "Log",
             Self::Stream { .. } => "Stream",
             Self::Ping { .. } => "Ping",
             Self::Pong { .. } => "Pong",
@@ -142,7 +139,6 @@ impl Header<'_> {
             Self::Event { topic, encoding, rest, trace } => {
                 Header::Event { topic: own(topic), encoding, rest, trace }
             }
-            Self::Log => Header::Log,
             Self::Stream { call, direction, part } => Header::Stream { call, direction, part },
             Self::Ping { token } => Header::Ping { token },
             Self::Pong { token } => Header::Pong { token },
@@ -166,7 +162,6 @@ impl Header<'_> {
             | Self::Reply { .. }
             | Self::More
             | Self::Event { .. }
-            | Self::Log
             | Self::Stream { .. } => false,
         }
     }
@@ -279,34 +274,6 @@ impl Call {
         self.timeout = Some(timeout);
         self
     }
-}
-
-/// How serious a log record is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Level {
-    /// Every step.
-    Trace,
-    /// For a developer.
-    Debug,
-    /// For an operator, of no concern.
-    Info,
-    /// Something is odd.
-    Warn,
-    /// Something failed.
-    Error,
-}
-
-/// One line of a plugin's log, with its fields.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LogRecord {
-    /// How serious it is.
-    pub level: Level,
-    /// Where in the program it comes from, such as `appointments::book`.
-    pub target: String,
-    /// The text.
-    pub message: String,
-    /// Names and values.
-    pub fields: Vec<(String, String)>,
 }
 
 /// Asks the peer to finish.

@@ -13,7 +13,8 @@ use bulkhead_ipc_protocol::lifecycle::{InitReply, InitRequest};
 use bulkhead_ipc_protocol::message::{
     Direction, GoodbyeCause, Header, Outcome, StreamPart, Streams, TraceContext,
 };
-use bulkhead_ipc_protocol::{CallError, Encoding, Features, Hello, Level, LogRecord, codec, frame};
+use bulkhead_ipc_protocol::{CallError, Encoding, Features, Hello, codec, frame, log_line};
+use bulkhead_ipc_protocol::{Level, LogRecord};
 use support::{frame as framed, message};
 
 fn directory() -> PathBuf {
@@ -27,12 +28,6 @@ fn messages() -> Vec<(&'static str, Header<'static>, Vec<u8>)> {
     let stream = |part| Header::Stream { call: 300, direction: Direction::Upload, part };
     let error = CallError::new("STATE_CONFLICT", "the version is 7, not 6")
         .with_details(r#"{"expected":6,"found":7}"#);
-    let record = LogRecord {
-        level: Level::Warn,
-        target: "appointments::book".to_owned(),
-        message: "overlap".to_owned(),
-        fields: vec![("patient".to_owned(), "17".to_owned())],
-    };
     vec![
         (
             "call",
@@ -84,7 +79,6 @@ fn messages() -> Vec<(&'static str, Header<'static>, Vec<u8>)> {
             },
             b"[17]".to_vec(),
         ),
-        ("log", Header::Log, codec::encode(&record)),
         ("stream-chunk", stream(StreamPart::Chunk), b"chunk".to_vec()),
         ("stream-end", stream(StreamPart::End), Vec::new()),
         ("stream-reset", stream(StreamPart::Reset), Vec::new()),
@@ -137,6 +131,16 @@ fn payloads() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
+/// What goes to standard error rather than over the wire.
+fn record() -> LogRecord {
+    LogRecord {
+        level: Level::Warn,
+        target: "appointments::book".to_owned(),
+        message: "overlap\nat \"ten\"".to_owned(),
+        fields: vec![("patient".to_owned(), "17".to_owned())],
+    }
+}
+
 fn hello() -> Hello {
     let hello = Hello::new("appointments", "1.2.3".parse().unwrap()).unwrap();
     Hello { features: Features(0x8000_0000_0000_0001), ..hello }
@@ -145,6 +149,7 @@ fn hello() -> Hello {
 fn all() -> BTreeMap<String, Vec<u8>> {
     let mut all = BTreeMap::new();
     all.insert("hello".to_owned(), framed(&hello().encode().unwrap(), &[]));
+    all.insert("log-line".to_owned(), log_line::encode(&record()));
     for (name, header, body) in messages() {
         all.insert(name.to_owned(), message(&header, &body));
     }
@@ -182,6 +187,8 @@ fn every_file_decodes_to_its_message() {
     }
     let bytes = std::fs::read(directory().join("hello.bin")).unwrap();
     assert_eq!(Hello::decode(&bytes[frame::PREFIX..]), Ok(hello()));
+    let bytes = std::fs::read(directory().join("log-line.bin")).unwrap();
+    assert_eq!(log_line::decode(&bytes), Some(record()));
 }
 
 #[test]

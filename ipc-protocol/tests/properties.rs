@@ -9,8 +9,7 @@ use std::time::Duration;
 
 use bulkhead_ipc_protocol::frame::{FRAGMENT, MAX_BODY, MAX_FRAME};
 use bulkhead_ipc_protocol::message::{
-    Call, Direction, Drain, GoodbyeCause, Header, Level, LogRecord, Outcome, StreamPart, Streams,
-    TraceContext,
+    Call, Direction, Drain, GoodbyeCause, Header, Outcome, StreamPart, Streams, TraceContext,
 };
 use bulkhead_ipc_protocol::session::{Event, StreamId};
 use bulkhead_ipc_protocol::{Encoding, Limits, Payload, codec};
@@ -77,7 +76,6 @@ fn header() -> impl Strategy<Value = Header<'static>> {
         (text(), encoding(), any::<u32>(), trace()).prop_map(|(topic, encoding, rest, trace)| {
             Header::Event { topic, encoding, rest, trace }
         }),
-        Just(Header::Log),
         (any::<u64>(), direction, part).prop_map(|(call, direction, part)| Header::Stream {
             call,
             direction,
@@ -112,7 +110,6 @@ enum Act {
         fail: bool,
     },
     Publish(usize),
-    Log(usize),
     Ping,
     Send {
         which: usize,
@@ -146,7 +143,6 @@ fn act() -> impl Strategy<Value = Act> {
         4 => (which(), length(), any::<bool>())
             .prop_map(|(which, length, fail)| Act::Reply { which, length, fail }),
         1 => length().prop_map(Act::Publish),
-        1 => length().prop_map(Act::Log),
         1 => Just(Act::Ping),
         4 => (which(), length()).prop_map(|(which, length)| Act::Send { which, length }),
         1 => (which(), any::<bool>())
@@ -210,14 +206,6 @@ fn perform(side: &mut Side, known: &mut Known, act: &Act) {
         }
         Act::Publish(length) => {
             let _ = side.session.publish("topic", Payload::raw(vec![3; length]), None);
-        }
-        Act::Log(length) => {
-            side.session.log(&LogRecord {
-                level: Level::Info,
-                target: "t".to_owned(),
-                message: "m".repeat(length),
-                fields: Vec::new(),
-            });
         }
         Act::Ping => {
             let _ = side.session.ping(side.now);

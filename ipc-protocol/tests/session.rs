@@ -8,9 +8,7 @@ use std::io::IoSlice;
 use std::time::Duration;
 
 use bulkhead_ipc_protocol::frame::{FRAGMENT, MAX_BODY};
-use bulkhead_ipc_protocol::message::{
-    Call, Direction, Drain, GoodbyeCause, Header, Level, LogRecord, Streams,
-};
+use bulkhead_ipc_protocol::message::{Call, Direction, Drain, GoodbyeCause, Header, Streams};
 use bulkhead_ipc_protocol::session::{Event, MAX_SLICES, Room, StreamId};
 use bulkhead_ipc_protocol::{CallError, CallFailure, EndReason, Limits, Payload, codec, limits};
 use bytes::Bytes;
@@ -475,29 +473,6 @@ fn pings_measure_the_round_trip() {
     ));
     pair.settle();
     assert_eq!(pair.a.events().len(), limits::MAX_PINGS);
-}
-
-#[test]
-fn log_records_are_dropped_rather_than_kept_for_ever() {
-    let limits = Limits { max_queued_logs: 1000, ..Limits::default() };
-    let mut pair = Pair::with(limits);
-    let record = LogRecord {
-        level: Level::Info,
-        target: "t".to_owned(),
-        message: "m".repeat(300),
-        fields: Vec::new(),
-    };
-    let sent: Vec<bool> = (0..5).map(|_| pair.a.session.log(&record)).collect();
-    assert_eq!(sent, [true, true, true, false, false]);
-    assert_eq!(pair.a.session.logs_dropped(), 2);
-    pair.settle();
-    assert_eq!(pair.b.events().len(), 3);
-    assert!(pair.a.session.log(&record));
-    pair.settle();
-    let events = pair.b.events();
-    let [Event::Log(told), Event::Log(last)] = &events[..] else { panic!("{events:?}") };
-    assert_eq!(told.fields, [("dropped".to_owned(), "2".to_owned())]);
-    assert_eq!(*last, record);
 }
 
 #[test]

@@ -7,9 +7,7 @@ use std::future::Future;
 use std::rc::Rc;
 use std::time::Duration;
 
-use bulkhead_ipc_driver::protocol::{
-    Call, CallError, Drain, EndReason, Hello, Limits, LogRecord, Payload,
-};
+use bulkhead_ipc_driver::protocol::{Call, CallError, Drain, EndReason, Hello, Limits, Payload};
 use bulkhead_ipc_driver::{Handler, IncomingCall, Peer, Socket, connect};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -20,7 +18,6 @@ use tokio::task::JoinHandle;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Told {
     Event(String, Payload),
-    Log(LogRecord),
     Drain(Drain),
     /// The future of a call was dropped before it was ready.
     Dropped(String),
@@ -128,10 +125,6 @@ impl Handler for Scripted {
 
     fn event(&self, topic: String, payload: Payload) {
         let _ = self.told.send(Told::Event(topic, payload));
-    }
-
-    fn log(&self, record: LogRecord) {
-        let _ = self.told.send(Told::Log(record));
     }
 
     fn drain(&self, drain: Drain) {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::hello::Negotiated;
-use crate::message::{Direction, Drain, LogRecord, Streams, TraceContext};
+use crate::message::{Direction, Drain, Streams, TraceContext};
 use crate::outcome::{CallFailure, EndReason};
 use crate::payload::Payload;
 
@@ -67,8 +67,6 @@ pub enum Event {
         /// The trace that it belongs to.
         trace: Option<TraceContext>,
     },
-    /// The peer logs.
-    Log(LogRecord),
     /// The peer wants us to finish.
     Drain(Drain),
     /// After a [`Event::Drain`]: every call that the peer made is answered, and no more will come.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::Violation;
 use crate::codec::{self, DecodeError};
-use crate::frame::{FRAGMENT, Lengths, MAX_BODY, MAX_HEADER, MIN_FRAME, PREFIX};
+use crate::frame::{FRAGMENT, Lengths, MAX_BODY, MIN_FRAME, PREFIX};
 use crate::hello::{Hello, MAGIC, MAX_HELLO};
 use crate::message::{Header, StreamPart};
 use crate::session::body::Body;
@@ -22,7 +22,7 @@ const READ: usize = 16 * 1024;
 const SMALL_BODY: usize = 4 * 1024;
 
 /// The discriminant of [`Header::Goodbye`], the last variant.
-const HIGHEST_DISCRIMINANT: u8 = 10;
+const HIGHEST_DISCRIMINANT: u8 = 9;
 
 #[derive(Debug)]
 pub(super) enum Frame {
@@ -269,12 +269,6 @@ fn body_length(header: &Header<'_>, piece: usize) -> Result<usize, Violation> {
                 return Err(Violation::PieceEmpty { missing: length });
             }
             Ok(length)
-        }
-        Header::Log => {
-            if piece > MAX_HEADER {
-                return Err(Violation::BodyTooLong { length: piece, limit: MAX_HEADER });
-            }
-            Ok(piece)
         }
         Header::Stream { call, direction, part: StreamPart::Chunk } => match piece {
             0 => Err(Violation::ChunkEmpty { call, direction }),

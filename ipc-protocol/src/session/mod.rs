@@ -91,10 +91,6 @@ pub struct Session {
     /// Pongs in the outbox.
     pongs_queued: usize,
 
-    logs_queued: usize,
-    logs_dropped: u64,
-    logs_untold: u64,
-
     /// A stream met a full outbox.
     room_wanted: bool,
 
@@ -133,9 +129,6 @@ impl Session {
             pings: VecDeque::new(),
             last_ping: 0,
             pongs_queued: 0,
-            logs_queued: 0,
-            logs_dropped: 0,
-            logs_untold: 0,
             room_wanted: false,
             timers: Timers::default(),
             started: now,
@@ -241,10 +234,9 @@ impl Session {
 
     /// The first `count` bytes of what [`Session::slices`] gave were written.
     pub fn written(&mut self, count: usize, now: Instant) {
-        let Settled { replies, call_bytes, log_bytes } = self.outbox.written(count);
+        let Settled { replies, call_bytes } = self.outbox.written(count);
         self.replies_queued -= replies;
         self.incoming_bytes -= call_bytes;
-        self.logs_queued -= log_bytes;
         if self.outbox.control_is_empty() {
             self.pongs_queued = 0;
         }

@@ -44,15 +44,12 @@ pub(super) struct Settled {
     pub(super) replies: usize,
     /// The bodies of those calls, in bytes.
     pub(super) call_bytes: usize,
-    /// Bytes of log records.
-    pub(super) log_bytes: usize,
 }
 
 impl Settled {
     pub(super) fn add(&mut self, other: Self) {
         self.replies += other.replies;
         self.call_bytes += other.call_bytes;
-        self.log_bytes += other.log_bytes;
     }
 }
 

@@ -48,12 +48,6 @@ impl Session {
             Header::Event { topic, encoding, rest: _, trace } => {
                 self.receive_event(topic, encoding, body, trace)
             }
-            Header::Log => {
-                let record = codec::decode(&body)
-                    .map_err(|reason| Violation::BodyMalformed { message: "Log", reason })?;
-                self.events.push_back(Event::Log(record));
-                Ok(())
-            }
             Header::Stream { call, direction, part } => {
                 self.receive_part(StreamId { call, direction }, part, body)
             }

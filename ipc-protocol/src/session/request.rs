@@ -6,11 +6,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::codec;
-use crate::frame::{MAX_BODY, MAX_HEADER};
+use crate::frame::MAX_BODY;
 use crate::limits::{MAX_OUTSTANDING_BYTES, MAX_OUTSTANDING_CALLS, MAX_PINGS};
-use crate::message::{
-    Call, Drain, GoodbyeCause, Header, Level, LogRecord, MAX_NAME, Outcome, Streams, TraceContext,
-};
+use crate::message::{Call, Drain, GoodbyeCause, Header, MAX_NAME, Outcome, Streams, TraceContext};
 use crate::outcome::{CallFailure, EndReason};
 use crate::payload::{CallError, Payload};
 use crate::session::calls::OutgoingCall;
@@ -103,7 +101,7 @@ impl Session {
             return;
         }
         call.replied = true;
-        let settled = Settled { replies: 1, call_bytes: call.bytes, log_bytes: 0 };
+        let settled = Settled { replies: 1, call_bytes: call.bytes };
         let upload_open = call.upload.as_ref().is_some_and(|upload| !upload.is_over());
         self.close_download(id);
         if !upload_open {
@@ -161,46 +159,6 @@ impl Session {
             trace,
         });
         Ok(())
-    }
-
-    /// Sends a log record; false if there is no room and it was dropped and counted. The next one
-    /// that fits is preceded by one that tells how many were dropped.
-    pub fn log(&mut self, record: &LogRecord) -> bool {
-        if self.check_open().is_err() {
-            return false;
-        }
-        let mut bodies = Vec::with_capacity(2);
-        if self.logs_untold > 0 {
-            let count = self.logs_untold.to_string();
-            bodies.push(codec::encode(&LogRecord {
-                level: Level::Warn,
-                target: "bulkhead".to_owned(),
-                message: format!("{count} log records were dropped: too many at once"),
-                fields: vec![("dropped".to_owned(), count)],
-            }));
-        }
-        bodies.push(codec::encode(record));
-        let length = bodies.iter().map(Vec::len).sum::<usize>();
-        let fits = bodies.iter().all(|body| body.len() <= MAX_HEADER)
-            && self.logs_queued + length <= self.limits.max_queued_logs
-            && self.check_room(length).is_ok();
-        if !fits {
-            self.logs_untold += 1;
-            self.logs_dropped += 1;
-            return false;
-        }
-        self.logs_untold = 0;
-        self.logs_queued += length;
-        for body in bodies {
-            let settled = Settled { log_bytes: body.len(), ..Settled::default() };
-            self.outbox.push(body.into(), settled, |_| Header::Log);
-        }
-        true
-    }
-
-    /// Log records dropped so far.
-    pub fn logs_dropped(&self) -> u64 {
-        self.logs_dropped
     }
 
     /// Sends a ping, and returns its token; [`Event::Pong`] follows.

@@ -71,6 +71,7 @@ fn router(registry: Arc<Registry>) -> Router {
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)
         .layer(axum::extract::DefaultBodyLimit::max(MAX_BODY))
+        .layer(axum::middleware::map_response(problem::coded))
         .with_state(registry)
 }
 

@@ -175,6 +175,12 @@ async fn take_over(
 ) -> Result<Vec<PluginId>, Failure> {
     let mut starting = Vec::new();
     for row in registry.store.plugins().await? {
+        if row.uninstalling {
+            // What a supervisor before this one had begun; its process, if any, is stopped below.
+            let registry = Arc::clone(registry);
+            tokio::spawn(async move { registry.finish_uninstall(row).await });
+            continue;
+        }
         let (id, wanted) = (row.id.clone(), row.enabled);
         let adopted = running.remove(&id);
         let generation = adopted.as_ref().map(|(adopted, _)| adopted.spawned.generation);
@@ -183,13 +189,16 @@ async fn take_over(
             Err(failure) => {
                 let error = serde_json::json!({ "error": failure });
                 registry.events.emit("plugin:error", &id, error);
+                // Nobody could manage it: it is stopped below.
+                running.extend(adopted.map(|adopted| (id, adopted)));
                 continue;
             }
         };
         let handle = match registry.register(row, manifest, generation).await {
             Ok(handle) => handle,
             Err(failure) => {
-                tracing::error!(plugin = %id, %failure, "left out");
+                registry.events.emit("plugin:error", &id, serde_json::json!({ "error": failure }));
+                running.extend(adopted.map(|adopted| (id, adopted)));
                 continue;
             }
         };
@@ -202,7 +211,7 @@ async fn take_over(
         }
     }
     for (id, (adopted, _)) in running {
-        tracing::error!(plugin = %id, "runs though it is not installed; it is stopped");
+        tracing::error!(plugin = %id, "runs and cannot be managed; it is stopped");
         let now = std::time::Duration::ZERO;
         let generation = adopted.spawned.generation;
         let stop = Request::Stop { id, generation, term_in: now, kill_in: now };

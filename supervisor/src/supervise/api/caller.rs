@@ -94,18 +94,30 @@ async fn require(role: Role, request: Request, next: Next) -> Response {
         path = request.uri().path(),
         "refused on the admin socket"
     );
+    Problem::from(denied(&caller, role)).into_response()
+}
+
+/// Why a caller may not do what needs `role`.
+fn denied(caller: &Caller, role: Role) -> Failure {
     let group = match role {
         Role::Reader => "reader or the admin",
         _ => "admin",
     };
-    let failure = Failure::new(
+    Failure::new(
         Code::PermissionDenied,
         format!(
-            "user {} may not do this; a member of the {group} group may, see [access] in bulkhead.toml",
+            "user {} may not do this; a member of the {group} group may, see admin_group and \
+             reader_group in bulkhead.toml",
             caller.uid
         ),
-    );
-    Problem::from(failure.with("role", group).with("uid", caller.uid)).into_response()
+    )
+    .with("role", group)
+    .with("uid", caller.uid)
+}
+
+/// The body of the refusal, for one who is not even let in.
+pub(super) fn refusal(caller: &Caller, role: Role) -> serde_json::Value {
+    super::problem::document(&denied(caller, role), axum::http::StatusCode::FORBIDDEN)
 }
 
 #[cfg(test)]

@@ -20,6 +20,9 @@ use crate::failure::{Code, Failure};
 use crate::id::PluginId;
 use crate::supervise::registry::{DisableRequest, Registry};
 
+/// The longest budget of a stop: a guarantee that is a day away is none.
+const MAX_STOP_MS: u64 = 3_600_000;
+
 type Server = State<Arc<Registry>>;
 
 fn id(text: &str) -> Result<PluginId, Failure> {
@@ -144,6 +147,13 @@ pub(super) async fn disable(
 ) -> Result<Json<Value>, Problem> {
     let id = id(&text)?;
     let DisableBody { save_state, timeout } = body(&bytes)?;
+    if let Some(timeout) = timeout.filter(|timeout| *timeout > MAX_STOP_MS) {
+        let message = format!("timeout: {timeout} ms is more than the {MAX_STOP_MS} of an hour");
+        return Err(Failure::new(Code::InvalidRequest, message)
+            .with("limit", MAX_STOP_MS)
+            .with("used", timeout)
+            .into());
+    }
     let request = DisableRequest {
         save_state: save_state.unwrap_or(true),
         timeout: timeout.map(Duration::from_millis),

@@ -2,9 +2,13 @@
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use http_body_util::{BodyExt as _, Limited};
+use serde_json::{Value, json};
 
-use crate::failure::Failure;
+use crate::failure::{Code, Failure};
+
+/// What the framework says of a request that it refuses is not longer.
+const MAX_REASON: usize = 4096;
 
 /// A failure on its way to a client.
 #[derive(Debug)]
@@ -21,15 +25,42 @@ impl IntoResponse for Problem {
         let Self(failure) = self;
         let status = StatusCode::from_u16(failure.code.http_status())
             .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let body = json!({
-            "type": "about:blank",
-            "title": status.canonical_reason().unwrap_or("error"),
-            "status": status.as_u16(),
-            "detail": failure.message,
-            "code": failure.code,
-            "details": failure.details,
-        });
+        let body = document(&failure, status);
         let kind = HeaderValue::from_static("application/problem+json");
         (status, [(header::CONTENT_TYPE, kind)], body.to_string()).into_response()
     }
+}
+
+/// The problem document of a failure.
+pub(super) fn document(failure: &Failure, status: StatusCode) -> Value {
+    json!({
+        "type": "about:blank",
+        "title": status.canonical_reason().unwrap_or("error"),
+        "status": status.as_u16(),
+        "detail": failure.message,
+        "code": failure.code,
+        "details": failure.details,
+    })
+}
+
+/// A refusal by the framework itself (a body too long, a query that does not parse), which is plain
+/// text, as a problem like every other.
+pub(super) async fn coded(response: Response) -> Response {
+    let status = response.status();
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    let plain = kind.is_none_or(|kind| kind.as_bytes().starts_with(b"text/plain"));
+    if !status.is_client_error() || !plain {
+        return response;
+    }
+    let reason = Limited::new(response.into_body(), MAX_REASON).collect().await;
+    let reason = reason.map(|whole| whole.to_bytes()).unwrap_or_default();
+    let reason = String::from_utf8_lossy(&reason).into_owned();
+    let code = match status {
+        StatusCode::PAYLOAD_TOO_LARGE => Code::ResourceExhausted,
+        _ => Code::InvalidRequest,
+    };
+    let mut problem =
+        Problem(Failure::new(code, reason).with("status", status.as_u16())).into_response();
+    *problem.status_mut() = status;
+    problem
 }

@@ -1,8 +1,9 @@
 //! The book of a plugin: its log records, one JSON object a line, bounded on disk.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -133,13 +134,22 @@ impl Book {
     /// Writes the records down with one write(2), then shows them to those who follow. Records
     /// that the book accounts for already are passed over.
     pub(crate) fn append(&self, records: Vec<Record>) -> io::Result<()> {
-        let mut inner = self.lock();
-        let fresh: Vec<Record> = records
+        let inner = self.lock();
+        let fresh = records
             .into_iter()
             .filter(|r| {
                 inner.positions.get(&(r.stream, r.generation)).is_none_or(|known| r.at > *known)
             })
             .collect();
+        self.write(inner, fresh)
+    }
+
+    /// Writes down a record of our own about a stream, at the position where it stands.
+    pub(crate) fn tell(&self, record: Record) -> io::Result<()> {
+        self.write(self.lock(), vec![record])
+    }
+
+    fn write(&self, mut inner: MutexGuard<'_, Inner>, fresh: Vec<Record>) -> io::Result<()> {
         let mut text = Vec::new();
         for record in &fresh {
             serde_json::to_writer(&mut text, record)?;
@@ -165,21 +175,17 @@ impl Book {
         Ok(())
     }
 
-    /// The last `count` records, oldest first.
+    /// The last `count` records, oldest first. Reads from the end, so a few cost little however
+    /// long the log is.
     pub(crate) fn tail(&self, count: usize) -> io::Result<Vec<Record>> {
         let directory = self.directory();
-        let mut last = VecDeque::new();
-        for name in ["previous.jsonl", "current.jsonl"] {
-            for record in read(&directory.join(name))?.0 {
-                if last.len() == count {
-                    last.pop_front();
-                }
-                if count > 0 {
-                    last.push_back(record);
-                }
-            }
+        let mut last = tail_of(&directory.join("current.jsonl"), count)?;
+        if last.len() < count {
+            let mut before = tail_of(&directory.join("previous.jsonl"), count - last.len())?;
+            before.append(&mut last);
+            last = before;
         }
-        Ok(last.into())
+        Ok(last)
     }
 
     pub(crate) fn follow(&self) -> broadcast::Receiver<Arc<Record>> {
@@ -198,6 +204,37 @@ impl Inner {
             self.positions.retain(|(_, generation), _| *generation == newest);
         }
         Ok(())
+    }
+}
+
+/// The last `count` whole records of a file, oldest first. No file is no records.
+fn tail_of(path: &Path, count: usize) -> io::Result<Vec<Record>> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let length = file.metadata()?.len();
+    let mut taken = (count as u64).saturating_mul(256).clamp(4096, length.max(4096));
+    loop {
+        let from = length.saturating_sub(taken);
+        let mut bytes = vec![0; (length - from) as usize];
+        file.read_exact_at(&mut bytes, from)?;
+        // Where it does not begin at the file's start it begins in the middle of a line.
+        let begin = match from {
+            0 => 0,
+            _ => bytes.iter().position(|byte| *byte == b'\n').map_or(bytes.len(), |at| at + 1),
+        };
+        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(begin, |at| at + 1);
+        let lines: Vec<&[u8]> = bytes[begin..whole.max(begin)]
+            .split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty())
+            .collect();
+        if lines.len() >= count || from == 0 {
+            let last = &lines[lines.len().saturating_sub(count)..];
+            return Ok(last.iter().filter_map(|line| serde_json::from_slice(line).ok()).collect());
+        }
+        taken = taken.saturating_mul(4);
     }
 }
 

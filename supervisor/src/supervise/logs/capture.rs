@@ -50,6 +50,7 @@ pub(crate) async fn capture(
     let mut spool = Spool::open(&book.directory(), stream, generation)?;
     // A supervisor before this one may have moved bytes that it did not get to write down.
     spool.account(stream, generation, &book, false)?;
+    let mut lost = Lost::default();
     loop {
         tokio::select! {
             biased;
@@ -57,10 +58,17 @@ pub(crate) async fn capture(
                 let mut ready = ready?;
                 match spool.fill(pipe.get_ref()) {
                     Ok(0) => break,
-                    Ok(_) => spool.account(stream, generation, &book, false)?,
+                    Ok(_) => lost.note(&book, &mut spool, stream, generation),
                     Err(Errno::EAGAIN) => ready.clear_ready(),
                     Err(Errno::EINTR) => {}
-                    Err(error) => return Err(error.into()),
+                    // What cannot be kept is thrown away and counted: a plugin that waits for its
+                    // output to be read would stand still for ever.
+                    Err(error) => match lost.discard(pipe.get_ref(), error) {
+                        Ok(0) => break,
+                        Ok(_) => {}
+                        Err(Errno::EAGAIN) => ready.clear_ready(),
+                        Err(error) => return Err(error.into()),
+                    },
                 }
                 // A plugin that never stops writing must not keep its siblings from being heard.
                 tokio::task::yield_now().await;
@@ -71,7 +79,7 @@ pub(crate) async fn capture(
                 for _ in 0..64 {
                     match spool.fill(pipe.get_ref()) {
                         Ok(0) | Err(_) => break,
-                        Ok(_) => spool.account(stream, generation, &book, false)?,
+                        Ok(_) => lost.note(&book, &mut spool, stream, generation),
                     }
                 }
                 break;
@@ -80,6 +88,52 @@ pub(crate) async fn capture(
     }
     spool.account(stream, generation, &book, true)?;
     std::fs::remove_file(&spool.path)
+}
+
+/// Output that could not be kept.
+#[derive(Default)]
+struct Lost {
+    bytes: u64,
+    /// Whether the log of the service has been told already.
+    told: bool,
+}
+
+impl Lost {
+    /// Takes what the pipe holds and counts it; 0 at its end.
+    fn discard(&mut self, pipe: &OwnedFd, cause: Errno) -> Result<usize, Errno> {
+        let mut scratch = [0; 16 * 1024];
+        let length = nix::unistd::read(pipe, &mut scratch)?;
+        self.bytes += length as u64;
+        self.tell(&cause);
+        Ok(length)
+    }
+
+    fn tell(&mut self, cause: &dyn std::fmt::Display) {
+        if !self.told {
+            self.told = true;
+            tracing::error!(%cause, "a plugin's output cannot be kept");
+        }
+    }
+
+    /// Writes the new lines down, and once that works again, how much was lost before them. What
+    /// cannot be written now is still in the spool and is tried again with the next line.
+    fn note(&mut self, book: &Book, spool: &mut Spool, stream: Stream, generation: u64) {
+        if self.bytes > 0 {
+            let at = book.position(stream, generation).max(spool.base);
+            let message =
+                format!("{} bytes of output are lost: they could not be kept", self.bytes);
+            let text = Line { text: message.as_bytes(), end: 0, cut: false };
+            let mut record = record(&text, stream, generation, at);
+            record.level = Level::Error;
+            match book.tell(record) {
+                Ok(()) => *self = Self::default(),
+                Err(error) => return self.tell(&error),
+            }
+        }
+        if let Err(error) = spool.account(stream, generation, book, false) {
+            self.tell(&error);
+        }
+    }
 }
 
 /// Accounts for the spools that a supervisor before this one left behind of starts that have

@@ -93,6 +93,8 @@ struct Actor {
     waiting_for_stop: Vec<oneshot::Sender<Result<StopReport, Failure>>>,
     last_failure: Option<Failure>,
     last_stop: Option<Result<StopReport, Failure>>,
+    /// Why it is not stored that the operator wants it to be disabled.
+    unstored: Option<Failure>,
     /// The newest start whose output is being read.
     heard: u64,
 }
@@ -130,6 +132,7 @@ pub(crate) fn spawn(context: Context, row: PluginRow, manifest: Arc<Manifest>) -
         waiting_for_stop: vec![],
         last_failure: None,
         last_stop: None,
+        unstored: None,
         heard: 0,
     };
     tokio::task::spawn_local(actor.run(inbox, newsbox));
@@ -211,8 +214,10 @@ impl Actor {
             }
             Command::Disable { options, stays, answer } => {
                 if stays && let Err(failure) = self.want(false).await {
-                    let _ = answer.send(Err(failure));
-                    return;
+                    // A store that cannot be written must not keep a plugin running: it may be
+                    // the very plugin that filled the disk.
+                    self.row.enabled = false;
+                    self.unstored = Some(failure);
                 }
                 if self.machine.state() != State::Disabling {
                     self.stop_asked = Monotonic::now();
@@ -274,6 +279,12 @@ impl Actor {
     /// Stores what the operator wants before anything happens, so that a crash in between ends
     /// with it done.
     async fn accept_enable(&mut self, config: Option<Value>) -> Result<(), Failure> {
+        let state = self.machine.state();
+        if state == State::Disabling {
+            let message =
+                format!("{} is being disabled; enable it again when that is done", self.row.id);
+            return Err(Failure::new(Code::Conflict, message).with("state", state.name()));
+        }
         if let Some(config) = config {
             if !config.is_object() {
                 return Err(Failure::new(
@@ -282,15 +293,14 @@ impl Actor {
                 )
                 .with("path", ""));
             }
-            if self.machine.state() == State::Enabled && config != self.row.config {
-                return Err(Failure::new(
-                    Code::Conflict,
-                    format!(
-                        "{} is enabled with another configuration; disable it first",
-                        self.row.id
-                    ),
-                )
-                .with("state", self.machine.state().name()));
+            let in_use = matches!(state, State::Enabled | State::Enabling(_));
+            if in_use && config != self.row.config {
+                let message = format!(
+                    "{} is {} with another configuration; disable it first",
+                    self.row.id,
+                    state.name()
+                );
+                return Err(Failure::new(Code::Conflict, message).with("state", state.name()));
             }
             check_config(&self.manifest, &config)?;
             self.context.store.set_config(self.row.id.clone(), config.clone()).await?;
@@ -393,6 +403,10 @@ impl Actor {
         }
         self.process = None;
         self.last_stop = Some(result);
+        if self.unstored.is_some() {
+            let stored = self.context.store.set_enabled(self.row.id.clone(), false).await;
+            self.unstored = stored.err();
+        }
         self.step(Input::Stopped).await;
     }
 

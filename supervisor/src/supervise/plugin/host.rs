@@ -52,7 +52,8 @@ impl HostSide {
             }
             methods::STATE_SET => {
                 let methods::StateSet { key, value, expected } = decode(&call)?;
-                let version = store.set_state(id, key, value, expected).await?;
+                let quota = self.plan.manifest.limits.storage.bytes();
+                let version = store.set_state(id, key, value, expected, quota).await?;
                 let mut drain = self.drain.lock().unwrap_or_else(PoisonError::into_inner);
                 if drain.saving {
                     drain.saved = Some(Monotonic::now());

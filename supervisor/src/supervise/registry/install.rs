@@ -92,6 +92,7 @@ impl Registry {
             enabled: false,
             installed_at: timestamp(),
             last_exit: None,
+            uninstalling: false,
         };
         let added = match self.store.put_plugin(row.clone()).await {
             Ok(()) => match self.register(row, Arc::new(manifest), None).await {
@@ -130,20 +131,49 @@ impl Registry {
             self.events.emit("plugin:error", id, json!({ "error": failure }));
             return Err(failure);
         }
+        // From here on it is finished, by the next supervisor if need be: the row goes last.
+        self.store.mark_uninstalling(id.clone()).await?;
         let (answer, answered) = oneshot::channel();
         ask(&handle, Command::Retire { answer }, answered).await?;
         self.table().remove(id);
-        self.launcher.ask_done(Request::Release { id: id.clone() }).await?;
-        self.store.remove_plugin(id.clone()).await?;
-        self.discard_unused(handle.view().digest).await;
-        let logs = self.log_directory(id);
-        if let Err(error) = std::fs::remove_dir_all(&logs)
-            && error.kind() != std::io::ErrorKind::NotFound
-        {
-            tracing::error!(plugin = %id, path = %logs.display(), %error, "logs are left behind");
-        }
+        self.remove_all(id, handle.view().digest).await?;
         self.events.emit("plugin:uninstalled", id, body);
         Ok(())
+    }
+
+    /// Finishes what a supervisor had begun that is gone.
+    pub(crate) async fn finish_uninstall(&self, row: PluginRow) {
+        let _turn = self.installing.lock().await;
+        match self.remove_all(&row.id, row.digest).await {
+            Ok(()) => {
+                let body = json!({ "version": row.version.to_string(), "force": false });
+                self.events.emit("plugin:uninstalled", &row.id, body);
+            }
+            Err(failure) => {
+                self.events.emit("plugin:error", &row.id, json!({ "error": failure }));
+            }
+        }
+    }
+
+    /// Removes all that a plugin has which runs no more. Each step can be repeated.
+    async fn remove_all(&self, id: &PluginId, digest: Digest) -> Result<(), Failure> {
+        match self.launcher.ask_done(Request::Release { id: id.clone() }).await {
+            Err(failure) if failure.code != Code::NotFound => return Err(failure),
+            _ => {}
+        }
+        self.discard_unused(digest).await;
+        let logs = self.log_directory(id);
+        match std::fs::remove_dir_all(&logs) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Failure::new(
+                    Code::StorageFailed,
+                    format!("the logs in {} cannot be removed: {error}", logs.display()),
+                )
+                .with("path", logs));
+            }
+            _ => {}
+        }
+        self.store.remove_plugin(id.clone()).await
     }
 
     /// Removes a tree that no installed plugin uses.

@@ -22,6 +22,8 @@ pub(crate) struct PluginRow {
     pub(crate) installed_at: String,
     /// How it ended the last time it ran.
     pub(crate) last_exit: Option<Value>,
+    /// It is being uninstalled: what is left of it goes at the next start, if not before.
+    pub(crate) uninstalling: bool,
 }
 
 impl Store {
@@ -29,7 +31,8 @@ impl Store {
         self.run(|connection| {
             connection
                 .prepare_cached(
-                    "SELECT id, version, digest, config, enabled, installed_at, last_exit
+                    "SELECT id, version, digest, config, enabled, installed_at, last_exit,
+                            uninstalling
                      FROM plugin ORDER BY id",
                 )?
                 .query_map([], read)?
@@ -46,7 +49,8 @@ impl Store {
                     "INSERT INTO plugin (id, version, digest, config, enabled, installed_at)
                      VALUES (?1, ?2, ?3, ?4, ?5, ?6)
                      ON CONFLICT (id) DO UPDATE SET version = ?2, digest = ?3, config = ?4,
-                                                    enabled = ?5, installed_at = ?6",
+                                                    enabled = ?5, installed_at = ?6,
+                                                    uninstalling = 0",
                 )?
                 .execute(params![
                     row.id.as_str(),
@@ -92,6 +96,17 @@ impl Store {
         .await
     }
 
+    /// From here on the plugin is only to be removed.
+    pub(crate) async fn mark_uninstalling(&self, id: PluginId) -> Result<(), Failure> {
+        self.run(move |connection| {
+            connection
+                .prepare_cached("UPDATE plugin SET uninstalling = 1, enabled = 0 WHERE id = ?1")?
+                .execute([id.as_str()])
+                .map(drop)
+        })
+        .await
+    }
+
     /// Removes the plugin and, with it, its state.
     pub(crate) async fn remove_plugin(&self, id: PluginId) -> Result<(), Failure> {
         self.run(move |connection| {
@@ -127,5 +142,6 @@ fn read(row: &Row<'_>) -> rusqlite::Result<PluginRow> {
         enabled: row.get(4)?,
         installed_at: row.get(5)?,
         last_exit: row.get::<_, Option<String>>(6)?.map(|_| parse(row, 6)).transpose()?,
+        uninstalling: row.get(7)?,
     })
 }

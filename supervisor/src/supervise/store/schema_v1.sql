@@ -6,7 +6,9 @@ CREATE TABLE plugin (
     config       TEXT NOT NULL,             -- JSON object, as the operator gave it
     enabled      INTEGER NOT NULL,          -- what the operator wants: 0 or 1
     installed_at TEXT NOT NULL,             -- RFC 3339, UTC
-    last_exit    TEXT                       -- JSON object: how it ended the last time it ran
+    last_exit    TEXT,                      -- JSON object: how it ended the last time it ran
+    uninstalling INTEGER NOT NULL DEFAULT 0, -- 1: only what is left of it is to be removed
+    state_bytes  INTEGER NOT NULL DEFAULT 0 -- keys and values of its state
 ) STRICT;
 
 CREATE TABLE state (
@@ -16,6 +18,21 @@ CREATE TABLE state (
     version INTEGER NOT NULL,               -- 1 at the first write, one more at each
     PRIMARY KEY (plugin, key)
 ) STRICT, WITHOUT ROWID;
+
+CREATE TRIGGER state_added AFTER INSERT ON state BEGIN
+    UPDATE plugin SET state_bytes = state_bytes + length(CAST(new.key AS BLOB)) + length(new.value)
+    WHERE id = new.plugin;
+END;
+
+CREATE TRIGGER state_changed AFTER UPDATE ON state BEGIN
+    UPDATE plugin SET state_bytes = state_bytes + length(new.value) - length(old.value)
+    WHERE id = new.plugin;
+END;
+
+CREATE TRIGGER state_removed AFTER DELETE ON state BEGIN
+    UPDATE plugin SET state_bytes = state_bytes - length(CAST(old.key AS BLOB)) - length(old.value)
+    WHERE id = old.plugin;
+END;
 
 CREATE TABLE event (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT,

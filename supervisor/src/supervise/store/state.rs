@@ -27,6 +27,8 @@ pub(crate) enum StateError {
     ValueTooLong { key: String, length: usize },
     #[error("key {key:?} is at version {found}, not at {expected}; read it again and retry")]
     Conflict { key: String, expected: u64, found: u64 },
+    #[error("the plugin's state would take {used} bytes; limits.storage allows {quota}")]
+    OverQuota { quota: u64, used: u64 },
 }
 
 impl From<StateError> for Failure {
@@ -43,6 +45,10 @@ impl From<StateError> for Failure {
                     .with("limit", MAX_VALUE)
                     .with("used", length)
             }
+            StateError::OverQuota { quota, used } => Failure::new(Code::ResourceExhausted, message)
+                .with("resource", "state")
+                .with("limit", quota)
+                .with("used", used),
             StateError::Conflict { key, expected, found } => {
                 Failure::new(Code::StateConflict, message)
                     .with("key", key)
@@ -70,6 +76,15 @@ fn version(connection: &Connection, plugin: &PluginId, key: &str) -> rusqlite::R
     Ok(found.unwrap_or(0) as u64)
 }
 
+/// What a plugin's keys and values take together.
+fn state_bytes(connection: &Connection, plugin: &PluginId) -> rusqlite::Result<u64> {
+    let bytes: Option<i64> = connection
+        .prepare_cached("SELECT state_bytes FROM plugin WHERE id = ?1")?
+        .query_row([plugin.as_str()], |row| row.get(0))
+        .optional()?;
+    Ok(bytes.unwrap_or(0) as u64)
+}
+
 impl Store {
     pub(crate) async fn state(
         &self,
@@ -89,13 +104,15 @@ impl Store {
     }
 
     /// Writes a key and returns its new version. `expected` is the version that it must have; 0
-    /// for "must not exist".
+    /// for "must not exist". Keys and values of the plugin may take `quota` bytes together; a write
+    /// that makes less of them is always allowed.
     pub(crate) async fn set_state(
         &self,
         plugin: PluginId,
         key: String,
         value: Vec<u8>,
         expected: Option<u64>,
+        quota: u64,
     ) -> Result<u64, Failure> {
         check_key(&key)?;
         if value.len() > MAX_VALUE {
@@ -108,6 +125,7 @@ impl Store {
             if let Some(expected) = expected.filter(|expected| *expected != found) {
                 return Err(StateError::Conflict { key, expected, found }.into());
             }
+            let before = state_bytes(connection, &plugin).map_err(failed)?;
             connection
                 .prepare_cached(
                     "INSERT INTO state (plugin, key, value, version) VALUES (?1, ?2, ?3, ?4)
@@ -117,6 +135,11 @@ impl Store {
                     statement.execute(params![plugin.as_str(), key, value, found as i64 + 1])
                 })
                 .map_err(failed)?;
+            let after = state_bytes(connection, &plugin).map_err(failed)?;
+            if after > quota && after > before {
+                // The job's savepoint takes the write back.
+                return Err(StateError::OverQuota { quota, used: after }.into());
+            }
             Ok(found + 1)
         })
         .await

@@ -3,6 +3,9 @@ use serde_json::json;
 use super::*;
 use crate::id::{Digest, PluginId};
 
+/// No quota.
+const MAX: u64 = u64::MAX;
+
 fn row(id: &str) -> PluginRow {
     PluginRow {
         id: id.parse().unwrap(),
@@ -12,6 +15,7 @@ fn row(id: &str) -> PluginRow {
         enabled: false,
         installed_at: "2026-01-01T00:00:00Z".to_owned(),
         last_exit: None,
+        uninstalling: false,
     }
 }
 
@@ -28,8 +32,8 @@ fn what_is_acknowledged_is_there_after_reopening() {
         let store = Store::open(&path).unwrap();
         store.put_plugin(row("a")).await.unwrap();
         store.set_enabled(id.clone(), true).await.unwrap();
-        assert_eq!(store.set_state(id.clone(), "k".into(), b"1".into(), None).await, Ok(1));
-        assert_eq!(store.set_state(id.clone(), "k".into(), b"2".into(), Some(1)).await, Ok(2));
+        assert_eq!(store.set_state(id.clone(), "k".into(), b"1".into(), None, MAX).await, Ok(1));
+        assert_eq!(store.set_state(id.clone(), "k".into(), b"2".into(), Some(1), MAX).await, Ok(2));
     });
     block_on(async {
         let store = Store::open(&path).unwrap();
@@ -49,7 +53,7 @@ fn a_write_that_expected_another_version_changes_nothing() {
     block_on(async {
         store.put_plugin(row("a")).await.unwrap();
         let set = |value: &'static str, expected| {
-            store.set_state(id.clone(), "k".into(), value.into(), expected)
+            store.set_state(id.clone(), "k".into(), value.into(), expected, MAX)
         };
         set("new", Some(0)).await.unwrap();
         for expected in [0, 2] {
@@ -76,7 +80,7 @@ fn a_failing_job_leaves_its_neighbours_in_the_batch_alone() {
         let jobs = (0..20).map(|n| {
             let owner = if n % 2 == 0 { id.clone() } else { stranger.clone() };
             let store = store.clone();
-            async move { store.set_state(owner, format!("k{n:02}"), vec![n], None).await }
+            async move { store.set_state(owner, format!("k{n:02}"), vec![n], None, MAX).await }
         });
         let results = futures_join(jobs.collect()).await;
         for (n, result) in results.iter().enumerate() {
@@ -111,7 +115,7 @@ fn a_prefix_is_taken_literally() {
     block_on(async {
         store.put_plugin(row("a")).await.unwrap();
         for key in ["a%", "a_1", "ab", "é1", "é2"] {
-            store.set_state(id.clone(), key.into(), vec![], None).await.unwrap();
+            store.set_state(id.clone(), key.into(), vec![], None, MAX).await.unwrap();
         }
         let keys = |prefix: &str| {
             let listed = store.list_state(id.clone(), prefix.to_owned());
@@ -132,11 +136,12 @@ fn bad_keys_and_values_are_named() {
     block_on(async {
         store.put_plugin(row("a")).await.unwrap();
         for key in [String::new(), "k".repeat(513)] {
-            let failure = store.set_state(id.clone(), key, vec![], None).await.unwrap_err();
+            let failure = store.set_state(id.clone(), key, vec![], None, MAX).await.unwrap_err();
             assert_eq!(failure.code, Code::InvalidRequest);
         }
-        store.set_state(id.clone(), "k".repeat(512), vec![0; 1 << 20], None).await.unwrap();
-        let long = store.set_state(id, "k".into(), vec![0; (1 << 20) + 1], None).await.unwrap_err();
+        store.set_state(id.clone(), "k".repeat(512), vec![0; 1 << 20], None, MAX).await.unwrap();
+        let long =
+            store.set_state(id, "k".into(), vec![0; (1 << 20) + 1], None, MAX).await.unwrap_err();
         assert_eq!(long.code, Code::ResourceExhausted);
         assert_eq!(long.details["limit"], 1 << 20);
     });
@@ -180,4 +185,45 @@ fn a_corrupt_or_newer_file_is_refused_and_left_alone() {
     Connection::open(&newer).unwrap().pragma_update(None, "user_version", 99).unwrap();
     let failure = Store::open(&newer).err().unwrap();
     assert!(failure.message.contains("version 99"), "{failure}");
+}
+
+#[test]
+fn state_is_bounded_by_its_quota_and_can_always_shrink() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(&directory.path().join("db")).unwrap();
+    let id: PluginId = "a".parse().unwrap();
+    block_on(async {
+        store.put_plugin(row("a")).await.unwrap();
+        let set = |key: &str, bytes: usize, quota: u64| {
+            store.set_state(id.clone(), key.into(), vec![0; bytes], None, quota)
+        };
+        set("k1", 98, 100).await.unwrap();
+        let over = set("k2", 0, 100).await.unwrap_err();
+        assert_eq!(over.code, Code::ResourceExhausted);
+        assert_eq!(over.details, json!({"resource": "state", "limit": 100, "used": 102}));
+        assert_eq!(store.state(id.clone(), "k2".into()).await.unwrap(), None, "taken back");
+        set("k1", 50, 10).await.expect("less than before, though over a quota made smaller");
+        set("k2", 46, 100).await.unwrap();
+        set("k3", 1, 100).await.unwrap_err();
+        store.delete_state(id.clone(), "k1".into(), None).await.unwrap();
+        set("k3", 1, 100).await.unwrap();
+    });
+}
+
+#[test]
+fn an_uninstall_that_was_begun_is_seen_after_reopening() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("db");
+    block_on(async {
+        let store = Store::open(&path).unwrap();
+        store.put_plugin(PluginRow { enabled: true, ..row("a") }).await.unwrap();
+        store.mark_uninstalling("a".parse().unwrap()).await.unwrap();
+    });
+    block_on(async {
+        let store = Store::open(&path).unwrap();
+        let row = store.plugins().await.unwrap().remove(0);
+        assert!(row.uninstalling && !row.enabled);
+        store.put_plugin(PluginRow { uninstalling: false, ..row }).await.unwrap();
+        assert!(!store.plugins().await.unwrap()[0].uninstalling, "installed again");
+    });
 }

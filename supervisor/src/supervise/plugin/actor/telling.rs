@@ -54,6 +54,16 @@ impl Actor {
                     .last_stop
                     .take()
                     .unwrap_or_else(|| Ok(StopReport::nothing_ran(self.stop_options.budget)));
+                let result = match &self.unstored {
+                    Some(failure) => Err(Failure {
+                        message: format!(
+                            "{} is stopped, but it is not stored that it stays so: {}",
+                            self.row.id, failure.message
+                        ),
+                        ..failure.clone()
+                    }),
+                    None => result,
+                };
                 for waiting in self.waiting_for_stop.drain(..) {
                     let _ = waiting.send(result.clone());
                 }

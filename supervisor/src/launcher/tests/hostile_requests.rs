@@ -30,7 +30,7 @@ fn a_start_outside_of_the_rules_is_refused() {
     supervisor.ask(Request::Allot { id: good.id.clone() }).unwrap();
     let cases: [(&str, Change, Code); 8] = [
         ("entry", |s| s.entry = "../../bin/sh".into(), Code::EntryInvalid),
-        ("absent entry", |s| s.entry = "bin/other".into(), Code::EntryInvalid),
+        ("absent entry", |s| s.entry = "bin/other".into(), Code::NotFound),
         ("entry without run bit", |s| s.entry = "plugin.toml".into(), Code::EntryInvalid),
         ("digest", |s| s.digest = crate::id::Digest::of(b"other"), Code::NotFound),
         (

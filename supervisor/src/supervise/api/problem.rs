@@ -25,10 +25,13 @@ impl IntoResponse for Problem {
         let Self(failure) = self;
         let status = StatusCode::from_u16(failure.code.http_status())
             .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let body = document(&failure, status);
-        let kind = HeaderValue::from_static("application/problem+json");
-        (status, [(header::CONTENT_TYPE, kind)], body.to_string()).into_response()
+        respond(&failure, status)
     }
+}
+
+fn respond(failure: &Failure, status: StatusCode) -> Response {
+    let kind = HeaderValue::from_static("application/problem+json");
+    (status, [(header::CONTENT_TYPE, kind)], document(failure, status).to_string()).into_response()
 }
 
 /// The problem document of a failure.
@@ -59,8 +62,5 @@ pub(super) async fn coded(response: Response) -> Response {
         StatusCode::PAYLOAD_TOO_LARGE => Code::ResourceExhausted,
         _ => Code::InvalidRequest,
     };
-    let mut problem =
-        Problem(Failure::new(code, reason).with("status", status.as_u16())).into_response();
-    *problem.status_mut() = status;
-    problem
+    respond(&Failure::new(code, reason), status)
 }

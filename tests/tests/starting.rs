@@ -4,12 +4,10 @@
 
 use std::time::{Duration, Instant};
 
+use bulkhead_tests::lane;
 use bulkhead_tests::package::Package;
 use bulkhead_tests::service::Service;
 use serde_json::Value;
-
-/// Budgets hold with this much to spare on a busy machine.
-const SLACK: Duration = Duration::from_secs(2);
 
 /// Enables a plugin that must fail within `budget`, and sees that nothing is left of the try.
 fn fails(mode: &str, lines: &str, budget: Duration) -> Value {
@@ -19,7 +17,7 @@ fn fails(mode: &str, lines: &str, budget: Duration) -> Value {
     let before = Instant::now();
     let error = service.error(["enable", "victim"]);
     let took = before.elapsed();
-    assert!(took < budget + SLACK, "{mode}: refused after {took:?}, budget {budget:?}");
+    assert!(took < budget + lane::slack(), "{mode}: refused after {took:?}, budget {budget:?}");
     assert_eq!(service.plugin_processes(), [0; 0], "{mode} left processes");
     let plugin = service.json(["inspect", "victim"]);
     assert_eq!(plugin["state"], "disabled", "{mode}: {plugin}");

@@ -10,7 +10,6 @@ use bulkhead_tests::{lane, test_name};
 use serde_json::Value;
 
 const BUDGET: Duration = Duration::from_secs(1);
-const SLACK: Duration = Duration::from_secs(2);
 /// Children need the seccomp profile that allows them.
 const PROGRAM: &str = "[sandbox]\nprofile = \"program\"";
 
@@ -23,7 +22,7 @@ fn stop(mode: &str, lines: &str) -> Value {
     let report = service.json(["disable", "victim", "--timeout", "1s"]);
     let took = before.elapsed();
     assert_eq!(service.plugin_processes(), [0; 0], "{mode}: something is left: {report}");
-    assert!(took < BUDGET + SLACK, "{mode}: gone after {took:?}: {report}");
+    assert!(took < BUDGET + lane::slack(), "{mode}: gone after {took:?}: {report}");
     assert_eq!(report["state"], "disabled", "{mode}: {report}");
     if let Some(cgroup) = service.json(["inspect", "victim"])["lastExit"]["cgroup"].as_str() {
         assert!(!std::path::Path::new(cgroup).exists(), "{cgroup} is left");
@@ -122,7 +121,7 @@ fn one_that_hangs_in_a_call_is_stopped() {
     assert_eq!(error["exitCode"], 5);
     let before = Instant::now();
     let report = service.json(["disable", "victim", "--timeout", "1s"]);
-    assert!(before.elapsed() < BUDGET + SLACK, "{report}");
+    assert!(before.elapsed() < BUDGET + lane::slack(), "{report}");
     assert_eq!(service.plugin_processes(), [0; 0]);
 }
 
@@ -171,7 +170,7 @@ fn the_end_of_the_service_stops_all_dependents_first() {
     ));
     let before = Instant::now();
     service.stop().expect(0);
-    assert!(before.elapsed() < Duration::from_secs(5) + SLACK);
+    assert!(before.elapsed() < Duration::from_secs(5) + lane::slack());
     assert_eq!(service.plugin_processes(), [0; 0]);
     service.run_again();
     // What the operator wanted is so again.

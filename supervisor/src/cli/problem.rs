@@ -28,8 +28,7 @@ impl Problem {
         Self::new(Code::InvalidRequest, message)
     }
 
-    #[cfg(test)]
-    fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
+    pub(crate) fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
         self.details.insert(key.to_owned(), value.into());
         self
     }

@@ -1,16 +1,22 @@
 //! Flags and policy file to one policy.
 
-use std::io::ErrorKind;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use bulkhead_sandbox::seccomp::Profile;
 use bulkhead_sandbox::{CpuMax, Limits, Mount, Network, Policy, Strictness};
+use nix::fcntl::OFlag;
 use serde_json::Value;
 
 use crate::cli::args::Exec;
 use crate::cli::problem::Problem;
 use crate::failure::Code;
 use crate::manifest::CpuShare;
+
+/// A policy file is at most this long, in bytes.
+const MAX_POLICY: u64 = 256 << 10;
 
 /// What a command gets without flags: the system directories, an empty `/tmp`, no network, a bound
 /// on processes but none on memory and CPU, and every layer that this machine has.
@@ -96,13 +102,32 @@ fn existing(path: &Path, flag: &str) -> Result<PathBuf, Problem> {
 /// A policy file says what differs from the default of `exec`.
 fn read(path: &Path) -> Result<Policy, Problem> {
     let shown = path.display();
-    let text = std::fs::read_to_string(path).map_err(|error| {
+    let refused = |error: io::Error| {
         let code = match error.kind() {
             ErrorKind::NotFound => Code::NotFound,
             _ => Code::InvalidRequest,
         };
         Problem::new(code, format!("cannot read the policy {shown}: {error}"))
-    })?;
+            .with("path", shown.to_string())
+    };
+    let unfit = |why: String| {
+        Problem::new(Code::InvalidRequest, format!("cannot read the policy {shown}: {why}"))
+            .with("path", shown.to_string())
+    };
+    // Not to wait for the writer of a FIFO. O_CLOEXEC is the library's own.
+    let file = File::options()
+        .read(true)
+        .custom_flags(OFlag::O_NONBLOCK.bits())
+        .open(path)
+        .map_err(refused)?;
+    if !file.metadata().map_err(refused)?.is_file() {
+        return Err(unfit("it is not a regular file; name one".to_owned()));
+    }
+    let mut text = String::new();
+    file.take(MAX_POLICY + 1).read_to_string(&mut text).map_err(refused)?;
+    if text.len() as u64 > MAX_POLICY {
+        return Err(unfit(format!("it is longer than {MAX_POLICY} bytes; shorten it")));
+    }
     let is_json = path.extension().is_some_and(|extension| extension == "json");
     parse(&text, is_json).map_err(|why| Problem::usage(format!("policy {shown}: {why}")))
 }
@@ -203,6 +228,30 @@ mod tests {
         assert!(error.contains("line 1"), "{error}");
         let missing = policy("--policy /nonexistent/p.toml").unwrap_err();
         assert_eq!((missing.code.as_str(), missing.exit_code), ("NOT_FOUND", 3));
+    }
+
+    #[test]
+    fn a_policy_that_would_not_end_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("policy.toml");
+        let at = |path: &Path| policy(&format!("--policy {}", path.display()));
+        let refused = |path: &Path, why: &str| {
+            let problem = at(path).unwrap_err();
+            assert_eq!(problem.code, "INVALID_REQUEST");
+            assert_eq!(problem.details["path"], path.display().to_string());
+            assert!(problem.message.contains(why), "{}", problem.message);
+        };
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        refused(&path, "not a regular file");
+        refused(Path::new("/dev/zero"), "not a regular file");
+        refused(directory.path(), "not a regular file");
+        std::fs::remove_file(&path).unwrap();
+        // The control: what is just short enough is read.
+        let longest = usize::try_from(MAX_POLICY).unwrap();
+        std::fs::write(&path, "#".repeat(longest)).unwrap();
+        assert_eq!(at(&path).unwrap(), default());
+        std::fs::write(&path, "#".repeat(longest + 1)).unwrap();
+        refused(&path, "longer than 262144 bytes");
     }
 
     #[test]

@@ -68,6 +68,28 @@ fn the_default_action_of_a_signal_works_for_the_program() {
 }
 
 #[test]
+fn a_cgroup_that_somebody_else_removed_is_empty() {
+    let Some(tree) = lane::tree() else {
+        return lane::skip("a_cgroup_that_somebody_else_removed_is_empty", "no cgroup v2 tree");
+    };
+    let (mut running, _lines) = ready(Some(&tree), "echo ready; exec sleep 60");
+    let child = &mut running.child;
+    let cgroup = child.cgroup().unwrap().path().to_owned();
+    // The control: while a process is in it, it is not empty and cannot be removed.
+    assert!(!child.is_empty().unwrap());
+    assert!(fs::remove_dir(&cgroup).is_err());
+    child.kill().unwrap();
+    let deadline = Instant::now() + DEADLINE;
+    assert!(child.wait_exited(Some(deadline)) && child.wait_empty(deadline).unwrap());
+    fs::remove_dir(&cgroup).unwrap();
+    assert!(child.is_empty().unwrap());
+    assert!(child.wait_empty(deadline).unwrap());
+    assert!(child.try_reap().unwrap().is_some());
+    let exit = running.child.remove().unwrap();
+    assert_eq!(exit.status, Status::Signaled { signal: 9, core: false });
+}
+
+#[test]
 fn one_that_ignores_sigterm_is_killed_after_the_grace() {
     let tree = lane::tree();
     let (running, _lines) =

@@ -77,17 +77,24 @@ impl Cgroup {
         self.events.as_fd()
     }
 
-    /// Whether no process is left in it or beneath it (`populated 0`). Also acknowledges the event,
+    /// Whether no process is left in it or beneath it: `populated 0`, or it is gone itself. Also acknowledges the event,
     /// so that [`Cgroup::events_fd`] waits for the next.
     pub fn is_empty(&self) -> Result<bool, CgroupError> {
-        let path = self.path.join("cgroup.events");
-        let failed = |source| CgroupError::io("reading", &path, source);
-        // The same descriptor, read from its beginning: kernfs counts that as having seen the event.
-        let mut events = &self.events;
-        events.rewind().map_err(failed)?;
-        let mut text = String::new();
-        events.read_to_string(&mut text).map_err(failed)?;
-        Ok(keyed(&text, "populated") == Some(0))
+        let read = || -> std::io::Result<String> {
+            // The same descriptor, read from its beginning: kernfs counts that as having seen the
+            // event.
+            let mut events = &self.events;
+            events.rewind()?;
+            let mut text = String::new();
+            events.read_to_string(&mut text)?;
+            Ok(text)
+        };
+        match read() {
+            Ok(text) => Ok(keyed(&text, "populated") == Some(0)),
+            // Somebody else has removed it, which the kernel allows only when no process is left.
+            Err(error) if is_gone(&error) => Ok(true),
+            Err(error) => Err(CgroupError::io("reading", self.path.join("cgroup.events"), error)),
+        }
     }
 
     /// Waits until no process is left in it, or for `at_most`; whether none is.
@@ -131,10 +138,14 @@ impl Cgroup {
         }
     }
 
-    /// Removes it. Fails with EBUSY while a process is in it; see [`Cgroup::is_empty`].
+    /// Removes it. Fails with EBUSY while a process is in it; see [`Cgroup::is_empty`]. Already gone
+    /// is well.
     pub fn remove(self) -> Result<(), CgroupError> {
         remove_beneath(&self.path);
-        fs::remove_dir(&self.path).map_err(|source| CgroupError::io("removing", &self.path, source))
+        match fs::remove_dir(&self.path) {
+            Err(error) if !is_gone(&error) => Err(CgroupError::io("removing", &self.path, error)),
+            _ => Ok(()),
+        }
     }
 
     fn counters(&self) -> Counters {
@@ -161,6 +172,12 @@ impl Cgroup {
     fn number(&self, file: &str) -> Option<u64> {
         self.read(file)?.parse().ok()
     }
+}
+
+/// A file of a removed cgroup reads as ENODEV (kernfs_seq_start in fs/kernfs/file.c), its name as
+/// ENOENT.
+fn is_gone(error: &std::io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENODEV | libc::ENOENT))
 }
 
 /// A compartment may have made cgroups of its own where its policy shows it the hierarchy.

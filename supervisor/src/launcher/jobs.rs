@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use bulkhead_sandbox::Policy;
 
-use super::package_store::{Import, PackageStore, Step, Verification, Verified};
+use super::package_store::{Importing, PackageStore, Step, Verification, Verified};
 use super::removal::Removal;
 use super::storage::{Release, Storage};
 use crate::failure::{Code, Failure};
@@ -25,7 +25,7 @@ pub(super) struct Job {
 }
 
 pub(super) enum Work {
-    Import(Box<Import>),
+    Import(Importing),
     Verify { start: Box<Start>, verification: Box<Verification> },
     Discard { digest: Digest, removal: Removal },
     Release { id: PluginId, release: Release },
@@ -88,12 +88,18 @@ impl Jobs {
         })
     }
 
-    /// The supervisor that asked is gone: copies and starts end here, removals go on unanswered.
+    /// The supervisor that asked is gone: starts end here, copies turn into their own removal, and
+    /// removals go on unanswered.
     pub(super) fn disown(&mut self) {
-        self.0.retain_mut(|job| {
-            job.reply_to = None;
-            matches!(job.work, Work::Discard { .. } | Work::Release { .. })
-        });
+        let jobs = std::mem::take(&mut self.0).into_iter();
+        self.0 = jobs
+            .filter_map(|job| match job.work {
+                Work::Verify { .. } => None,
+                Work::Import(importing) => Some(Work::Import(importing.give_up())),
+                removal @ (Work::Discard { .. } | Work::Release { .. }) => Some(removal),
+            })
+            .map(|work| Job { reply_to: None, work })
+            .collect();
     }
 
     /// Does one piece of the job whose turn it is.
@@ -114,7 +120,7 @@ impl Jobs {
             }
             Err(failure) => {
                 if reply_to.is_none() {
-                    tracing::warn!(%failure, "a removal failed");
+                    tracing::warn!(%failure, "what a supervisor that is gone asked for has failed");
                 }
                 Some(Outcome::Answer(reply_to?, Err(failure)))
             }

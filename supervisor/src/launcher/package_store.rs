@@ -3,14 +3,15 @@
 //! ```text
 //! store/<digest>/        the tree: directories 0555, files 0444 or 0555
 //! store/<digest>.sums    one line per file; its SHA-256 is the digest
-//! store/.import-N        a copy that is not complete; removed at the next start
+//! store/.import-N        a copy that is not complete, or a damaged tree that a good one has
+//!                        replaced; removed at the next start
 //! ```
 //! The list is written before the tree gets its name, so a tree that can be seen is complete.
 
 use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File};
-use std::io::{ErrorKind, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::io::{ErrorKind, Read as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{OFlag, open};
@@ -21,13 +22,14 @@ use crate::failure::{Code, Failure};
 use crate::id::Digest;
 
 mod import;
+mod importing;
 mod sums;
 #[cfg(test)]
 mod tests;
 mod tree;
 mod verification;
 
-pub(super) use import::Import;
+pub(super) use importing::Importing;
 pub(super) use sums::check_path;
 pub(super) use verification::{Verification, Verified};
 
@@ -87,62 +89,6 @@ impl PackageStore {
 
     fn list(&self, digest: Digest) -> PathBuf {
         self.path.join(format!("{digest}.sums"))
-    }
-
-    /// Begins to copy `source`. Nothing is visible in the store before the last step.
-    pub(super) fn import(&mut self, source: &Path) -> Result<Box<Import>, Failure> {
-        self.imports += 1;
-        Import::begin(source, self.path.join(format!(".import-{}", self.imports)))
-    }
-
-    /// One piece of a copy; at the end the digest of the tree, which is then in the store.
-    pub(super) fn step_import(
-        &self,
-        import: Box<Import>,
-    ) -> Result<Step<Box<Import>, Digest>, Failure> {
-        match import.step()? {
-            import::Progress::More(import) => Ok(Step::More(import)),
-            import::Progress::Complete(copied) => self.publish(copied).map(Step::Done),
-        }
-    }
-
-    fn publish(&self, copied: import::Copied) -> Result<Digest, Failure> {
-        let text = copied.sums.to_text();
-        let digest = Digest::of(text.as_bytes());
-        let (tree, list) = (self.tree(digest), self.list(digest));
-        if tree.exists() {
-            // There already, and the same: the names are the content.
-            return Ok(digest);
-        }
-        let failed = |path: &Path, error: &std::io::Error| {
-            Failure::new(Code::StorageFailed, format!("cannot write {}: {error}", path.display()))
-                .with("path", path)
-        };
-        let written = self.path.join(format!(".sums-{digest}"));
-        let write = || -> std::io::Result<()> {
-            let mut file = fs::OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o444)
-                .open(&written)?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&written, &list)
-        };
-        write().map_err(|error| {
-            let _ = fs::remove_file(&written);
-            failed(&list, &error)
-        })?;
-        fs::rename(copied.path(), &tree).map_err(|error| {
-            let _ = fs::remove_file(&list);
-            failed(&tree, &error)
-        })?;
-        copied.keep();
-        File::open(&self.path)
-            .and_then(|store| store.sync_all())
-            .map_err(|error| failed(&self.path, &error))?;
-        Ok(digest)
     }
 
     /// Begins to verify a tree and opens its entry.

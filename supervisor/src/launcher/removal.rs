@@ -47,7 +47,8 @@ impl Removal {
         Self::resume(hidden).map(Some)
     }
 
-    fn resume(hidden: PathBuf) -> std::io::Result<Self> {
+    /// Removes what has a hidden name already.
+    pub(super) fn resume(hidden: PathBuf) -> std::io::Result<Self> {
         let root = open(
             &hidden,
             OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,

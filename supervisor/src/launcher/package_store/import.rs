@@ -4,7 +4,8 @@
 //! read, so each file is opened beneath the source's root without following a link, examined through
 //! its descriptor, and hashed from the very bytes that are written. The copy grows in a hidden
 //! directory of the store and becomes visible by one rename; whatever fails before leaves nothing
-//! behind. The launcher's loop turns between two pieces, so that a large package delays no stop.
+//! behind. The launcher's loop turns between two pieces, so that a large package delays no stop: a
+//! piece takes a bounded number of entries or bytes and waits for the disk at most once.
 
 use std::fs::{DirBuilder, File};
 use std::io::{Read, Write};
@@ -12,7 +13,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-use nix::dir::Dir;
+use nix::dir::{Dir, OwningIter};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, open, openat};
 use nix::sys::stat::{FileStat, Mode, fchmod, fstat, fstatat, mkdirat};
@@ -22,6 +23,10 @@ use super::sums::{Sum, Sums, check_path};
 use super::tree::{Kind, open_beneath};
 use crate::failure::{Code, Failure};
 use crate::id::Digest;
+use crate::launcher::removal::{Removal, remove_at_once};
+
+#[cfg(test)]
+mod tests;
 
 /// The most files and directories of one package.
 const MAX_ENTRIES: usize = 10_000;
@@ -29,22 +34,35 @@ const MAX_ENTRIES: usize = 10_000;
 const MAX_BYTES: u64 = 1 << 30;
 /// What one step copies at most: about ten milliseconds.
 const PIECE: usize = 4 << 20;
+/// Entries of a directory that one step examines at most.
+const ENTRIES: usize = 64;
 const BUFFER: usize = 256 << 10;
 
-/// A copy under way. Dropped before [`Import::step`] returned the sums, it removes what it wrote.
-pub(crate) struct Import {
+/// A copy under way. Dropped before it was given its name, it removes what it wrote.
+pub(super) struct Import {
     source: PathBuf,
     root: OwnedFd,
     /// Owner of the source directory.
     owner: u32,
     target: HiddenDirectory,
-    directories: Vec<String>,
+    /// Directories found and not read yet.
+    unlisted: Vec<String>,
+    listing: Option<Listing>,
+    /// Files found and not copied yet.
     files: Vec<String>,
+    /// Directories that were read, each after the one it lies in: the last is sealed first.
+    unsealed: Vec<String>,
     current: Option<Copying>,
     entries: usize,
     bytes: u64,
     sums: Sums,
     buffer: Vec<u8>,
+}
+
+/// A directory of the source, partly read.
+struct Listing {
+    path: String,
+    entries: OwningIter,
 }
 
 struct Copying {
@@ -56,16 +74,28 @@ struct Copying {
 }
 
 /// A directory that exists only until it is renamed.
-struct HiddenDirectory {
+pub(super) struct HiddenDirectory {
     path: PathBuf,
     descriptor: OwnedFd,
     keep: bool,
 }
 
+impl HiddenDirectory {
+    /// Removes it a piece at a time. `None` if that cannot even begin; the next start clears it.
+    pub(super) fn clear(mut self) -> Option<Removal> {
+        self.keep = true;
+        Removal::resume(self.path.clone())
+            .inspect_err(|error| {
+                tracing::warn!(path = %self.path.display(), %error, "a partial import stays behind");
+            })
+            .ok()
+    }
+}
+
 impl Drop for HiddenDirectory {
     fn drop(&mut self) {
         if !self.keep
-            && let Err(error) = crate::launcher::removal::remove_at_once(&self.path)
+            && let Err(error) = remove_at_once(&self.path)
         {
             tracing::warn!(path = %self.path.display(), %error, "a partial import stays behind");
         }
@@ -83,9 +113,14 @@ impl Copied {
         &self.directory.path
     }
 
-    /// It has its name now.
+    /// It has its name now, or its place has something that must stay.
     pub(super) fn keep(mut self) {
         self.directory.keep = true;
+    }
+
+    /// It is not needed.
+    pub(super) fn abandon(self) -> HiddenDirectory {
+        self.directory
     }
 }
 
@@ -128,8 +163,10 @@ impl Import {
             root,
             owner: stat.st_uid,
             target: HiddenDirectory { path: hidden, descriptor, keep: false },
-            directories: vec![String::new()],
+            unlisted: vec![String::new()],
+            listing: None,
             files: Vec::new(),
+            unsealed: Vec::new(),
             current: None,
             entries: 0,
             bytes: 0,
@@ -138,24 +175,37 @@ impl Import {
         }))
     }
 
-    /// Does one bounded piece. `Some` when the copy is complete and on disk.
-    pub(super) fn step(mut self: Box<Self>) -> Result<Progress, Failure> {
+    /// Does one bounded piece. `true` when the copy is complete and on disk.
+    pub(super) fn step(&mut self) -> Result<bool, Failure> {
         if let Some(copying) = self.current.take() {
             self.copy(copying)?;
+        } else if let Some(listing) = self.listing.take() {
+            self.list(listing)?;
+        } else if let Some(path) = self.unlisted.pop() {
+            let listing = self.open_directory(path)?;
+            self.list(listing)?;
         } else if let Some(path) = self.files.pop() {
             self.open_file(path)?;
-        } else if let Some(path) = self.directories.pop() {
-            self.list(&path)?;
+        } else if let Some(path) = self.unsealed.pop() {
+            // The root comes last: it had to be written until here.
+            self.seal(&path)?;
         } else {
-            // The root is sealed last: it had to be written until here.
-            self.seal("")?;
-            let Self { sums, target, .. } = *self;
-            return Ok(Progress::Complete(Copied { sums, directory: target }));
+            return Ok(true);
         }
-        Ok(Progress::More(self))
+        Ok(false)
     }
 
-    fn list(&mut self, path: &str) -> Result<(), Failure> {
+    /// Only when [`Import::step`] said that it is complete.
+    pub(super) fn complete(self) -> Copied {
+        Copied { sums: self.sums, directory: self.target }
+    }
+
+    /// It failed or is not wanted any more.
+    pub(super) fn abandon(self) -> HiddenDirectory {
+        self.target
+    }
+
+    fn open_directory(&mut self, path: String) -> Result<Listing, Failure> {
         let from = if path.is_empty() {
             openat(
                 &self.root,
@@ -164,14 +214,23 @@ impl Import {
                 Mode::empty(),
             )
         } else {
-            open_beneath(&self.root, path, OFlag::O_RDONLY | OFlag::O_DIRECTORY)
-        }
-        .map_err(|errno| unreadable(&self.source.join(path), errno))?;
-        let mut dir =
-            Dir::from_fd(from).map_err(|errno| unreadable(&self.source.join(path), errno))?;
-        let mut found = Vec::new();
-        for entry in dir.iter() {
-            let entry = entry.map_err(|errno| unreadable(&self.source.join(path), errno))?;
+            open_beneath(&self.root, &path, OFlag::O_RDONLY | OFlag::O_DIRECTORY)
+        };
+        let entries = from
+            .and_then(Dir::from_fd)
+            .map_err(|errno| unreadable(&self.source.join(&path), errno))?
+            .into_iter();
+        self.unsealed.push(path.clone());
+        Ok(Listing { path, entries })
+    }
+
+    /// Files are only noted, so that a package with too many of them is refused before any is
+    /// copied.
+    fn list(&mut self, mut listing: Listing) -> Result<(), Failure> {
+        for _ in 0..ENTRIES {
+            let Some(entry) = listing.entries.next() else { return Ok(()) };
+            let entry =
+                entry.map_err(|errno| unreadable(&self.source.join(&listing.path), errno))?;
             let name = entry.file_name();
             if name == c"." || name == c".." {
                 continue;
@@ -183,15 +242,15 @@ impl Import {
                     "its name is not UTF-8",
                 ));
             };
-            let path = if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") };
+            let path = match listing.path.as_str() {
+                "" => name.to_owned(),
+                parent => format!("{parent}/{name}"),
+            };
             check_path(&path).map_err(|why| refused(&self.source, &path, why))?;
             self.entries += 1;
             if self.entries > MAX_ENTRIES {
                 return Err(too_much(&self.source, "files and directories", MAX_ENTRIES as u64));
             }
-            found.push(path);
-        }
-        for path in found {
             let stat = fstatat(&self.root, path.as_str(), AtFlags::AT_SYMLINK_NOFOLLOW)
                 .map_err(|errno| unreadable(&self.source.join(&path), errno))?;
             match Kind::of(&stat) {
@@ -199,13 +258,14 @@ impl Import {
                 Kind::Directory => {
                     mkdirat(&self.target.descriptor, path.as_str(), Mode::S_IRWXU)
                         .map_err(|errno| full(&self.target.path.join(&path), &errno.into()))?;
-                    self.directories.push(path);
+                    self.unlisted.push(path);
                 }
                 Kind::Other(what) => {
                     return Err(refused(&self.source, &path, &format!("it is {what}")));
                 }
             }
         }
+        self.listing = Some(listing);
         Ok(())
     }
 
@@ -268,6 +328,11 @@ impl Import {
                 .write_all(data)
                 .map_err(|error| full(&self.target.path.join(&copying.path), &error))?;
         }
+        // Now, rather than all of a large file at its end.
+        copying
+            .to
+            .sync_data()
+            .map_err(|error| full(&self.target.path.join(&copying.path), &error))?;
         self.current = Some(copying);
         Ok(())
     }
@@ -285,33 +350,20 @@ impl Import {
         Ok(())
     }
 
-    /// Makes every directory read-only and durable, the deepest first.
+    /// Makes one directory read-only and durable.
     fn seal(&self, path: &str) -> Result<(), Failure> {
-        let here = self.target.path.join(path);
-        let failed = |error: &std::io::Error| full(&here, error);
-        for entry in std::fs::read_dir(&here).map_err(|error| failed(&error))? {
-            let entry = entry.map_err(|error| failed(&error))?;
-            if entry.file_type().map_err(|error| failed(&error))?.is_dir() {
-                let name = entry.file_name();
-                let name = name.to_str().expect("this copy has only names that were checked");
-                self.seal(&if path.is_empty() {
-                    name.to_owned()
-                } else {
-                    format!("{path}/{name}")
-                })?;
-            }
-        }
-        let directory = File::open(&here).map_err(|error| failed(&error))?;
+        let failed = |error: std::io::Error| full(&self.target.path.join(path), &error);
+        let directory = openat(
+            &self.target.descriptor,
+            if path.is_empty() { "." } else { path },
+            OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
+            Mode::empty(),
+        )
+        .map_err(|errno| failed(errno.into()))?;
         fchmod(&directory, Mode::from_bits_truncate(0o555))
-            .map_err(|errno| failed(&errno.into()))?;
-        directory.sync_all().map_err(|error| failed(&error))
+            .map_err(|errno| failed(errno.into()))?;
+        File::from(directory).sync_all().map_err(failed)
     }
-}
-
-/// What a step came to.
-pub(super) enum Progress {
-    More(Box<Import>),
-    Complete(Copied),
 }
 
 fn refused(source: &Path, path: &str, why: &str) -> Failure {

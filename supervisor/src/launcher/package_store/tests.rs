@@ -256,6 +256,103 @@ fn any_change_in_the_store_is_found() {
 }
 
 #[test]
+fn a_damaged_package_is_repaired_by_installing_it_again() {
+    type Damage = fn(&PackageStore, Digest);
+    let cases: [(&str, Damage); 4] = [
+        ("a content", |store, digest| {
+            let entry = store.tree(digest).join("bin/a");
+            alter(&entry, |path| fs::write(path, "#!binarz").unwrap());
+            fs::set_permissions(&entry, fs::Permissions::from_mode(0o555)).unwrap();
+        }),
+        ("a missing file", |store, digest| {
+            alter(&store.tree(digest).join("plugin.toml"), |path| fs::remove_file(path).unwrap());
+        }),
+        ("a list", |store, digest| {
+            alter(&store.list(digest), |list| fs::write(list, "").unwrap());
+        }),
+        ("an orphan without its list", |store, digest| {
+            alter(&store.tree(digest).join("bin/a"), |path| fs::write(path, "").unwrap());
+            fs::remove_file(store.list(digest)).unwrap();
+        }),
+    ];
+    for (what, damage) in cases {
+        let mut place = Place::new();
+        let package = place.package("package");
+        let digest = place.import(&package).unwrap();
+        place.verify(digest, "bin/a").unwrap();
+        damage(&place.store, digest);
+        // The control: it is damaged.
+        assert!(place.verify(digest, "bin/a").is_err(), "{what}");
+        assert_eq!(place.import(&package).unwrap(), digest, "{what}");
+        place.verify(digest, "bin/a").unwrap_or_else(|failure| panic!("{what}: {failure}"));
+        assert_eq!(fs::read(place.store.tree(digest).join("bin/a")).unwrap(), b"#!binary");
+        // What was there may be in use; the next start clears it.
+        PackageStore::open(place.store.path().to_owned()).unwrap();
+        assert_eq!(place.contents(), [digest.to_string(), format!("{digest}.sums")], "{what}");
+    }
+}
+
+#[test]
+fn a_good_package_stays_when_it_is_installed_again() {
+    use std::os::unix::fs::MetadataExt as _;
+    let mut place = Place::new();
+    let package = place.package("package");
+    let digest = place.import(&package).unwrap();
+    let inode = |place: &Place| fs::metadata(place.store.tree(digest)).unwrap().ino();
+    let before = inode(&place);
+    assert_eq!(place.import(&package).unwrap(), digest);
+    assert_eq!(inode(&place), before);
+    assert_eq!(place.contents().len(), 2);
+}
+
+#[test]
+fn a_package_that_is_discarded_while_it_is_installed_again_is_there() {
+    let mut place = Place::new();
+    let package = place.package("package");
+    let digest = place.import(&package).unwrap();
+    let mut importing = place.store.import(&package).unwrap();
+    let mut removal = None;
+    loop {
+        // The copy is sealed, so the tree in the store is being held against it.
+        if removal.is_none()
+            && fs::metadata(place.store.path().join(".import-2"))
+                .is_ok_and(|copy| copy.permissions().mode() & 0o777 == 0o555)
+        {
+            removal = place.store.discard(digest).unwrap();
+        }
+        match place.store.step_import(importing).unwrap() {
+            Step::More(more) => importing = more,
+            Step::Done(done) => break assert_eq!(done, digest),
+        }
+    }
+    let mut removal = removal.expect("the copy was sealed before its last step");
+    while !removal.step().unwrap() {}
+    place.verify(digest, "bin/a").unwrap();
+    assert_eq!(place.contents().len(), 2);
+}
+
+#[test]
+fn an_import_that_is_given_up_is_removed_in_steps() {
+    let mut place = Place::new();
+    let package = place.package("package");
+    let importing = place.store.import(&package).unwrap();
+    let Step::More(importing) = place.store.step_import(importing).unwrap() else {
+        panic!("too short")
+    };
+    let mut importing = importing.give_up();
+    assert_eq!(place.contents().len(), 1);
+    let failure = loop {
+        match place.store.step_import(importing) {
+            Ok(Step::More(more)) => importing = more,
+            Ok(Step::Done(digest)) => panic!("{digest} was given up"),
+            Err(failure) => break failure,
+        }
+    };
+    assert_eq!(failure.code, Code::ShuttingDown);
+    assert_eq!(place.contents(), Vec::<String>::new());
+}
+
+#[test]
 fn a_discarded_package_is_gone() {
     let mut place = Place::new();
     let digest = place.import(&place.package("package")).unwrap();

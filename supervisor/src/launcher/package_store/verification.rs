@@ -12,7 +12,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
-use nix::sys::stat::fstat;
+use nix::sys::stat::{fstat, lstat};
 use sha2::{Digest as _, Sha256};
 
 use super::sums::{Sum, Sums};
@@ -26,13 +26,18 @@ const BUFFER: usize = 256 << 10;
 /// Files that were hashed and found good.
 pub(super) type Known = BTreeMap<String, Fingerprint>;
 
-/// A tree being verified.
+/// A tree being verified for a start.
 pub(crate) struct Verification {
     digest: Digest,
-    path: PathBuf,
-    root: OwnedFd,
     entry: OwnedFd,
     entry_path: String,
+    check: Check,
+}
+
+/// The files of a tree being held against their sums.
+pub(super) struct Check {
+    path: PathBuf,
+    root: OwnedFd,
     remaining: Vec<(String, Sum)>,
     known: Known,
     current: Option<Hashing>,
@@ -96,34 +101,58 @@ impl Verification {
         })?;
         Ok(Box::new(Self {
             digest,
-            path,
-            root,
             entry: descriptor,
             entry_path: entry.to_owned(),
-            remaining: sums.iter().map(|(path, sum)| (path.to_owned(), sum)).collect(),
-            known,
-            current: None,
-            buffer: Vec::new(),
+            check: Check::begin(path, root, sums, known),
         }))
     }
 
     /// Does one bounded piece.
     pub(super) fn step(mut self: Box<Self>) -> Result<Progress, Failure> {
+        if self.check.step()? { self.complete() } else { Ok(Progress::More(self)) }
+    }
+
+    /// What was hashed under the entry's name must be the file whose descriptor will be executed.
+    fn complete(self: Box<Self>) -> Result<Progress, Failure> {
+        let Self { digest, entry, entry_path, check } = *self;
+        let changed = |why: &str| altered(&check.path, &entry_path, why);
+        let opened = Fingerprint::of(&entry).map_err(|errno| changed(errno.desc()))?;
+        if check.known.get(&entry_path) != Some(&opened) {
+            return Err(changed("was replaced while it was verified"));
+        }
+        let Check { path, known, .. } = check;
+        Ok(Progress::Complete(Verified { digest, path, entry }, known))
+    }
+}
+
+impl Check {
+    /// `known` are files that need not be hashed again if nothing has touched them.
+    pub(super) fn begin(path: PathBuf, root: OwnedFd, sums: &Sums, known: Known) -> Self {
+        let remaining = sums.iter().map(|(path, sum)| (path.to_owned(), sum)).collect();
+        Self { path, root, remaining, known, current: None, buffer: Vec::new() }
+    }
+
+    /// Does one bounded piece. `true` when every file was found to be good.
+    pub(super) fn step(&mut self) -> Result<bool, Failure> {
         if let Some(hashing) = self.current.take() {
             self.hash(hashing)?;
-            return Ok(Progress::More(self));
+            return Ok(false);
         }
         // Files that are known cost two calls each, so many of them are one piece.
         for _ in 0..256 {
-            let Some((path, sum)) = self.remaining.pop() else {
-                return self.complete();
-            };
+            let Some((path, sum)) = self.remaining.pop() else { return Ok(true) };
             if let Some(hashing) = self.open(path, sum)? {
                 self.current = Some(hashing);
                 break;
             }
         }
-        Ok(Progress::More(self))
+        Ok(false)
+    }
+
+    /// Whether the tree still has its name, and nobody took or replaced it meanwhile.
+    pub(super) fn is_in_place(&self) -> bool {
+        let (Ok(now), Ok(checked)) = (lstat(&self.path), fstat(&self.root)) else { return false };
+        (now.st_dev, now.st_ino) == (checked.st_dev, checked.st_ino)
     }
 
     /// `None` if the file is known to be good.
@@ -186,21 +215,6 @@ impl Verification {
         }
         self.known.insert(hashing.path, after);
         Ok(())
-    }
-
-    /// What was hashed under the entry's name must be the file whose descriptor will be executed.
-    fn complete(self: Box<Self>) -> Result<Progress, Failure> {
-        let opened = Fingerprint::of(&self.entry)
-            .map_err(|errno| altered(&self.path, &self.entry_path, errno.desc()))?;
-        if self.known.get(&self.entry_path) != Some(&opened) {
-            return Err(altered(
-                &self.path,
-                &self.entry_path,
-                "was replaced while it was verified",
-            ));
-        }
-        let verified = Verified { digest: self.digest, path: self.path, entry: self.entry };
-        Ok(Progress::Complete(verified, self.known))
     }
 }
 

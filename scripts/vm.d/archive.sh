@@ -2,7 +2,16 @@
 # Debian's archive, read through apt with lists, cache and sources of our own: the sources of this
 # machine stay as they are, and no root is needed.
 
-mirror=${BULKHEAD_VM_MIRROR:-http://deb.debian.org}
+# The archive that this machine's own apt reads.
+machine_mirror() {
+    apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 2>/dev/null |
+        sed -nE 's#/debian/?$##p' | head -n 1
+}
+
+mirror=${BULKHEAD_VM_MIRROR:-$(machine_mirror)}
+if [[ -z $mirror ]]; then
+    fail "apt names no Debian archive on this machine: set BULKHEAD_VM_MIRROR to one, without /debian"
+fi
 
 # The suite of the root file system: the oldest whose C library is not older than this machine's,
 # since what is built here runs there.

@@ -2,7 +2,7 @@
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use http_body_util::{BodyExt as _, Limited};
+use http_body_util::{BodyExt as _, Collected, Limited};
 use serde_json::{Value, json};
 
 use crate::failure::{Code, Failure};
@@ -56,7 +56,7 @@ pub(super) async fn coded(response: Response) -> Response {
         return response;
     }
     let reason = Limited::new(response.into_body(), MAX_REASON).collect().await;
-    let reason = reason.map(|whole| whole.to_bytes()).unwrap_or_default();
+    let reason = reason.map(Collected::to_bytes).unwrap_or_default();
     let reason = String::from_utf8_lossy(&reason).into_owned();
     let code = match status {
         StatusCode::PAYLOAD_TOO_LARGE => Code::ResourceExhausted,

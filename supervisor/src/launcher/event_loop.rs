@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use bulkhead_sandbox::Child;
 use bulkhead_sandbox::cgroup::Tree;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -17,7 +18,7 @@ use super::admission::Rules;
 use super::jobs::{Jobs, Outcome};
 use super::notify::Notify;
 use super::package_store::PackageStore;
-use super::plugins::{Plugin, Plugins};
+use super::plugins::Plugins;
 use super::restarts::Restarts;
 use super::shutdown::{End, Stop};
 use super::storage::{Ownership, Storage};
@@ -245,11 +246,11 @@ impl Launcher {
 
     // Plugins.
 
-    /// Has a new plugin's end told.
-    pub(super) fn watch(&self, plugin: &Plugin) -> nix::Result<()> {
-        let token = plugin.generation() << 1;
-        self.epoll.add(plugin.child.pidfd(), EpollEvent::new(EpollFlags::EPOLLIN, token))?;
-        if let Some(events) = plugin.child.events_fd() {
+    /// Has the end of a compartment told, under the generation of its start.
+    pub(super) fn watch(&self, child: &Child, generation: u64) -> nix::Result<()> {
+        let token = generation << 1;
+        self.epoll.add(child.pidfd(), EpollEvent::new(EpollFlags::EPOLLIN, token))?;
+        if let Some(events) = child.events_fd() {
             // Edge-triggered: a change is told once, and each is answered by a look.
             let flags = EpollFlags::EPOLLPRI | EpollFlags::EPOLLET;
             self.epoll.add(events, EpollEvent::new(flags, token | CGROUP))?;

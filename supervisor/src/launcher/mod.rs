@@ -24,9 +24,12 @@
 
 mod admin_socket;
 mod admission;
+mod channels;
 mod event_loop;
 mod jobs;
 mod notify;
+#[cfg_attr(not(test), expect(dead_code, reason = "packages and archives are about to use it"))]
+mod one_shot;
 mod outbox;
 mod package_store;
 mod plugins;

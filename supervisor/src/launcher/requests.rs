@@ -1,22 +1,18 @@
 //! Answering the supervisor's requests.
 
-use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
-use bulkhead_sandbox::descriptors::seqpacket_pair;
-use bulkhead_sandbox::{Identity, Launch, Program, ProgramFile, Stdio};
-use interprocess::os::unix::unnamed_pipe::{UnnamedPipeExt as _, pipe};
-use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+use bulkhead_sandbox::{Launch, Program, ProgramFile};
 
 use super::admission::{DATA_TARGET, PLUGIN_TARGET, admit, complete};
+use super::channels::Channels;
 use super::event_loop::Launcher;
 use super::jobs::{Start, Work};
 use super::package_store::Verified;
 use super::plugins::{Plugin, no_descriptors, offer_session};
 use super::stopping::Stopping;
-use super::storage::Ownership;
 use super::supervision::Supervision;
 use crate::clock::Monotonic;
 use crate::failure::{Code, Failure};
@@ -192,16 +188,12 @@ impl Launcher {
         // Before it starts: one that ends at once is then an exit like any other.
         let session =
             offer_session(&channels.bootstrap_ours).map_err(|error| no_descriptors(&error))?;
-        let identity = match self.ownership {
-            Ownership::Leased(_) => Identity::Leased { uid: allotment.uid, gid: allotment.uid },
-            Ownership::Invoker(_) => Identity::Invoker,
-        };
         let mut argv = vec![format!("{PLUGIN_TARGET}/{entry}").into()];
         argv.extend(args.into_iter().map(Into::into));
         let launch = Launch {
             name: id.as_str(),
             policy: &policy,
-            identity,
+            identity: self.ownership.identity(allotment.uid),
             program: Program {
                 file: ProgramFile::Descriptor(verified.entry),
                 args: argv,
@@ -235,7 +227,7 @@ impl Launcher {
             stubborn: false,
         };
         // From here on a failure drops the plugin, and with it all of its compartment.
-        self.watch(&plugin).map_err(|errno| no_descriptors(&errno.into()))?;
+        self.watch(&plugin.child, plugin.generation()).map_err(|errno| no_descriptors(&errno.into()))?;
         let descriptors = plugin.descriptors(session).map_err(|error| no_descriptors(&error))?;
         self.plugins.insert(plugin);
         self.announce();
@@ -263,38 +255,4 @@ impl Launcher {
         plugin.stopping.arm(Monotonic::now(), term_in, kill_in);
         Ok(DONE)
     }
-}
-
-/// Both ends of what a plugin is given.
-struct Channels {
-    stdio: Stdio,
-    stdout: OwnedFd,
-    stderr: OwnedFd,
-    bootstrap_ours: OwnedFd,
-    bootstrap_theirs: OwnedFd,
-}
-
-impl Channels {
-    fn open() -> std::io::Result<Self> {
-        let (stdout_theirs, stdout) = output()?;
-        let (stderr_theirs, stderr) = output()?;
-        let (bootstrap_ours, bootstrap_theirs) = seqpacket_pair()?;
-        // A plugin that takes no session must not hold up the launcher.
-        let flags = OFlag::from_bits_retain(fcntl(&bootstrap_ours, FcntlArg::F_GETFL)?);
-        fcntl(&bootstrap_ours, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
-        let stdin = File::open("/dev/null")?.into();
-        let stdio = Stdio { stdin, stdout: stdout_theirs, stderr: stderr_theirs };
-        Ok(Self { stdio, stdout, stderr, bootstrap_ours, bootstrap_theirs })
-    }
-}
-
-/// A pipe for the plugin to write: its end blocks, as programs expect, and ours does not.
-fn output() -> std::io::Result<(OwnedFd, OwnedFd)> {
-    let (sender, receiver) = pipe(false)?;
-    receiver.set_nonblocking(true)?;
-    let (sender, receiver) = (OwnedFd::from(sender), OwnedFd::from(receiver));
-    for end in [&sender, &receiver] {
-        fcntl(end.as_fd(), FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
-    }
-    Ok((sender, receiver))
 }

@@ -15,6 +15,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
+use bulkhead_sandbox::Identity;
 use nix::unistd::{Gid, Uid, chown};
 
 use super::removal::{Removal, remove_at_once};
@@ -43,6 +44,16 @@ pub(super) enum Ownership {
     Invoker(u32),
 }
 
+impl Ownership {
+    /// Of a compartment that runs as `uid`, which is one of ours to give.
+    pub(super) fn identity(self, uid: u32) -> Identity {
+        match self {
+            Ownership::Leased(_) => Identity::Leased { uid, gid: uid },
+            Ownership::Invoker(_) => Identity::Invoker,
+        }
+    }
+}
+
 /// A plugin's place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Allotment {
@@ -54,8 +65,10 @@ pub(super) struct Storage {
     path: PathBuf,
     ownership: Ownership,
     leases: BTreeMap<PluginId, u32>,
-    /// Storage that is still being removed.
+    /// Of storage that is still being removed.
     releasing: Vec<u32>,
+    /// Of compartments that have no storage: see [`Storage::borrow_uid`].
+    borrowed: Vec<u32>,
     /// Where the search for a free uid goes on, so that one just given back rests longest.
     next: u32,
 }
@@ -95,6 +108,7 @@ impl Storage {
             ownership,
             leases: BTreeMap::new(),
             releasing: Vec::new(),
+            borrowed: Vec::new(),
             next: match ownership {
                 Ownership::Leased(range) => range.first,
                 Ownership::Invoker(uid) => uid,
@@ -192,10 +206,15 @@ impl Storage {
             .with("path", &data)
         })?;
         self.leases.insert(id.clone(), uid);
+        self.rest(uid);
+        Ok(Allotment { uid, data })
+    }
+
+    /// The search for the next uid begins after this one.
+    fn rest(&mut self, uid: u32) {
         if let Ownership::Leased(range) = self.ownership {
             self.next = if range.contains(uid + 1) { uid + 1 } else { range.first };
         }
-        Ok(Allotment { uid, data })
     }
 
     fn free_uid(&self) -> Result<u32, Failure> {
@@ -206,7 +225,7 @@ impl Storage {
         let start = self.next.saturating_sub(range.first) % range.count.max(1);
         (0..range.count)
             .map(|step| range.first + (start + step) % range.count)
-            .find(|uid| !self.leases.values().chain(&self.releasing).any(|taken| taken == uid))
+            .find(|uid| !self.taken().any(|taken| taken == uid))
             .ok_or_else(|| {
                 Failure::new(
                     Code::ResourceExhausted,
@@ -217,8 +236,28 @@ impl Storage {
                 )
                 .with("resource", "uids")
                 .with("limit", range.count)
-                .with("used", self.leases.len() + self.releasing.len())
+                .with("used", self.taken().count())
             })
+    }
+
+    fn taken(&self) -> impl Iterator<Item = &u32> {
+        self.leases.values().chain(&self.releasing).chain(&self.borrowed)
+    }
+
+    /// A uid for something that has no storage and does not outlive this launcher. It is nobody
+    /// else's until [`Storage::return_uid`].
+    pub(super) fn borrow_uid(&mut self) -> Result<u32, Failure> {
+        let uid = self.free_uid()?;
+        self.borrowed.push(uid);
+        self.rest(uid);
+        Ok(uid)
+    }
+
+    /// Nothing runs as that uid any more, and no file belongs to it.
+    pub(super) fn return_uid(&mut self, uid: u32) {
+        if let Some(index) = self.borrowed.iter().position(|borrowed| *borrowed == uid) {
+            self.borrowed.swap_remove(index);
+        }
     }
 
     /// Takes the storage out of sight; its removal is done in pieces, and the uid is free only at

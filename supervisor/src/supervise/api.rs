@@ -80,7 +80,7 @@ async fn health(State(registry): State<Arc<Registry>>) -> Json<Value> {
         "status": "ok",
         "version": env!("CARGO_PKG_VERSION"),
         "pid": std::process::id(),
-        "plugins": registry.all().len(),
+        "plugins": registry.all().len() + registry.all_broken().len(),
     }))
 }
 

@@ -187,17 +187,16 @@ async fn take_over(
         let manifest = match registry.manifest(&row) {
             Ok(manifest) => Arc::new(manifest),
             Err(failure) => {
-                let error = serde_json::json!({ "error": failure });
-                registry.events.emit("plugin:error", &id, error);
+                registry.set_aside(row, failure);
                 // Nobody could manage it: it is stopped below.
                 running.extend(adopted.map(|adopted| (id, adopted)));
                 continue;
             }
         };
-        let handle = match registry.register(row, manifest, generation).await {
+        let handle = match registry.register(row.clone(), manifest, generation).await {
             Ok(handle) => handle,
             Err(failure) => {
-                registry.events.emit("plugin:error", &id, serde_json::json!({ "error": failure }));
+                registry.set_aside(row, failure);
                 running.extend(adopted.map(|adopted| (id, adopted)));
                 continue;
             }

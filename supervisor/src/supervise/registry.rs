@@ -5,6 +5,7 @@
 //! and uninstalling take turns. Each is a list of steps with its undo: a failure at any step leaves
 //! what was there before.
 
+mod broken;
 mod install;
 mod order;
 mod routing;
@@ -27,6 +28,8 @@ use crate::id::PluginId;
 use crate::link::Settings;
 use crate::manifest::Manifest;
 
+pub(crate) use broken::Broken;
+
 /// Something that must run inside the local set, where the plugins' tasks live.
 pub(crate) type LocalJob = Box<dyn FnOnce() + Send>;
 
@@ -37,6 +40,8 @@ pub(crate) struct Registry {
     pub(crate) settings: Arc<Settings>,
     local: mpsc::UnboundedSender<LocalJob>,
     plugins: Mutex<BTreeMap<PluginId, PluginHandle>>,
+    /// Those that are installed and have no task.
+    broken: Mutex<BTreeMap<PluginId, Broken>>,
     /// Held while a plugin is installed or uninstalled.
     installing: tokio::sync::Mutex<()>,
     closing: AtomicBool,
@@ -66,6 +71,7 @@ impl Registry {
             settings,
             local,
             plugins: Mutex::default(),
+            broken: Mutex::default(),
             installing: tokio::sync::Mutex::default(),
             closing: AtomicBool::new(false),
         }
@@ -87,6 +93,9 @@ impl Registry {
 
     pub(crate) fn get(&self, id: &PluginId) -> Result<PluginHandle, Failure> {
         self.find(id).ok_or_else(|| {
+            if let Some(Broken { failure, .. }) = self.find_broken(id) {
+                return broken::refusal(id, &failure);
+            }
             Failure::new(
                 Code::NotFound,
                 format!("no plugin {id} is installed; `bulkhead ls` shows those that are"),
@@ -164,12 +173,12 @@ impl Registry {
 
     /// Enables a plugin, those it depends on first.
     pub(crate) async fn enable(
-        &self,
+        self: &Arc<Self>,
         id: &PluginId,
         config: Option<Value>,
     ) -> Result<EnableReport, Failure> {
         self.check_open()?;
-        let handle = self.get(id)?;
+        let handle = self.mend(id).await?;
         for dependency in self.dependency_order(id)? {
             let started = enable_one(&self.get(&dependency)?, None).await;
             started.map_err(|cause| {

@@ -81,7 +81,7 @@ fn tone(state: &str) -> Tone {
     match state {
         "enabled" => Tone::Good,
         "disabled" => Tone::Faint,
-        "tripped" => Tone::Bad,
+        "tripped" | "broken" => Tone::Bad,
         _ => Tone::Doubtful,
     }
 }

@@ -45,8 +45,10 @@ fn body<T: DeserializeOwned + Default>(bytes: &Bytes) -> Result<T, Failure> {
 
 pub(super) async fn list(State(registry): Server) -> Json<Value> {
     let strict = registry.settings.strict;
-    let plugins: Vec<Value> =
+    let mut plugins: Vec<Value> =
         registry.all().iter().map(|handle| view::plugin(handle, strict)).collect();
+    plugins.extend(registry.all_broken().iter().map(view::broken));
+    plugins.sort_by(|one, other| one["id"].as_str().cmp(&other["id"].as_str()));
     Json(json!({ "plugins": plugins }))
 }
 
@@ -54,7 +56,11 @@ pub(super) async fn inspect(
     State(registry): Server,
     Path(text): Path<String>,
 ) -> Result<Json<Value>, Problem> {
-    let handle = registry.get(&id(&text)?)?;
+    let id = id(&text)?;
+    if let Some(broken) = registry.find_broken(&id) {
+        return Ok(Json(view::broken(&broken)));
+    }
+    let handle = registry.get(&id)?;
     Ok(Json(view::plugin(&handle, registry.settings.strict)))
 }
 

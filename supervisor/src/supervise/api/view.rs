@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::clock::Monotonic;
 use crate::supervise::plugin::PluginHandle;
+use crate::supervise::registry::Broken;
 use crate::supervise::usage;
 
 /// A plugin with all that is known of it.
@@ -47,5 +48,22 @@ pub(super) fn plugin(handle: &PluginHandle, strict: bool) -> Value {
         "failures": view.failures,
         "lastExit": view.last_exit,
         "lastError": view.last_failure,
+    })
+}
+
+/// A plugin that cannot be managed: what the store knows of it, and why.
+pub(super) fn broken(broken: &Broken) -> Value {
+    let row = &broken.row;
+    json!({
+        "id": row.id,
+        "version": row.version,
+        "state": broken.state(),
+        "desired": if row.enabled { "enabled" } else { "disabled" },
+        "digest": row.digest,
+        "installedAt": row.installed_at,
+        "config": row.config,
+        "process": null,
+        "lastExit": row.last_exit,
+        "lastError": broken.failure,
     })
 }

@@ -1,6 +1,6 @@
 //! Installing and uninstalling: steps, each with its undo.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bulkhead_ipc_protocol::PROTOCOL_VERSION;
@@ -41,16 +41,29 @@ impl Registry {
     async fn install_tree(
         self: &Arc<Self>,
         digest: Digest,
-        root: &std::path::Path,
+        root: &Path,
     ) -> Result<PluginHandle, Failure> {
         let manifest = Manifest::load(root)?;
         check_protocol(&manifest)?;
         let (id, version) = (manifest.id.clone(), manifest.version.clone());
-        if let Some(known) = self.find(&id) {
-            if known.view().digest == digest {
-                return Ok(known);
+        if self.find_broken(&id).is_some_and(|broken| broken.row.digest == digest) {
+            // The import has put right what was wrong with the tree.
+            let mended = self.mend(&id).await?;
+            if mended.view().enabled
+                && let Err(failure) = self.enable(&id, None).await
+            {
+                tracing::error!(plugin = %id, %failure, "mended, but not started");
             }
-            let found = &known.manifest.version;
+            return Ok(mended);
+        }
+        let known = self.find(&id);
+        if let Some(known) = &known
+            && known.view().digest == digest
+        {
+            return Ok(known.clone());
+        }
+        let found = known.map(|known| known.manifest.version.clone());
+        if let Some(found) = found.or(self.find_broken(&id).map(|broken| broken.row.version)) {
             return Err(Failure::new(
                 Code::AlreadyExists,
                 format!(
@@ -115,6 +128,9 @@ impl Registry {
     pub(crate) async fn uninstall(&self, id: &PluginId, force: bool) -> Result<(), Failure> {
         self.check_open()?;
         let _turn = self.installing.lock().await;
+        if let Some(broken) = self.find_broken(id) {
+            return self.uninstall_broken(broken.row, force).await;
+        }
         let handle = self.get(id)?;
         let request = || DisableRequest { save_state: true, timeout: None, reason: "uninstall" };
         let body = json!({ "version": handle.manifest.version.to_string(), "force": force });
@@ -141,6 +157,20 @@ impl Registry {
         Ok(())
     }
 
+    /// A plugin that is broken does not run: there is only something to remove.
+    async fn uninstall_broken(&self, row: PluginRow, force: bool) -> Result<(), Failure> {
+        let body = json!({ "version": row.version.to_string(), "force": force });
+        self.events.emit("plugin:uninstalling", &row.id, body.clone());
+        self.store.mark_uninstalling(row.id.clone()).await?;
+        self.forget_broken(&row.id);
+        if let Err(failure) = self.remove_all(&row.id, row.digest).await {
+            self.set_aside(row, failure.clone());
+            return Err(failure);
+        }
+        self.events.emit("plugin:uninstalled", &row.id, body);
+        Ok(())
+    }
+
     /// Finishes what a supervisor had begun that is gone.
     pub(crate) async fn finish_uninstall(&self, row: PluginRow) {
         let _turn = self.installing.lock().await;
@@ -163,26 +193,34 @@ impl Registry {
         }
         self.discard_unused(digest).await;
         let logs = self.log_directory(id);
-        match std::fs::remove_dir_all(&logs) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(Failure::new(
-                    Code::StorageFailed,
-                    format!("the logs in {} cannot be removed: {error}", logs.display()),
-                )
-                .with("path", logs));
-            }
-            _ => {}
-        }
+        remove_logs(&logs).map_err(|error| {
+            Failure::new(
+                Code::StorageFailed,
+                format!("the logs in {} cannot be removed: {error}", logs.display()),
+            )
+            .with("path", &logs)
+        })?;
         self.store.remove_plugin(id.clone()).await
     }
 
     /// Removes a tree that no installed plugin uses.
     async fn discard_unused(&self, digest: Digest) {
         if self.all().iter().all(|handle| handle.view().digest != digest)
+            && self.all_broken().iter().all(|broken| broken.row.digest != digest)
             && let Err(failure) = self.launcher.ask_done(Request::Discard { digest }).await
         {
             tracing::error!(%digest, %failure, "a tree is left behind in the store");
         }
+    }
+}
+
+/// Whatever lies there, so that what broke a plugin does not keep it from being uninstalled.
+fn remove_logs(path: &Path) -> std::io::Result<()> {
+    match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+        Ok(found) if found.is_dir() => std::fs::remove_dir_all(path),
+        Ok(_) => std::fs::remove_file(path),
     }
 }
 

@@ -6,6 +6,7 @@
 //! [`Registry`], and render: no decision is made here. Every error is a problem document
 //! (RFC 9457) with the stable `code` and its `details`.
 
+mod acting;
 mod caller;
 mod events;
 mod listener;

@@ -7,10 +7,12 @@
 //! started is with the launcher.
 
 mod api;
+mod audit;
 mod events;
 mod launcher_link;
 mod logs;
 mod plugin;
+mod principal;
 mod registry;
 mod store;
 mod usage;

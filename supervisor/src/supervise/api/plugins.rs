@@ -14,10 +14,12 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::acting::Acting;
 use super::problem::Problem;
 use super::view;
 use crate::failure::{Code, Failure};
 use crate::id::PluginId;
+use crate::supervise::audit::{Action, Operation};
 use crate::supervise::registry::{DisableRequest, Registry};
 
 /// The longest budget of a stop: a guarantee that is a day away is none.
@@ -79,6 +81,7 @@ struct InstallBody {
 
 pub(super) async fn install(
     State(registry): Server,
+    Acting(principal): Acting,
     bytes: Bytes,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     let InstallBody { directory } = body(&bytes)?;
@@ -90,7 +93,10 @@ pub(super) async fn install(
         let message = format!("directory: {shown} is not an absolute path");
         return Err(Failure::new(Code::InvalidRequest, message).with("path", directory).into());
     }
-    let handle = registry.install(directory).await?;
+    let handle = Operation::new(principal, Action::Install)
+        .with("directory", &directory)
+        .run(&registry, move |registry, _| async move { registry.install(directory).await })
+        .await?;
     Ok((StatusCode::CREATED, Json(view::plugin(&handle, registry.settings.strict))))
 }
 
@@ -103,16 +109,17 @@ struct EnableBody {
 pub(super) async fn enable(
     State(registry): Server,
     Path(text): Path<String>,
+    Acting(principal): Acting,
     bytes: Bytes,
 ) -> Result<Json<Value>, Problem> {
     let id = id(&text)?;
     let EnableBody { config } = body(&bytes)?;
-    let report = finish(
-        Arc::clone(&registry),
-        move |registry, id| async move { registry.enable(&id, config).await },
-        id.clone(),
-    )
-    .await?;
+    let (plugin, configured) = (id.clone(), config.is_some());
+    let report = Operation::new(principal, Action::Enable)
+        .about(&id)
+        .with("configured", configured)
+        .run(&registry, |registry, _| async move { registry.enable(&plugin, config).await })
+        .await?;
     let handle = registry.get(&id)?;
     Ok(Json(json!({
         "id": id,
@@ -121,21 +128,6 @@ pub(super) async fn enable(
         "startedInMs": report.started_in.as_secs_f64() * 1e3,
         "plugin": view::plugin(&handle, registry.settings.strict),
     })))
-}
-
-/// Runs an operation to its end even if the client that asked for it goes away meanwhile.
-async fn finish<T, F>(
-    registry: Arc<Registry>,
-    operation: impl FnOnce(Arc<Registry>, PluginId) -> F,
-    id: PluginId,
-) -> Result<T, Failure>
-where
-    T: Send + 'static,
-    F: Future<Output = Result<T, Failure>> + Send + 'static,
-{
-    tokio::spawn(operation(registry, id))
-        .await
-        .unwrap_or_else(|error| Err(Failure::internal(format!("an operation ended: {error}"))))
 }
 
 #[derive(Deserialize, Default)]
@@ -149,6 +141,7 @@ struct DisableBody {
 pub(super) async fn disable(
     State(registry): Server,
     Path(text): Path<String>,
+    Acting(principal): Acting,
     bytes: Bytes,
 ) -> Result<Json<Value>, Problem> {
     let id = id(&text)?;
@@ -165,12 +158,13 @@ pub(super) async fn disable(
         timeout: timeout.map(Duration::from_millis),
         reason: "disable",
     };
-    let report = finish(
-        Arc::clone(&registry),
-        move |registry, id| async move { registry.disable(&id, request).await },
-        id.clone(),
-    )
-    .await?;
+    let plugin = id.clone();
+    let report = Operation::new(principal, Action::Disable)
+        .about(&id)
+        .with("saveState", request.save_state)
+        .with("timeoutMs", timeout)
+        .run(&registry, |registry, _| async move { registry.disable(&plugin, request).await })
+        .await?;
     let state = registry.get(&id)?.view().state;
     let mut reply = serde_json::to_value(report)
         .map_err(|e| Failure::internal(format!("a stop report cannot be shown: {e}")))?;
@@ -192,6 +186,7 @@ pub(super) async fn uninstall(
     State(registry): Server,
     Path(text): Path<String>,
     Query(query): Query<UninstallQuery>,
+    Acting(principal): Acting,
 ) -> Result<Json<Value>, Problem> {
     let id = id(&text)?;
     if query.preserve_data {
@@ -203,12 +198,15 @@ pub(super) async fn uninstall(
         .with("parameter", "preserveData")
         .into());
     }
-    finish(
-        Arc::clone(&registry),
-        move |registry, id| async move { registry.uninstall(&id, query.force).await },
-        id.clone(),
-    )
-    .await?;
+    let plugin = id.clone();
+    Operation::new(principal, Action::Uninstall)
+        .about(&id)
+        .with("force", query.force)
+        .run(
+            &registry,
+            move |registry, _| async move { registry.uninstall(&plugin, query.force).await },
+        )
+        .await?;
     Ok(Json(json!({ "id": id })))
 }
 
@@ -224,6 +222,7 @@ pub(super) async fn call(
     State(registry): Server,
     Path((text, method)): Path<(String, String)>,
     Query(query): Query<CallQuery>,
+    Acting(principal): Acting,
     headers: HeaderMap,
     bytes: Bytes,
 ) -> Result<Response, Problem> {
@@ -239,7 +238,7 @@ pub(super) async fn call(
     let call = Call {
         timeout: query.timeout.map(Duration::from_millis),
         trace: trace(&headers)?,
-        on_behalf_of: text_header(&headers, "bulkhead-on-behalf-of")?.map(str::to_owned),
+        on_behalf_of: principal.on_behalf_of,
         ..Call::new(method, Payload::json_bytes(argument))
     };
     let reply = registry.call(&id, call).await?;

@@ -227,7 +227,8 @@ impl Launcher {
             stubborn: false,
         };
         // From here on a failure drops the plugin, and with it all of its compartment.
-        self.watch(&plugin.child, plugin.generation()).map_err(|errno| no_descriptors(&errno.into()))?;
+        self.watch(&plugin.child, plugin.generation())
+            .map_err(|errno| no_descriptors(&errno.into()))?;
         let descriptors = plugin.descriptors(session).map_err(|error| no_descriptors(&error))?;
         self.plugins.insert(plugin);
         self.announce();

@@ -7,6 +7,8 @@
 //! them all, and the file keeps what it had.
 
 mod events;
+#[cfg(test)]
+mod golden_tests;
 mod plugins;
 mod state;
 #[cfg(test)]
@@ -80,7 +82,7 @@ impl Store {
                  PRAGMA busy_timeout = 5000;",
             )
             .map_err(failed)?;
-        migrate(&mut connection, path)?;
+        migrate(&mut connection, path, MIGRATIONS)?;
         let (jobs, queue) = mpsc::channel();
         let thread_path = path.to_owned();
         thread::Builder::new()
@@ -130,23 +132,23 @@ fn failed(path: &Path, error: &rusqlite::Error) -> Failure {
     .with("path", path)
 }
 
-fn migrate(connection: &mut Connection, path: &Path) -> Result<(), Failure> {
+fn migrate(connection: &mut Connection, path: &Path, migrations: &[&str]) -> Result<(), Failure> {
     let version: usize = connection
         .query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0))
         .map_err(|e| failed(path, &e))? as usize;
-    if version > MIGRATIONS.len() {
+    if version > migrations.len() {
         return Err(Failure::new(
             Code::StorageFailed,
             format!(
                 "the store {} is of version {version}, newer than the {} that this bulkhead knows; \
                  install the newer bulkhead again, or restore a backup",
                 path.display(),
-                MIGRATIONS.len()
+                migrations.len()
             ),
         )
         .with("path", path));
     }
-    for (index, migration) in MIGRATIONS.iter().enumerate().skip(version) {
+    for (index, migration) in migrations.iter().enumerate().skip(version) {
         step_up(connection, migration, index as i64 + 1).map_err(|e| failed(path, &e))?;
     }
     Ok(())

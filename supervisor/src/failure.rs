@@ -25,6 +25,9 @@ pub(crate) enum Code {
     ConfigInvalid,
     /// The tree or the binary is not what was installed. Details: `path`, `expected`, `found`.
     IntegrityFailed,
+    /// The file is not a package: cut off, not a tar.zst, or with a member that may not be in one.
+    /// Details: `reason`, and `member` where it is about one.
+    PackageInvalid,
     /// A signature is missing, wrong, or of a key that may not sign this.
     SignatureInvalid,
     /// A version requirement does not hold. Details: `what`, `required`, `found`.
@@ -93,7 +96,10 @@ impl Code {
             | Code::DependencyMissing
             | Code::DependencyCycle
             | Code::VersionIncompatible => 409,
-            Code::IntegrityFailed | Code::SignatureInvalid | Code::EntryInvalid => 422,
+            Code::IntegrityFailed
+            | Code::PackageInvalid
+            | Code::SignatureInvalid
+            | Code::EntryInvalid => 422,
             Code::ResourceExhausted => 429,
             Code::InitializationFailed
             | Code::ProtocolViolation

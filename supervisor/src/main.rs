@@ -9,6 +9,7 @@ mod launcher;
 mod link;
 mod logging;
 mod manifest;
+mod package;
 mod supervise;
 
 fn main() -> std::process::ExitCode {

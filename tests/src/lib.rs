@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "to fail here is to fail the test")]
 
 pub mod admin;
+pub mod archive;
 pub mod census;
 pub mod lane;
 pub mod package;

@@ -70,6 +70,9 @@ pub(crate) enum Verb {
     /// The unprivileged half of the service; the launcher starts it
     #[command(hide = true)]
     Supervise,
+    /// Opens a package inside a compartment; the launcher starts it
+    #[command(hide = true)]
+    Unpack,
 }
 
 #[derive(Debug, Args)]

@@ -53,6 +53,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Exec(arguments) => exec::run(&arguments, &global),
         Verb::Serve(arguments) => roles::serve(&arguments, &global),
         Verb::Supervise => roles::supervise(&global),
+        Verb::Unpack => crate::package::unpack::run(),
         Verb::Run(arguments) => run::run(&arguments, &global),
         Verb::Doctor => doctor::run(&mut Screen::stdout(global.json)),
         Verb::Completion { shell } => {

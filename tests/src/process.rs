@@ -15,6 +15,9 @@ use crate::program;
 /// Long enough for a machine that emulates its processor.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
+/// What the end of a killed program's output is waited for: a process that it left may hold it open.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// A program that is to be run.
 pub struct Program {
     command: Command,
@@ -146,6 +149,11 @@ impl Drop for Running {
         // After `wait` it is gone, and this an error that says so.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if std::thread::panicking() {
+            // A test has failed: what it had started may say why.
+            let _ = self.stderr.rest(Instant::now() + LAST_WORDS);
+            eprintln!("{} wrote\n{}", self.shown, self.stderr.seen);
+        }
     }
 }
 

@@ -48,5 +48,7 @@ pub use layer::Layer;
 pub use nix::sys::signal::Signal;
 pub use policy::{Access, CpuMax, Filesystem, IoMax, Limits, Mount, Network, Policy, Strictness};
 pub use process::{Child, ChildError};
+pub use root::SYSTEM;
+pub use ruleset::LOADERS;
 pub use spawn::{SpawnError, spawn};
 pub use stage::Stage;

@@ -79,8 +79,9 @@ enum ProcMount {
 /// Device nodes that programs take for granted and that lead nowhere.
 const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
 
-/// The system directories. On a merged-/usr machine all but the first are links into it.
-const SYSTEM: [&str; 6] = ["usr", "bin", "sbin", "lib", "lib32", "lib64"];
+/// The system directories that a compartment shows, below `/`. On a merged-/usr machine all but the
+/// first are links into it.
+pub const SYSTEM: [&str; 6] = ["usr", "bin", "sbin", "lib", "lib32", "lib64"];
 
 impl Root {
     pub(crate) fn plan(

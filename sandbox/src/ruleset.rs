@@ -39,7 +39,7 @@ pub(crate) struct Rules {
 
 /// Where the dynamic loader may be. It is executed by the kernel for the program, so Landlock must
 /// allow it by name; listing the known ones spares a parser of program headers in the launcher.
-const LOADERS: [&str; 6] = [
+pub const LOADERS: [&str; 6] = [
     "/lib64/ld-linux-x86-64.so.2",
     "/lib/ld-linux-aarch64.so.1",
     "/lib/ld-linux-x86-64.so.2",

@@ -54,6 +54,11 @@ pub(crate) struct Config {
     pub(crate) uids: Uids,
     /// Whether a plugin can be installed from a directory, which nobody has signed.
     pub(crate) allow_directories: bool,
+    /// A local copy of the RustSec advisory database, against which the crates of a plugin are held
+    /// when it is installed. The supervisor's user must be able to read it.
+    pub(crate) advisories: Option<PathBuf>,
+    /// What happens where a plugin has a crate with a known fault.
+    pub(crate) advisories_policy: AdvisoriesPolicy,
     /// What plugins may be shown of this machine beyond its system directories.
     pub(crate) mounts: Mounts,
     /// The whole budget of a stop, from the request to the last process gone, where the request
@@ -78,6 +83,17 @@ pub(crate) enum Mode {
     Strict,
     /// Plugins start with what there is, and what is missing is said.
     BestEffort,
+}
+
+/// What happens where a plugin has a crate with a known fault.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum AdvisoriesPolicy {
+    /// It is told, and the plugin is installed.
+    #[default]
+    Warn,
+    /// The plugin is not installed.
+    Refuse,
 }
 
 /// A range of uids, each of them also a gid.
@@ -123,6 +139,8 @@ impl Default for Config {
             reader_group: None,
             uids: Uids::default(),
             allow_directories: false,
+            advisories: None,
+            advisories_policy: AdvisoriesPolicy::Warn,
             mounts: Mounts::default(),
             stop_timeout: TimeSpan::from_secs(5),
             resume_timeout: TimeSpan::from_secs(30),
@@ -224,6 +242,7 @@ impl Config {
         let paths = [("state", &self.state), ("runtime", &self.runtime)]
             .into_iter()
             .chain(self.socket.iter().map(|path| ("socket", path)))
+            .chain(self.advisories.iter().map(|path| ("advisories", path)))
             .chain(self.mounts.read_only.iter().map(|path| ("mounts.read_only", path)))
             .chain(self.mounts.read_write.iter().map(|path| ("mounts.read_write", path)));
         for (field, path) in paths {

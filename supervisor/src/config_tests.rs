@@ -28,6 +28,8 @@ fn every_field_is_read() {
         admin_group = "adm"
         reader_group = "2000"
         allow_directories = true
+        advisories = "/srv/advisory-db"
+        advisories_policy = "refuse"
         stop_timeout = "1500ms"
         resume_timeout = "1m"
         heartbeat = "200ms"
@@ -47,6 +49,8 @@ fn every_field_is_read() {
     assert_eq!(config.mounts.read_write, [Path::new("/srv/b")]);
     assert_eq!(config.reader_group.as_deref(), Some("2000"));
     assert!(config.allow_directories);
+    assert_eq!(config.advisories.as_deref(), Some(Path::new("/srv/advisory-db")));
+    assert_eq!(config.advisories_policy, AdvisoriesPolicy::Refuse);
 }
 
 #[test]

@@ -36,6 +36,9 @@ pub(crate) enum Code {
     DependencyMissing,
     /// Details: `cycle`.
     DependencyCycle,
+    /// A crate that the plugin is built with has a known fault, and the configuration refuses those.
+    /// Details: `dependency`, `required`, `found`, `advisories`.
+    VulnerableDependency,
     /// Other plugins that are enabled need this one. Details: `dependents`.
     DependentsEnabled,
     /// Details: `resource`, `limit`, `used`.
@@ -95,6 +98,7 @@ impl Code {
             | Code::DependentsEnabled
             | Code::DependencyMissing
             | Code::DependencyCycle
+            | Code::VulnerableDependency
             | Code::VersionIncompatible => 409,
             Code::IntegrityFailed
             | Code::PackageInvalid

@@ -3,15 +3,29 @@
 
 #![allow(clippy::unwrap_used, reason = "to fail here is to fail the test")]
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
 pub mod admin;
 pub mod archive;
 pub mod census;
+pub mod elf;
 pub mod lane;
 pub mod package;
 pub mod plugin;
 pub mod process;
 pub mod program;
 pub mod service;
+
+/// Lets every user read a directory and all beneath it, as the service's users must.
+pub fn open_to_all(directory: &Path) {
+    let mode = if directory.is_dir() { 0o755 } else { 0o644 };
+    std::fs::set_permissions(directory, Permissions::from_mode(mode)).unwrap();
+    for entry in std::fs::read_dir(directory).into_iter().flatten() {
+        open_to_all(&entry.unwrap().path());
+    }
+}
 
 /// The test that calls: `exec::a_test`, for [`lane`].
 #[macro_export]

@@ -1,5 +1,6 @@
 //! Answering the supervisor's requests.
 
+use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
@@ -197,7 +198,7 @@ impl Launcher {
             program: Program {
                 file: ProgramFile::Descriptor(verified.entry),
                 args: argv,
-                env: env.into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
+                env: environment(env, &entry),
                 cwd: DATA_TARGET.into(),
             },
             stdio: channels.stdio,
@@ -256,4 +257,15 @@ impl Launcher {
         plugin.stopping.arm(Monotonic::now(), term_in, kill_in);
         Ok(DONE)
     }
+}
+
+/// The variables that were asked for, and the one by which glibc's loader knows where the program
+/// lies (`$ORIGIN` of its RUNPATH): in a compartment without /proc it cannot find out by itself. A
+/// request could not set it.
+fn environment(asked: Vec<(String, String)>, entry: &str) -> Vec<(OsString, OsString)> {
+    let directory = Path::new(PLUGIN_TARGET).join(entry);
+    let directory = directory.parent().unwrap_or(Path::new(PLUGIN_TARGET));
+    let origin = (OsString::from("LD_ORIGIN_PATH"), directory.into());
+    let asked = asked.into_iter().map(|(name, value)| (name.into(), value.into()));
+    asked.chain([origin]).collect()
 }

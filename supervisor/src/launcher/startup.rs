@@ -30,8 +30,8 @@ use super::storage::{Ownership, Storage, StorageError, UidRange};
 use super::supervision::Supervision;
 use super::supervisor::Command;
 use crate::clock::Monotonic;
-use crate::config::{Config, Mode};
-use crate::link::Settings;
+use crate::config::{AdvisoriesPolicy, Config, Mode};
+use crate::link::{Advisories, Settings};
 
 /// How long what a dead launcher left is given to disappear after SIGKILL.
 const LEFTOVERS: Duration = Duration::from_secs(5);
@@ -117,6 +117,10 @@ pub(super) fn prepare(config: &Config) -> Result<(Launcher, Held), StartError> {
         admin_gid: access.admin_gid,
         reader_gid: access.reader_gid,
         launcher_uid: geteuid().as_raw(),
+        advisories: config.advisories.clone().map(|path| Advisories {
+            path,
+            refuse: config.advisories_policy == AdvisoriesPolicy::Refuse,
+        }),
         machine: serde_json::to_value(&machine).unwrap_or_default(),
     };
     let notify = Notify::from_environment();

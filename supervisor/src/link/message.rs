@@ -184,8 +184,18 @@ pub(crate) struct Settings {
     pub(crate) admin_gid: Option<u32>,
     pub(crate) reader_gid: Option<u32>,
     pub(crate) launcher_uid: u32,
+    /// Where known faults of crates are looked up.
+    pub(crate) advisories: Option<Advisories>,
     /// What this machine enforces, as `doctor` shows it.
     pub(crate) machine: serde_json::Value,
+}
+
+/// A local copy of an advisory database.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Advisories {
+    pub(crate) path: PathBuf,
+    /// Whether a finding refuses the installation, or is only told.
+    pub(crate) refuse: bool,
 }
 
 /// A value that crosses as JSON text: types whose serde form needs a self-describing format.

@@ -15,8 +15,8 @@ mod message;
 mod socket;
 
 pub(crate) use message::{
-    Adopted, Exited, Json, Message, Numbered, Reply, Request, RequestNumber, Settings, Spawn,
-    Spawned, Stage, StageName,
+    Adopted, Advisories, Exited, Json, Message, Numbered, Reply, Request, RequestNumber, Settings,
+    Spawn, Spawned, Stage, StageName,
 };
 pub(crate) use socket::{LinkError, Received, decode, encode};
 

@@ -8,6 +8,7 @@
 mod broken;
 mod install;
 mod order;
+mod review;
 mod routing;
 
 use std::collections::BTreeMap;

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bulkhead_ipc_protocol::PROTOCOL_VERSION;
 use serde_json::json;
 use tokio::sync::oneshot;
 
@@ -44,7 +43,7 @@ impl Registry {
         root: &Path,
     ) -> Result<PluginHandle, Failure> {
         let manifest = Manifest::load(root)?;
-        check_protocol(&manifest)?;
+        self.review(digest, root, &manifest).await?;
         let (id, version) = (manifest.id.clone(), manifest.version.clone());
         if self.find_broken(&id).is_some_and(|broken| broken.row.digest == digest) {
             // The import has put right what was wrong with the tree.
@@ -222,22 +221,6 @@ fn remove_logs(path: &Path) -> std::io::Result<()> {
         Ok(found) if found.is_dir() => std::fs::remove_dir_all(path),
         Ok(_) => std::fs::remove_file(path),
     }
-}
-
-fn check_protocol(manifest: &Manifest) -> Result<(), Failure> {
-    if manifest.api.matches(&PROTOCOL_VERSION) {
-        return Ok(());
-    }
-    Err(Failure::new(
-        Code::VersionIncompatible,
-        format!(
-            "{} {} asks for protocol {}, this bulkhead speaks {PROTOCOL_VERSION}",
-            manifest.id, manifest.version, manifest.api
-        ),
-    )
-    .with("what", "api")
-    .with("required", manifest.api.to_string())
-    .with("found", PROTOCOL_VERSION.to_string()))
 }
 
 /// Says what could not be undone.

@@ -13,10 +13,11 @@
 //! nobody else may write it. A plugin or a client of the API never has a say in it.
 
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{ErrorKind, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::unistd::geteuid;
 use serde::Deserialize;
@@ -59,6 +60,9 @@ pub(crate) struct Config {
     pub(crate) advisories: Option<PathBuf>,
     /// What happens where a plugin has a crate with a known fault.
     pub(crate) advisories_policy: AdvisoriesPolicy,
+    /// The keys that may sign plugins: `bulkhead trust`. `/etc/bulkhead/trust`; without privilege
+    /// `$XDG_CONFIG_HOME/bulkhead/trust`.
+    pub(crate) trust: PathBuf,
     /// What plugins may be shown of this machine beyond its system directories.
     pub(crate) mounts: Mounts,
     /// The whole budget of a stop, from the request to the last process gone, where the request
@@ -72,6 +76,11 @@ pub(crate) struct Config {
     /// The supervisor's program and arguments where it is not this program's own role. For tests.
     #[serde(skip)]
     pub(crate) supervisor_command: Option<Vec<OsString>>,
+    /// The arguments of this program's role that opens packages, and its time. For tests.
+    #[serde(skip)]
+    pub(crate) unpack_arguments: Option<Vec<String>>,
+    #[serde(skip)]
+    pub(crate) unpack_within: Option<Duration>,
 }
 
 /// What happens where this machine lacks a layer.
@@ -124,10 +133,14 @@ pub(crate) struct Mounts {
 
 impl Default for Config {
     fn default() -> Self {
-        let (state, runtime) = if geteuid().is_root() {
-            (PathBuf::from("/var/lib/bulkhead"), PathBuf::from("/run/bulkhead"))
+        let (state, runtime, trust) = if geteuid().is_root() {
+            ("/var/lib/bulkhead".into(), "/run/bulkhead".into(), "/etc/bulkhead/trust".into())
         } else {
-            (home("XDG_STATE_HOME", ".local/state"), runtime_directory())
+            (
+                home("XDG_STATE_HOME", ".local/state"),
+                runtime_directory(),
+                home("XDG_CONFIG_HOME", ".config").join("trust"),
+            )
         };
         Self {
             state,
@@ -141,11 +154,14 @@ impl Default for Config {
             allow_directories: false,
             advisories: None,
             advisories_policy: AdvisoriesPolicy::Warn,
+            trust,
             mounts: Mounts::default(),
             stop_timeout: TimeSpan::from_secs(5),
             resume_timeout: TimeSpan::from_secs(30),
             heartbeat: TimeSpan::from_secs(1),
             supervisor_command: None,
+            unpack_arguments: None,
+            unpack_within: None,
         }
     }
 }
@@ -178,60 +194,21 @@ impl Config {
             None if geteuid().is_root() => (PathBuf::from(SYSTEM_FILE), false),
             None => (home("XDG_CONFIG_HOME", ".config").join("bulkhead.toml"), false),
         };
-        let unreadable = |error: &std::io::Error| {
-            invalid(&path, format!("cannot read {}: {error}", path.display()))
-        };
-        let mut file = match File::open(&path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                if required {
-                    let message = format!("there is no configuration {}", path.display());
-                    return Err(Failure::new(Code::NotFound, message)
-                        .with("what", "configuration")
-                        .with("name", &path));
-                }
-                return Ok(Self::default());
+        match read_ours(&path)? {
+            Some(text) => Self::parse(&text, &path),
+            None if required => {
+                let message = format!("there is no configuration {}", path.display());
+                Err(Failure::new(Code::NotFound, message)
+                    .with("what", "configuration")
+                    .with("name", &path))
             }
-            result => result.map_err(|error| unreadable(&error))?,
-        };
-        let metadata = file.metadata().map_err(|error| unreadable(&error))?;
-        let owner = metadata.uid();
-        if (owner != 0 && owner != geteuid().as_raw()) || metadata.mode() & 0o022 != 0 {
-            return Err(invalid(
-                &path,
-                format!(
-                    "{} can be written by others (owner {owner}, mode {:04o}); \
-                     chown it to the service's user and chmod go-w",
-                    path.display(),
-                    metadata.mode() & 0o7777
-                ),
-            ));
+            None => Ok(Self::default()),
         }
-        if metadata.len() > MAX_BYTES {
-            let message = format!("{} is longer than {MAX_BYTES} bytes", path.display());
-            return Err(invalid(&path, message));
-        }
-        let mut text = String::new();
-        file.by_ref()
-            .take(MAX_BYTES)
-            .read_to_string(&mut text)
-            .map_err(|error| unreadable(&error))?;
-        Self::parse(&text, &path)
     }
 
     /// Parses the text of a configuration; `path` is for messages.
     pub(crate) fn parse(text: &str, path: &Path) -> Result<Self, Failure> {
-        let config: Self = toml::from_str(text).map_err(|error| {
-            let message = error.message().trim_end();
-            let Some(span) = error.span() else {
-                return invalid(path, format!("{}: {message}", path.display()));
-            };
-            let before = text.get(..span.start).unwrap_or(text);
-            let line = before.matches('\n').count() + 1;
-            let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
-            invalid(path, format!("{}:{line}:{column}: {message}", path.display()))
-                .with("line", line)
-                .with("column", column)
-        })?;
+        let config: Self = toml::from_str(text).map_err(|error| located(&error, text, path))?;
         config
             .check()
             .map_err(|message| invalid(path, format!("{}: {message}", path.display())))?;
@@ -239,7 +216,7 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), String> {
-        let paths = [("state", &self.state), ("runtime", &self.runtime)]
+        let paths = [("state", &self.state), ("runtime", &self.runtime), ("trust", &self.trust)]
             .into_iter()
             .chain(self.socket.iter().map(|path| ("socket", path)))
             .chain(self.advisories.iter().map(|path| ("advisories", path)))
@@ -273,6 +250,58 @@ impl Config {
     pub(crate) fn socket(&self) -> PathBuf {
         self.socket.clone().unwrap_or_else(|| self.runtime.join("admin.sock"))
     }
+}
+
+/// The text of a file that decides what privilege is used for; `None` if there is none.
+///
+/// CONFIG_INVALID: others can write it, or it is too long or no text.
+pub(crate) fn read_ours(path: &Path) -> Result<Option<String>, Failure> {
+    let unreadable =
+        |error: &std::io::Error| invalid(path, format!("cannot read {}: {error}", path.display()));
+    let mut file = match File::open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        result => result.map_err(|error| unreadable(&error))?,
+    };
+    let metadata = file.metadata().map_err(|error| unreadable(&error))?;
+    check_ours(path, &metadata)?;
+    if metadata.len() > MAX_BYTES {
+        let message = format!("{} is longer than {MAX_BYTES} bytes", path.display());
+        return Err(invalid(path, message));
+    }
+    let mut text = String::new();
+    file.by_ref().take(MAX_BYTES).read_to_string(&mut text).map_err(|error| unreadable(&error))?;
+    Ok(Some(text))
+}
+
+/// It belongs to root or to this user, and nobody else can write it.
+pub(crate) fn check_ours(path: &Path, metadata: &Metadata) -> Result<(), Failure> {
+    let owner = metadata.uid();
+    if (owner == 0 || owner == geteuid().as_raw()) && metadata.mode() & 0o022 == 0 {
+        return Ok(());
+    }
+    Err(invalid(
+        path,
+        format!(
+            "{} can be written by others (owner {owner}, mode {:04o}); \
+             chown it to the service's user and chmod go-w",
+            path.display(),
+            metadata.mode() & 0o7777
+        ),
+    ))
+}
+
+/// A fault of a TOML file, with its place.
+pub(crate) fn located(error: &toml::de::Error, text: &str, path: &Path) -> Failure {
+    let message = error.message().trim_end();
+    let Some(span) = error.span() else {
+        return invalid(path, format!("{}: {message}", path.display()));
+    };
+    let before = text.get(..span.start).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+    invalid(path, format!("{}:{line}:{column}: {message}", path.display()))
+        .with("line", line)
+        .with("column", column)
 }
 
 fn invalid(path: &Path, message: String) -> Failure {

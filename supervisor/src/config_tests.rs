@@ -30,6 +30,7 @@ fn every_field_is_read() {
         allow_directories = true
         advisories = "/srv/advisory-db"
         advisories_policy = "refuse"
+        trust = "/t"
         stop_timeout = "1500ms"
         resume_timeout = "1m"
         heartbeat = "200ms"
@@ -51,6 +52,7 @@ fn every_field_is_read() {
     assert!(config.allow_directories);
     assert_eq!(config.advisories.as_deref(), Some(Path::new("/srv/advisory-db")));
     assert_eq!(config.advisories_policy, AdvisoriesPolicy::Refuse);
+    assert_eq!(config.trust, Path::new("/t"));
 }
 
 #[test]

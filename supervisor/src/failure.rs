@@ -28,7 +28,9 @@ pub(crate) enum Code {
     /// The file is not a package: cut off, not a tar.zst, or with a member that may not be in one.
     /// Details: `reason`, and `member` where it is about one.
     PackageInvalid,
-    /// A signature is missing, wrong, or of a key that may not sign this.
+    /// A signature is missing, wrong, or of a key that may not sign this. Details: `reason` (stable:
+    /// `unsigned`, `malformed`, `legacy`, `unknown-key`, `revoked-key`, `mismatch`, `other-plugin`),
+    /// `key` where one is named, `id` where the plugin is known.
     SignatureInvalid,
     /// A version requirement does not hold. Details: `what`, `required`, `found`.
     VersionIncompatible,

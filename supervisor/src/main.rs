@@ -11,6 +11,7 @@ mod logging;
 mod manifest;
 mod package;
 mod supervise;
+mod trust;
 
 fn main() -> std::process::ExitCode {
     cli::main()

@@ -15,6 +15,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use super::admin_socket::AdminSocket;
 use super::admission::Rules;
+use super::errands::{Errands, Role};
 use super::jobs::{Jobs, Outcome};
 use super::notify::Notify;
 use super::package_store::PackageStore;
@@ -26,6 +27,7 @@ use super::supervision::Supervision;
 use super::supervisor::Command;
 use crate::clock::Monotonic;
 use crate::link::{Reply, Settings, StageName};
+use crate::trust::TrustStore;
 
 const SIGNALS: u64 = 0;
 pub(super) const LINK: u64 = 1;
@@ -50,6 +52,10 @@ pub(super) struct Launcher {
     pub(super) storage: Storage,
     pub(super) plugins: Plugins,
     pub(super) jobs: Jobs,
+    pub(super) errands: Errands,
+    /// What opens packages.
+    pub(super) unpack: Role,
+    pub(super) trust: TrustStore,
     pub(super) generation: u64,
     pub(super) supervision: Supervision,
     pub(super) restarts: Restarts,
@@ -110,6 +116,7 @@ impl Launcher {
             }
             for generation in touched {
                 self.observe(generation);
+                self.observe_errand(generation);
             }
             self.keep_time();
             self.work();
@@ -145,6 +152,7 @@ impl Launcher {
             .chain(stop)
             .chain(self.resume_deadline())
             .chain(self.watchdog_at)
+            .chain(self.errands.next_deadline())
             .min()
     }
 
@@ -196,6 +204,7 @@ impl Launcher {
                 );
             }
         }
+        self.errands.keep_time(now);
         match &self.supervision {
             Supervision::Running(supervisor) => {
                 if supervisor.patience().is_some_and(|until| until <= now) {
@@ -240,6 +249,11 @@ impl Launcher {
                     Err(failure) => (Err(failure), Vec::new()),
                 };
                 self.answer(number, result, descriptors);
+            }
+            Some(Outcome::Open(number, package, signer)) => {
+                if let Err(failure) = self.open_package(number, &package, *signer) {
+                    self.answer(number, Err(failure), Vec::new());
+                }
             }
         }
     }

@@ -4,15 +4,18 @@
 //! was promised for a moment, so each turn does one piece of one job, the jobs in turn.
 
 use std::collections::VecDeque;
+use std::fs::File;
 
 use bulkhead_sandbox::Policy;
 
 use super::package_store::{Importing, PackageStore, Step, Verification, Verified};
+use super::packages::{Package, Progress};
 use super::removal::Removal;
 use super::storage::{Release, Storage};
 use crate::failure::{Code, Failure};
 use crate::id::{Digest, PluginId};
 use crate::link::{Reply, RequestNumber, Spawn};
+use crate::trust::TrustedKey;
 
 /// Jobs under way at once; more are refused.
 const MAX_JOBS: usize = 64;
@@ -26,6 +29,7 @@ pub(super) struct Job {
 
 pub(super) enum Work {
     Import(Importing),
+    Package(Package),
     Verify { start: Box<Start>, verification: Box<Verification> },
     Discard { digest: Digest, removal: Removal },
     Release { id: PluginId, release: Release },
@@ -42,6 +46,8 @@ pub(super) enum Outcome {
     Answer(RequestNumber, Result<Reply, Failure>),
     /// The tree is verified: start it now.
     Start(RequestNumber, Box<Start>, Verified),
+    /// The package is what the key has signed: open it now.
+    Open(RequestNumber, File, Box<TrustedKey>),
 }
 
 #[derive(Default)]
@@ -67,7 +73,17 @@ impl Jobs {
     }
 
     pub(super) fn push(&mut self, number: RequestNumber, work: Work) {
-        self.0.push_back(Job { reply_to: Some(number), work });
+        self.resume(Some(number), work);
+    }
+
+    /// What goes on after something else was waited for.
+    pub(super) fn resume(&mut self, reply_to: Option<RequestNumber>, work: Work) {
+        self.0.push_back(Job { reply_to, work });
+    }
+
+    /// How many packages are on their way.
+    pub(super) fn packages(&self) -> usize {
+        self.0.iter().filter(|job| matches!(job.work, Work::Package(_))).count()
     }
 
     /// Whether a start of this plugin, or the removal of its storage, is under way.
@@ -75,7 +91,7 @@ impl Jobs {
         self.0.iter().any(|job| match &job.work {
             Work::Verify { start, .. } => start.spawn.id == *id,
             Work::Release { id: releasing, .. } => releasing == id,
-            Work::Import(_) | Work::Discard { .. } => false,
+            Work::Import(_) | Work::Package(_) | Work::Discard { .. } => false,
         })
     }
 
@@ -84,7 +100,7 @@ impl Jobs {
         self.0.iter().any(|job| match &job.work {
             Work::Verify { start, .. } => start.spawn.digest == digest,
             Work::Discard { digest: discarding, .. } => *discarding == digest,
-            Work::Import(_) | Work::Release { .. } => false,
+            Work::Import(_) | Work::Package(_) | Work::Release { .. } => false,
         })
     }
 
@@ -96,6 +112,7 @@ impl Jobs {
             .filter_map(|job| match job.work {
                 Work::Verify { .. } => None,
                 Work::Import(importing) => Some(Work::Import(importing.give_up())),
+                Work::Package(package) => package.give_up().map(Work::Package),
                 removal @ (Work::Discard { .. } | Work::Release { .. }) => Some(removal),
             })
             .map(|work| Job { reply_to: None, work })
@@ -115,6 +132,7 @@ impl Jobs {
                 None
             }
             Ok(Advance::Done(reply)) => Some(Outcome::Answer(reply_to?, Ok(reply))),
+            Ok(Advance::Open(package, signer)) => Some(Outcome::Open(reply_to?, package, signer)),
             Ok(Advance::Verified(start, verified)) => {
                 Some(Outcome::Start(reply_to?, start, verified))
             }
@@ -132,6 +150,7 @@ enum Advance {
     More(Work),
     Done(Reply),
     Verified(Box<Start>, Verified),
+    Open(File, Box<TrustedKey>),
 }
 
 fn advance(
@@ -143,8 +162,14 @@ fn advance(
         Work::Import(import) => match store.step_import(import)? {
             Step::More(import) => Advance::More(Work::Import(import)),
             Step::Done(digest) => {
-                Advance::Done(Reply::Imported { digest, root: store.tree(digest) })
+                let root = store.tree(digest);
+                Advance::Done(Reply::Imported { digest, root, signer: None })
             }
+        },
+        Work::Package(package) => match package.step(store, storage)? {
+            Progress::More(package) => Advance::More(Work::Package(package)),
+            Progress::Verified(package, signer) => Advance::Open(package, Box::new(signer)),
+            Progress::Done(reply) => Advance::Done(reply),
         },
         Work::Verify { start, verification } => match store.step_verification(verification)? {
             Step::More(verification) => Advance::More(Work::Verify { start, verification }),

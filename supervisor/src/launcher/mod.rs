@@ -25,13 +25,14 @@
 mod admin_socket;
 mod admission;
 mod channels;
+mod errands;
 mod event_loop;
 mod jobs;
 mod notify;
-#[cfg_attr(not(test), expect(dead_code, reason = "packages and archives are about to use it"))]
 mod one_shot;
 mod outbox;
 mod package_store;
+mod packages;
 mod plugins;
 pub(crate) mod removal;
 mod requests;

@@ -9,10 +9,10 @@ use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use bulkhead_sandbox::descriptors::{self, ReceiveError};
+use bulkhead_sandbox::descriptors::{self, Packet, ReceiveError};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
-use crate::link::{self, LinkError, MAX_PACKET, Message, Numbered};
+use crate::link::{self, LinkError, MAX_PACKET, Message, Numbered, Received};
 
 /// Messages that may wait before no more requests are read.
 const BACKED_UP: usize = 64;
@@ -68,10 +68,18 @@ impl Outbox {
         Ok(())
     }
 
-    /// The next request, if one is there. Requests carry no descriptors: one that does is an error.
-    pub(super) fn receive(&self) -> Result<Option<Numbered>, LinkError> {
-        match descriptors::recv_with_fds(self.socket.as_fd(), MAX_PACKET, 0) {
-            Ok(packet) => Ok(Some(link::decode(&packet.data)?)),
+    /// The next request, if one is there. One that carries more or fewer descriptors than it speaks
+    /// of is an error.
+    pub(super) fn receive(&self) -> Result<Option<Received<Numbered>>, LinkError> {
+        match descriptors::recv_with_fds(self.socket.as_fd(), MAX_PACKET, 1) {
+            Ok(Packet { data, descriptors }) => {
+                let value: Numbered = link::decode(&data)?;
+                if descriptors.len() != value.request.descriptors() {
+                    let text = format!("a request came with {} descriptors", descriptors.len());
+                    return Err(std::io::Error::new(ErrorKind::InvalidData, text).into());
+                }
+                Ok(Some(Received { value, descriptors }))
+            }
             Err(ReceiveError::Io(error)) if error.kind() == ErrorKind::WouldBlock => Ok(None),
             Err(ReceiveError::Closed) => Err(LinkError::Closed),
             Err(ReceiveError::Io(error)) if error.kind() == ErrorKind::ConnectionReset => {
@@ -141,7 +149,7 @@ mod tests {
         let request = Numbered { number: 7, request: Request::Heartbeat };
         let bytes = link::encode(&request).unwrap();
         descriptors::send_with_fds(theirs.as_fd(), &bytes, &[]).unwrap();
-        assert_eq!(outbox.receive().unwrap().unwrap().number, 7);
+        assert_eq!(outbox.receive().unwrap().unwrap().value.number, 7);
         descriptors::send_with_fds(theirs.as_fd(), b"\xff\xff\xff", &[]).unwrap();
         assert!(matches!(outbox.receive(), Err(LinkError::Decode(_))));
         descriptors::send_with_fds(theirs.as_fd(), &bytes, &[theirs.as_fd()]).unwrap();

@@ -3,8 +3,10 @@
 //! ```text
 //! store/<digest>/        the tree: directories 0555, files 0444 or 0555
 //! store/<digest>.sums    one line per file; its SHA-256 is the digest
+//! store/<digest>.signer  one line per key that has signed it; none where it came as a directory
 //! store/.import-N        a copy that is not complete, or a damaged tree that a good one has
 //!                        replaced; removed at the next start
+//! store/.unpack-N        what is just being unpacked; likewise
 //! ```
 //! The list is written before the tree gets its name, so a tree that can be seen is complete.
 
@@ -23,6 +25,8 @@ use crate::id::Digest;
 
 mod import;
 mod importing;
+mod scratch;
+mod signers;
 mod sums;
 #[cfg(test)]
 mod tests;
@@ -30,6 +34,7 @@ mod tree;
 mod verification;
 
 pub(super) use importing::Importing;
+pub(super) use scratch::Scratch;
 pub(super) use sums::check_path;
 pub(super) use verification::{Verification, Verified};
 
@@ -65,15 +70,17 @@ impl PackageStore {
             let name = name.to_string_lossy();
             if name.starts_with('.') {
                 remove_at_once(&entry.path())?;
-            } else if let Some(digest) = name.strip_suffix(".sums") {
-                lists.push(digest.to_owned());
+            } else if let Some(digest) =
+                name.strip_suffix(".sums").or_else(|| name.strip_suffix(signers::SUFFIX))
+            {
+                lists.push((digest.to_owned(), entry.path()));
             } else {
                 complete.push(name.into_owned());
             }
         }
-        for digest in lists {
+        for (digest, list) in lists {
             if !complete.contains(&digest) {
-                fs::remove_file(path.join(format!("{digest}.sums")))?;
+                fs::remove_file(list)?;
             }
         }
         Ok(Self { path, imports: 0, known: HashMap::new() })
@@ -162,11 +169,14 @@ impl PackageStore {
         };
         let tree = self.tree(digest);
         let removal = Removal::begin(&tree, &self.path).map_err(|error| failed(&tree, &error))?;
-        match fs::remove_file(self.list(digest)) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(failed(&self.list(digest), &error))
+        for list in [self.list(digest), self.signer_list(digest)] {
+            match fs::remove_file(&list) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(failed(&list, &error));
+                }
+                _ => {}
             }
-            _ => Ok(removal),
         }
+        Ok(removal)
     }
 }

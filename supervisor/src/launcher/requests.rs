@@ -30,7 +30,8 @@ enum Answer {
 const DONE: Answer = Answer::Now(Reply::Done, Vec::new());
 
 impl Launcher {
-    pub(super) fn handle(&mut self, request: Numbered) {
+    /// `descriptors` are as many as the request speaks of.
+    pub(super) fn handle(&mut self, request: Numbered, mut descriptors: Vec<OwnedFd>) {
         let Numbered { number, request } = request;
         let answer = match request {
             Request::Heartbeat => {
@@ -45,6 +46,14 @@ impl Launcher {
                 Ok(DONE)
             }
             Request::Import { source } => self.import(number, &source),
+            Request::ImportPackage { signature } => match descriptors.pop() {
+                Some(package) => self
+                    .check_serving()
+                    .and_then(|()| self.import_package(number, &signature, package))
+                    .map(|()| Answer::Later),
+                None => Err(Failure::internal("a package came without its descriptor")),
+            },
+            Request::Authorize { id, digest } => self.authorize(&id, digest).map(|()| DONE),
             Request::Discard { digest } => self.discard(number, digest),
             Request::Allot { id } => self.allot(&id),
             Request::Release { id } => self.release(number, id),
@@ -62,7 +71,7 @@ impl Launcher {
             Ok(Answer::Later) => {}
             Ok(Answer::Now(reply, descriptors)) => self.answer(number, Ok(reply), descriptors),
             Err(failure) => {
-                if failure.code == Code::PermissionDenied {
+                if matches!(failure.code, Code::PermissionDenied | Code::SignatureInvalid) {
                     tracing::warn!(%failure, details = %failure.details, "a request was refused");
                 }
                 self.answer(number, Err(failure), Vec::new());
@@ -70,11 +79,20 @@ impl Launcher {
         }
     }
 
-    fn check_serving(&self) -> Result<(), Failure> {
+    pub(super) fn check_serving(&self) -> Result<(), Failure> {
         if self.stop.is_none() {
             return Ok(());
         }
         Err(Failure::new(Code::ShuttingDown, "the service is going down and starts nothing new"))
+    }
+
+    /// Whether a tree may run as that plugin by what is trusted now.
+    fn authorize(&self, id: &PluginId, digest: Digest) -> Result<(), Failure> {
+        let signers = self.store.signers(digest)?;
+        if signers.is_empty() && self.allow_directories {
+            return Ok(());
+        }
+        self.trust.authorize(id, &signers).map(drop)
     }
 
     fn import(&mut self, number: RequestNumber, source: &Path) -> Result<Answer, Failure> {
@@ -164,6 +182,7 @@ impl Launcher {
             .with("what", "storage")
             .with("name", &spawn.id));
         }
+        self.authorize(&spawn.id, spawn.digest)?;
         let policy = admit(&spawn, &self.rules)?;
         let verification = self.store.verify(spawn.digest, &spawn.entry)?;
         self.jobs

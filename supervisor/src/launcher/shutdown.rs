@@ -59,6 +59,7 @@ impl Launcher {
         self.notify.stopping();
         self.notify.extend(budget + FAREWELL + LAST_RESORT);
         self.stop = Some(Stop::within(budget, now, false));
+        self.errands.kill();
         let served = matches!(&self.supervision, Supervision::Running(it) if it.ready.is_some());
         // SIGTERM comes from here only if the supervisor does not get to it.
         let term_in = if served { budget } else { Duration::ZERO };
@@ -113,7 +114,7 @@ impl Launcher {
     pub(super) fn ended(&self) -> Option<End> {
         let stop = self.stop.as_ref()?;
         let over = matches!(self.supervision, Supervision::Over);
-        if over && self.plugins.count() == 0 {
+        if over && self.plugins.count() == 0 && self.errands.is_empty() {
             return Some(if stop.failed { End::Failed } else { End::Stopped });
         }
         if stop.deadline.plus(LAST_RESORT) <= Monotonic::now() {

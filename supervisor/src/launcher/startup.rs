@@ -20,10 +20,12 @@ use nix::unistd::{Gid, Group, Uid, User, chown, geteuid};
 
 use super::admin_socket::{Access, AdminSocket, SocketError};
 use super::admission::Rules;
+use super::errands::{Errands, Role};
 use super::event_loop::{Launcher, block_signals, new_epoll};
 use super::jobs::Jobs;
 use super::notify::Notify;
 use super::package_store::PackageStore;
+use super::packages::UNPACK_WITHIN;
 use super::plugins::Plugins;
 use super::restarts::Restarts;
 use super::storage::{Ownership, Storage, StorageError, UidRange};
@@ -32,6 +34,7 @@ use super::supervisor::Command;
 use crate::clock::Monotonic;
 use crate::config::{AdvisoriesPolicy, Config, Mode};
 use crate::link::{Advisories, Settings};
+use crate::trust::TrustStore;
 
 /// How long what a dead launcher left is given to disappear after SIGKILL.
 const LEFTOVERS: Duration = Duration::from_secs(5);
@@ -134,6 +137,9 @@ pub(super) fn prepare(config: &Config) -> Result<(Launcher, Held), StartError> {
         storage,
         plugins: Plugins::default(),
         jobs: Jobs::default(),
+        errands: Errands::default(),
+        unpack: unpack(config),
+        trust: TrustStore::at(&config.trust),
         generation: first_generation(),
         supervision: Supervision::Over,
         restarts: Restarts::default(),
@@ -336,5 +342,14 @@ fn command(config: &Config, user: Option<unprivileged::User>) -> Command {
         }
         // This very program, even if another has since been installed under its name.
         _ => Command { program: "/proc/self/exe".into(), args: vec!["supervise".into()], user },
+    }
+}
+
+fn unpack(config: &Config) -> Role {
+    let own = || ["bulkhead", "unpack"].map(str::to_owned).to_vec();
+    Role {
+        program: "/proc/self/exe".into(),
+        arguments: config.unpack_arguments.clone().unwrap_or_else(own),
+        within: config.unpack_within.unwrap_or(UNPACK_WITHIN),
     }
 }

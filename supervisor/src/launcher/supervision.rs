@@ -153,7 +153,7 @@ impl Launcher {
                 return;
             }
             match supervisor.outbox.receive() {
-                Ok(Some(request)) => self.handle(request),
+                Ok(Some(request)) => self.handle(request.value, request.descriptors),
                 // Whatever it had sent before it ended has been read.
                 Ok(None) if events.contains(EpollFlags::EPOLLHUP) => {
                     return self.give_up_link(&LinkError::Closed);
@@ -202,6 +202,7 @@ impl Launcher {
     fn supervisor_ended(&mut self, ready: Option<Monotonic>) {
         let now = Monotonic::now();
         self.jobs.disown();
+        self.errands.disown();
         self.orphaned_since.get_or_insert(now);
         self.supervision = Supervision::Over;
         if let Some(stop) = &self.stop {

@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::clock::Monotonic;
 use crate::failure::Failure;
 use crate::id::{Digest, PluginId};
+use crate::trust::KeyId;
 
 /// Numbers the supervisor's requests; the reply carries the same number.
 pub(crate) type RequestNumber = u64;
@@ -34,6 +35,14 @@ pub(crate) enum Request {
     /// Copies a plugin's directory into the store. The directory must have a `plugin.toml`, and
     /// the launcher's own configuration must allow unsigned directories. → [`Reply::Imported`]
     Import { source: PathBuf },
+    /// Opens a package into the store, if a trusted key has signed it. With one descriptor: the
+    /// package, a regular file on the file system of [`Settings::state`]; `signature` is the text of
+    /// its minisign signature. Which plugins the key may sign is for [`Request::Authorize`] to ask.
+    /// → [`Reply::Imported`], or [`Reply::Unopened`]
+    ImportPackage { signature: String },
+    /// Whether a tree may run as this plugin by the keys that are trusted now. The launcher asks
+    /// itself again at each start. → [`Reply::Done`]
+    Authorize { id: PluginId, digest: Digest },
     /// Removes a tree that no plugin uses any more. → [`Reply::Done`]
     Discard { digest: Digest },
     /// Storage and a uid for a plugin: those it has, or new ones. → [`Reply::Allotted`]
@@ -56,6 +65,13 @@ pub(crate) enum Request {
     Bye,
 }
 
+impl Request {
+    /// How many descriptors come with it.
+    pub(crate) fn descriptors(&self) -> usize {
+        usize::from(matches!(self, Request::ImportPackage { .. }))
+    }
+}
+
 /// What to start, and in what compartment. The launcher decides uid, storage and the mounts of
 /// `/plugin` and `/data` itself, and checks the rest against its floors.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -73,9 +89,30 @@ pub(crate) struct Spawn {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Reply {
     Done,
-    Imported { digest: Digest, root: PathBuf },
-    Allotted { uid: u32, data: PathBuf },
+    Imported {
+        digest: Digest,
+        root: PathBuf,
+        /// `None`: it was copied from a directory.
+        signer: Option<Signer>,
+    },
+    /// What is signed is not a package: what `bulkhead unpack` said of it, a [`Failure`] as JSON if
+    /// it is to be believed. The launcher has not read it.
+    Unopened {
+        report: Vec<u8>,
+    },
+    Allotted {
+        uid: u32,
+        data: PathBuf,
+    },
     Spawned(Spawned),
+}
+
+/// Who has signed a package.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Signer {
+    pub(crate) key: KeyId,
+    /// What root noted about the key.
+    pub(crate) comment: Option<String>,
 }
 
 /// A plugin that was started.

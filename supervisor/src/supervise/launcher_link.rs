@@ -56,10 +56,16 @@ impl Launcher {
 
     /// Asks, and waits for the answer.
     pub(crate) async fn ask(&self, request: Request) -> Answer {
+        self.ask_with(request, None).await
+    }
+
+    /// The same, for a request with which a descriptor goes.
+    pub(crate) async fn ask_with(&self, request: Request, descriptor: Option<OwnedFd>) -> Answer {
         let number = self.shared.next.fetch_add(1, Ordering::Relaxed);
         let (answer, answered) = oneshot::channel();
         self.shared.waiting().insert(number, answer);
-        if let Err(error) = self.send(&Numbered { number, request }).await {
+        let sent = self.send(&Numbered { number, request }, descriptor).await;
+        if let Err(error) = sent {
             self.shared.waiting().remove(&number);
             return Err(gone(&error));
         }
@@ -77,15 +83,16 @@ impl Launcher {
     /// Says something that is not answered.
     pub(crate) async fn tell(&self, request: Request) -> Result<(), LinkError> {
         let number = self.shared.next.fetch_add(1, Ordering::Relaxed);
-        self.send(&Numbered { number, request }).await
+        self.send(&Numbered { number, request }, None).await
     }
 
-    async fn send(&self, packet: &Numbered) -> Result<(), LinkError> {
+    async fn send(&self, packet: &Numbered, descriptor: Option<OwnedFd>) -> Result<(), LinkError> {
         let bytes = link::encode(packet)?;
+        let descriptors: Vec<_> = descriptor.iter().map(AsFd::as_fd).collect();
         self.shared
             .socket
             .async_io(Interest::WRITABLE, |socket| {
-                descriptors::send_with_fds(socket.as_fd(), &bytes, &[])
+                descriptors::send_with_fds(socket.as_fd(), &bytes, &descriptors)
             })
             .await?;
         Ok(())

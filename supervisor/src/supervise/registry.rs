@@ -10,6 +10,7 @@ mod install;
 mod order;
 mod review;
 mod routing;
+mod source;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,6 +31,7 @@ use crate::link::Settings;
 use crate::manifest::Manifest;
 
 pub(crate) use broken::Broken;
+pub(crate) use source::Source;
 
 /// Something that must run inside the local set, where the plugins' tasks live.
 pub(crate) type LocalJob = Box<dyn FnOnce() + Send>;

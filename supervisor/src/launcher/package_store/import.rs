@@ -81,6 +81,19 @@ pub(super) struct HiddenDirectory {
 }
 
 impl HiddenDirectory {
+    /// It must not exist yet.
+    pub(super) fn create(path: PathBuf) -> Result<Self, Failure> {
+        DirBuilder::new().mode(0o700).create(&path).map_err(|error| full(&path, &error))?;
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let descriptor =
+            open(&path, flags, Mode::empty()).map_err(|errno| full(&path, &errno.into()))?;
+        Ok(Self { path, descriptor, keep: false })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Removes it a piece at a time. `None` if that cannot even begin; the next start clears it.
     pub(super) fn clear(mut self) -> Option<Removal> {
         self.keep = true;
@@ -154,15 +167,11 @@ impl Import {
                 .with("name", source.join("plugin.toml")));
             }
         }
-        DirBuilder::new().mode(0o700).create(&hidden).map_err(|error| full(&hidden, &error))?;
-        let descriptor =
-            open(&hidden, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
-                .map_err(|errno| full(&hidden, &errno.into()))?;
         Ok(Box::new(Self {
             source: source.to_owned(),
             root,
             owner: stat.st_uid,
-            target: HiddenDirectory { path: hidden, descriptor, keep: false },
+            target: HiddenDirectory::create(hidden)?,
             unlisted: vec![String::new()],
             listing: None,
             files: Vec::new(),

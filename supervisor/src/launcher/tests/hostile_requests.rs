@@ -23,7 +23,7 @@ fn a_start_outside_of_the_rules_is_refused() {
     let mut supervisor = service.ready();
     let package = service.package("guest", Path::new("/bin/sh"));
     let (reply, _) = supervisor.ask(Request::Import { source: package }).unwrap();
-    let crate::link::Reply::Imported { digest, root } = reply else { panic!("{reply:?}") };
+    let crate::link::Reply::Imported { digest, root, .. } = reply else { panic!("{reply:?}") };
     let good = shell("guest", digest, "echo up; read x <&3");
     let failure = supervisor.refused(spawn(good.clone()));
     assert_eq!((failure.code, &failure.details["what"]), (Code::NotFound, &"storage".into()));

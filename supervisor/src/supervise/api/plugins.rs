@@ -20,7 +20,7 @@ use super::view;
 use crate::failure::{Code, Failure};
 use crate::id::PluginId;
 use crate::supervise::audit::{Action, Operation};
-use crate::supervise::registry::{DisableRequest, Registry};
+use crate::supervise::registry::{DisableRequest, Registry, Source};
 
 /// The longest budget of a stop: a guarantee that is a day away is none.
 const MAX_STOP_MS: u64 = 3_600_000;
@@ -95,7 +95,9 @@ pub(super) async fn install(
     }
     let handle = Operation::new(principal, Action::Install)
         .with("directory", &directory)
-        .run(&registry, move |registry, _| async move { registry.install(directory).await })
+        .run(&registry, move |registry, _| async move {
+            registry.install(Source::Directory(directory)).await
+        })
         .await?;
     Ok((StatusCode::CREATED, Json(view::plugin(&handle, registry.settings.strict))))
 }

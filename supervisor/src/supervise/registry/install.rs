@@ -1,34 +1,29 @@
 //! Installing and uninstalling: steps, each with its undo.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::json;
 use tokio::sync::oneshot;
 
+use super::source::{Imported, Source};
 use super::{DisableRequest, Registry, ask};
 use crate::failure::{Code, Failure};
 use crate::id::{Digest, PluginId};
-use crate::link::{Reply, Request};
+use crate::link::Request;
 use crate::manifest::Manifest;
-use crate::supervise::launcher_link::unexpected;
 use crate::supervise::plugin::{Command, PluginHandle};
 use crate::supervise::store::PluginRow;
 use crate::supervise::timestamp;
 
 impl Registry {
-    /// Installs a plugin from a directory. The same tree again is already satisfied.
-    pub(crate) async fn install(
-        self: &Arc<Self>,
-        source: PathBuf,
-    ) -> Result<PluginHandle, Failure> {
+    /// Installs a plugin. The same tree again is already satisfied.
+    pub(crate) async fn install(self: &Arc<Self>, source: Source) -> Result<PluginHandle, Failure> {
         self.check_open()?;
         let _turn = self.installing.lock().await;
-        let (digest, root) = match self.launcher.ask(Request::Import { source }).await? {
-            (Reply::Imported { digest, root }, _) => (digest, root),
-            (other, _) => return Err(unexpected(&other)),
-        };
-        match self.install_tree(digest, &root).await {
+        let imported = self.fetch(source).await?;
+        let digest = imported.digest;
+        match self.install_tree(imported).await {
             Ok(handle) => Ok(handle),
             Err(failure) => {
                 self.discard_unused(digest).await;
@@ -37,13 +32,9 @@ impl Registry {
         }
     }
 
-    async fn install_tree(
-        self: &Arc<Self>,
-        digest: Digest,
-        root: &Path,
-    ) -> Result<PluginHandle, Failure> {
-        let manifest = Manifest::load(root)?;
-        self.review(digest, root, &manifest).await?;
+    async fn install_tree(self: &Arc<Self>, imported: Imported) -> Result<PluginHandle, Failure> {
+        let Imported { digest, root, manifest, .. } = imported;
+        self.review(digest, &root, &manifest).await?;
         let (id, version) = (manifest.id.clone(), manifest.version.clone());
         if self.find_broken(&id).is_some_and(|broken| broken.row.digest == digest) {
             // The import has put right what was wrong with the tree.
@@ -203,7 +194,7 @@ impl Registry {
     }
 
     /// Removes a tree that no installed plugin uses.
-    async fn discard_unused(&self, digest: Digest) {
+    pub(super) async fn discard_unused(&self, digest: Digest) {
         if self.all().iter().all(|handle| handle.view().digest != digest)
             && self.all_broken().iter().all(|broken| broken.row.digest != digest)
             && let Err(failure) = self.launcher.ask_done(Request::Discard { digest }).await

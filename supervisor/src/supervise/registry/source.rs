@@ -1,0 +1,138 @@
+//! Where a plugin comes from, and how its tree gets into the store.
+
+use std::fs::File;
+use std::path::PathBuf;
+
+use super::Registry;
+use crate::failure::{Code, Failure};
+use crate::id::Digest;
+use crate::link::{Reply, Request, Signer};
+use crate::manifest::Manifest;
+use crate::supervise::launcher_link::unexpected;
+use crate::trust::{MAX_SIGNATURE, Refusal};
+
+/// What a client asks to install.
+#[derive(Debug)]
+pub(crate) enum Source {
+    /// A directory of this machine, which nobody has signed.
+    Directory(PathBuf),
+    /// A package that was uploaded.
+    Package {
+        /// On the file system of the supervisor's own directory, and without a name.
+        file: File,
+        /// As the client calls the file.
+        name: Option<String>,
+        /// The text of its minisign signature.
+        signature: Option<String>,
+    },
+}
+
+/// A tree in the store that may run as the plugin which its manifest says it is.
+#[derive(Debug)]
+pub(crate) struct Imported {
+    pub(crate) digest: Digest,
+    pub(crate) root: PathBuf,
+    pub(crate) manifest: Manifest,
+    /// `None`: it comes from a directory.
+    pub(crate) signer: Option<Signer>,
+}
+
+impl Registry {
+    /// Brings a tree into the store. Whatever fails leaves nothing behind that was not there before.
+    ///
+    /// SIGNATURE_INVALID: no trusted key has signed it, or none that may sign this plugin.
+    /// PACKAGE_INVALID: it is signed, and no package; or its name is another's.
+    pub(crate) async fn fetch(&self, source: Source) -> Result<Imported, Failure> {
+        let (request, package, name) = match source {
+            Source::Directory(source) => (Request::Import { source }, None, None),
+            Source::Package { file, name, signature } => {
+                let signature = signature.ok_or_else(|| Refusal::Unsigned.of_package())?;
+                if signature.len() > MAX_SIGNATURE {
+                    return Err(Refusal::Malformed.of_package());
+                }
+                (Request::ImportPackage { signature }, Some(file.into()), name)
+            }
+        };
+        let (digest, root, signer) = match self.launcher.ask_with(request, package).await? {
+            (Reply::Imported { digest, root, signer }, _) => (digest, root, signer),
+            (Reply::Unopened { report }, _) => return Err(unopened(&report)),
+            (other, _) => return Err(unexpected(&other)),
+        };
+        let manifest = match self.accept(digest, &root, name.as_deref()).await {
+            Ok(manifest) => manifest,
+            Err(failure) => {
+                self.discard_unused(digest).await;
+                return Err(failure);
+            }
+        };
+        Ok(Imported { digest, root, manifest, signer })
+    }
+
+    async fn accept(
+        &self,
+        digest: Digest,
+        root: &std::path::Path,
+        name: Option<&str>,
+    ) -> Result<Manifest, Failure> {
+        let manifest = Manifest::load(root)?;
+        if let Some(name) = name {
+            check_name(name, &manifest)?;
+        }
+        let id = manifest.id.clone();
+        self.launcher.ask_done(Request::Authorize { id, digest }).await?;
+        Ok(manifest)
+    }
+}
+
+/// A package says by its name what is in it, so it must not say something else.
+fn check_name(name: &str, manifest: &Manifest) -> Result<(), Failure> {
+    let expected = format!("{}-{}.plugin", manifest.id, manifest.version);
+    if name == expected {
+        return Ok(());
+    }
+    let message = format!("the package is {expected} by its manifest and {name:?} by its name");
+    Err(Failure::new(Code::PackageInvalid, message)
+        .with("reason", "name")
+        .with("expected", expected)
+        .with("found", name))
+}
+
+/// What the compartment said that has opened a package. A stranger's bytes went through it, so only
+/// what it can have to say is believed.
+fn unopened(report: &[u8]) -> Failure {
+    match serde_json::from_slice::<Failure>(report) {
+        Ok(failure) if matches!(failure.code, Code::PackageInvalid | Code::StorageFailed) => {
+            failure
+        }
+        _ => Failure::internal(format!(
+            "`bulkhead unpack` failed and said {:?}",
+            String::from_utf8_lossy(&report[..report.len().min(200)])
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_opening_of_a_package_can_say_is_believed() {
+        let code = |failure: &Failure| unopened(&serde_json::to_vec(failure).unwrap()).code;
+        assert_eq!(code(&Failure::new(Code::PackageInvalid, "x")), Code::PackageInvalid);
+        assert_eq!(code(&Failure::new(Code::PermissionDenied, "x")), Code::Internal);
+        let garbage = unopened(&[b'x'; 100_000]);
+        assert_eq!(garbage.code, Code::Internal);
+        assert!(garbage.message.len() < 1000);
+    }
+
+    #[test]
+    fn a_package_is_what_it_is_called() {
+        let manifest =
+            Manifest::parse(b"id = 'a-b'\nversion = '1.0.0-rc.1'", "x".as_ref()).unwrap();
+        assert!(check_name("a-b-1.0.0-rc.1.plugin", &manifest).is_ok());
+        for name in ["a-b.plugin", "a-b-1.0.0.plugin", "a-b-1.0.0-rc.1", "x-1.0.0-rc.1.plugin", ""]
+        {
+            assert_eq!(check_name(name, &manifest).unwrap_err().code, Code::PackageInvalid);
+        }
+    }
+}

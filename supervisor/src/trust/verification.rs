@@ -1,0 +1,121 @@
+//! A stranger's bytes and the signature that came with them.
+
+use std::fs::File;
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::FileExt as _;
+
+use minisign_verify::{Error, Signature};
+
+use super::key_id::{Algorithm, prefix};
+use super::stepwise::pause;
+use super::{KeyId, Refusal, Stepwise, TrustStore, TrustedKey};
+use crate::failure::{Code, Failure};
+
+/// The longest signature: four lines, of which two are comments.
+pub(crate) const MAX_SIGNATURE: usize = 4096;
+/// The largest package.
+pub(crate) const MAX_PACKAGE: u64 = 512 << 20;
+/// What one step reads at most: about ten milliseconds.
+const PIECE: u64 = 4 << 20;
+const BUFFER: usize = 256 << 10;
+
+/// A signature and the trusted key that it names. Nothing is proven yet.
+pub(crate) struct Claim {
+    key: TrustedKey,
+    signature: Signature,
+}
+
+impl TrustStore {
+    /// Reads a signature and finds its key. Which plugins the key may sign is not asked here.
+    ///
+    /// SIGNATURE_INVALID, with the reason.
+    pub(crate) fn claim(&self, text: &str) -> Result<Claim, Failure> {
+        let refused = |refusal: Refusal| refusal.of_package();
+        let (algorithm, id) = named_key(text).ok_or_else(|| refused(Refusal::Malformed))?;
+        if algorithm == Algorithm::Legacy {
+            return Err(refused(Refusal::Legacy { key: id }));
+        }
+        let signature = Signature::decode(text).map_err(|_| refused(Refusal::Malformed))?;
+        let key = self.find(id)?.ok_or_else(|| refused(Refusal::UnknownKey { key: id }))?;
+        key.check_valid().map_err(refused)?;
+        Ok(Claim { key, signature })
+    }
+}
+
+/// The algorithm and the key that a signature names in its second line.
+fn named_key(text: &str) -> Option<(Algorithm, KeyId)> {
+    if text.len() > MAX_SIGNATURE {
+        return None;
+    }
+    prefix(text.lines().nth(1)?)
+}
+
+impl Claim {
+    pub(crate) fn key(&self) -> &TrustedKey {
+        &self.key
+    }
+
+    /// Copies `from`, whose owner may change it meanwhile, and gives the copy if the very bytes that
+    /// are in it are what the key has signed.
+    pub(crate) fn copy(
+        self,
+        from: File,
+        to: File,
+    ) -> Stepwise<Result<(File, TrustedKey), Failure>> {
+        Stepwise::new(async move {
+            let to = self.copy_and_verify(&from, to).await?;
+            Ok((to, self.key))
+        })
+    }
+
+    async fn copy_and_verify(&self, from: &File, mut to: File) -> Result<File, Failure> {
+        let mismatch = || Refusal::Mismatch { key: self.key.id() }.of_package();
+        let mut verifier = self.key.key.minisign().verify_stream(&self.signature).map_err(
+            |error| match error {
+                Error::UnsupportedLegacyMode => Refusal::Legacy { key: self.key.id() }.of_package(),
+                _ => mismatch(),
+            },
+        )?;
+        let mut buffer = vec![0; BUFFER];
+        let mut copied = 0;
+        loop {
+            // At a position of our own: who sent the descriptor shares its offset.
+            let read = match from.read_at(&mut buffer, copied) {
+                Ok(0) => break,
+                Ok(read) => &buffer[..read],
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => {
+                    let message = format!("the package cannot be read: {error}");
+                    return Err(Failure::new(Code::InvalidRequest, message));
+                }
+            };
+            verifier.update(read);
+            to.write_all(read).map_err(|error| {
+                Failure::new(Code::StorageFailed, format!("cannot copy the package: {error}"))
+            })?;
+            let before = copied;
+            copied += read.len() as u64;
+            if copied > MAX_PACKAGE {
+                return Err(too_large(copied));
+            }
+            if before / PIECE != copied / PIECE {
+                pause().await;
+            }
+        }
+        verifier.finalize().map_err(|_| mismatch())?;
+        Ok(to)
+    }
+}
+
+/// A package is larger than any may be.
+pub(crate) fn too_large(size: u64) -> Failure {
+    let message = format!("a package has at most {MAX_PACKAGE} bytes; this one has {size} or more");
+    Failure::new(Code::ResourceExhausted, message)
+        .with("resource", "package bytes")
+        .with("limit", MAX_PACKAGE)
+        .with("used", size)
+}
+
+#[cfg(test)]
+#[path = "verification_tests.rs"]
+mod tests;

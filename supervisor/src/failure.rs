@@ -6,9 +6,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 /// The stable codes. Others rely on them: a code is never renamed, only added.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub(crate) enum Code {
     /// The request itself is malformed: a bad id, a bad JSON body, an unknown parameter.
@@ -128,7 +129,7 @@ impl fmt::Display for Code {
 }
 
 /// A failure as it crosses every border: link, HTTP problem, event, command line.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema, thiserror::Error)]
 #[error("{code}: {message}")]
 pub(crate) struct Failure {
     pub(crate) code: Code,
@@ -136,6 +137,7 @@ pub(crate) struct Failure {
     pub(crate) message: String,
     /// An object; its keys depend on the code.
     #[serde(default)]
+    #[schema(value_type = Object)]
     pub(crate) details: Value,
 }
 

@@ -4,31 +4,41 @@
 //! squat its name while no supervisor is there. Each connection is asked once who is behind it
 //! (SO_PEERCRED, SO_PEERGROUPS); that decides what its requests may do. Handlers parse, ask the
 //! [`Registry`], and render: no decision is made here. Every error is a problem document
-//! (RFC 9457) with the stable `code` and its `details`.
+//! (RFC 9457) with the stable `code` and its `details`. The table of routes is here; what each takes
+//! and gives are types of its own file, from which the API's OpenAPI document is made.
+
+#![allow(unused_qualifications, reason = "the macro that describes parameters writes them")]
 
 mod acting;
+mod call;
 mod caller;
+mod config;
 mod events;
+mod install;
+mod lifecycle;
 mod listener;
 mod logs;
+mod openapi;
 mod plugins;
 mod problem;
+mod request;
+mod route;
+mod service;
+mod state;
 mod view;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::Router;
 use axum::http::{Method, Uri};
-use axum::routing::{delete, get, post};
-use axum::{Json, Router};
-use serde_json::{Value, json};
 
 use super::registry::Registry;
 use crate::failure::{Code, Failure};
 use caller::Caller;
 use listener::AdminListener;
 use problem::Problem;
+use route::Route;
 
 /// The longest request body: a configuration, or the argument of a call.
 const MAX_BODY: usize = 1 << 20;
@@ -48,45 +58,35 @@ pub(crate) fn serve(
     })
 }
 
+/// All that can be asked for. Each is described in [`openapi`].
+fn routes() -> Vec<Route> {
+    vec![
+        Route::reading(Method::GET, "/openapi.json", service::document),
+        Route::reading(Method::GET, "/v1/health", service::health),
+        Route::reading(Method::GET, "/v1/machine", service::machine),
+        Route::reading(Method::GET, "/v1/events", events::stream),
+        Route::reading(Method::GET, "/v1/plugins", plugins::list),
+        Route::ruling(Method::POST, "/v1/plugins", install::install),
+        Route::reading(Method::GET, "/v1/plugins/{id}", plugins::inspect),
+        Route::ruling(Method::DELETE, "/v1/plugins/{id}", install::uninstall),
+        Route::ruling(Method::POST, "/v1/plugins/{id}/enable", lifecycle::enable),
+        Route::ruling(Method::POST, "/v1/plugins/{id}/disable", lifecycle::disable),
+        Route::ruling(Method::POST, "/v1/plugins/{id}/call/{*method}", call::call),
+        Route::reading(Method::GET, "/v1/plugins/{id}/config", config::show),
+        // State and logs can hold what only an admin may see.
+        Route::ruling(Method::GET, "/v1/plugins/{id}/state", state::show),
+        Route::ruling(Method::GET, "/v1/plugins/{id}/logs", logs::read),
+    ]
+}
+
 fn router(registry: Arc<Registry>) -> Router {
-    let reading = Router::new()
-        .route("/v1/health", get(health))
-        .route("/v1/machine", get(machine))
-        .route("/v1/events", get(events::stream))
-        .route("/v1/plugins", get(plugins::list))
-        .route("/v1/plugins/{id}", get(plugins::inspect))
-        .route("/v1/plugins/{id}/config", get(plugins::config))
-        .route_layer(axum::middleware::from_fn(caller::require_reader));
-    // State and logs can hold what only an admin may see.
-    let ruling = Router::new()
-        .route("/v1/plugins", post(plugins::install))
-        .route("/v1/plugins/{id}", delete(plugins::uninstall))
-        .route("/v1/plugins/{id}/enable", post(plugins::enable))
-        .route("/v1/plugins/{id}/disable", post(plugins::disable))
-        .route("/v1/plugins/{id}/call/{*method}", post(plugins::call))
-        .route("/v1/plugins/{id}/state", get(plugins::state))
-        .route("/v1/plugins/{id}/logs", get(logs::read))
-        .route_layer(axum::middleware::from_fn(caller::require_admin));
-    reading
-        .merge(ruling)
+    let router = routes().into_iter().fold(Router::new(), |router, route| route.join(router));
+    router
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)
         .layer(axum::extract::DefaultBodyLimit::max(MAX_BODY))
         .layer(axum::middleware::map_response(problem::coded))
         .with_state(registry)
-}
-
-async fn health(State(registry): State<Arc<Registry>>) -> Json<Value> {
-    Json(json!({
-        "status": "ok",
-        "version": env!("CARGO_PKG_VERSION"),
-        "pid": std::process::id(),
-        "plugins": registry.all().len() + registry.all_broken().len(),
-    }))
-}
-
-async fn machine(State(registry): State<Arc<Registry>>) -> Json<Value> {
-    Json(registry.settings.machine.clone())
 }
 
 async fn unknown_path(uri: Uri) -> Problem {

@@ -11,9 +11,10 @@ use cgroups_rs::fs::memory::MemController;
 use cgroups_rs::fs::pid::PidController;
 use cgroups_rs::fs::{Cgroup, Hierarchy, Subsystem};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// Bytes, microseconds and counts; `None` where the cgroup has no such controller.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Usage {
     pub(crate) memory_bytes: Option<u64>,

@@ -7,29 +7,64 @@ use axum::extract::{Query, State};
 use axum::http::HeaderMap;
 use axum::response::sse::{Event, KeepAlive};
 use axum::response::{IntoResponse, Sse};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use tokio::sync::{broadcast, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
+use utoipa::{IntoParams, ToSchema};
 
 use super::problem::Problem;
 use crate::failure::{Code, Failure};
+use crate::id::PluginId;
 use crate::supervise::registry::Registry;
 use crate::supervise::store::Recorded;
 
 /// How many kept events are read from the store at a time.
 const PAGE: usize = 500;
 
-#[derive(Deserialize)]
+/// Which events.
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct EventsQuery {
-    /// The last sequence number that the client has; 0 for all that are kept.
+    /// The last sequence number that the client has; 0, or none, for all that are kept.
     since: Option<u64>,
+    /// Go on with what happens next; else the stream ends with what is kept.
     #[serde(default)]
     follow: bool,
 }
 
-/// `Last-Event-ID`, which a browser's EventSource sends when it reconnects, counts as `since`.
+/// The data of an event. What else it holds depends on the event.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Event)]
+pub(super) struct Told<'a> {
+    /// Grows from event to event; the `id` of the server-sent event.
+    sequence: u64,
+    /// RFC 3339, UTC.
+    time: &'a str,
+    /// The `event` of the server-sent event.
+    #[schema(example = "plugin:enabled")]
+    event: &'a str,
+    /// The plugin that it is about.
+    #[schema(value_type = Option<String>)]
+    plugin_id: Option<&'a PluginId>,
+    #[serde(flatten)]
+    #[schema(value_type = Object)]
+    more: Map<String, Value>,
+}
+
+/// What happened and what happens, as server-sent events
+///
+/// The data of each is an `Event` in JSON. A client that reconnects sends the last `id` that it has
+/// as `Last-Event-ID`, as a browser's EventSource does by itself, or as `since`, and misses nothing
+/// that is kept.
+#[utoipa::path(get, path = "/v1/events", operation_id = "events", tag = "events",
+    params(EventsQuery, ("last-event-id" = Option<u64>, Header,
+        description = "Counts as `since` where that is not given")),
+    responses((status = 200, description = "The events, in order.", body = String,
+        content_type = "text/event-stream")),
+    extensions(("x-codes" = json!(["INVALID_REQUEST"]))))]
 pub(super) async fn stream(
     State(registry): State<Arc<Registry>>,
     Query(query): Query<EventsQuery>,
@@ -96,19 +131,15 @@ async fn send(
 }
 
 fn event(recorded: &Recorded) -> Event {
-    let mut data = json!({
-        "sequence": recorded.sequence,
-        "time": recorded.time,
-        "event": recorded.name,
-        "pluginId": recorded.plugin,
-    });
-    if let (Value::Object(data), Value::Object(body)) = (&mut data, &recorded.body) {
-        for (key, value) in body {
-            data.entry(key.clone()).or_insert_with(|| value.clone());
-        }
-    }
+    let told = Told {
+        sequence: recorded.sequence,
+        time: &recorded.time,
+        event: &recorded.name,
+        plugin_id: recorded.plugin.as_ref(),
+        more: recorded.body.as_object().cloned().unwrap_or_default(),
+    };
     Event::default()
         .id(recorded.sequence.to_string())
         .event(recorded.name.clone())
-        .data(data.to_string())
+        .data(serde_json::json!(told).to_string())
 }

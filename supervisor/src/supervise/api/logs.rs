@@ -11,33 +11,69 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::{broadcast, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
+use utoipa::{IntoParams, ToSchema};
 
 use super::problem::Problem;
+use super::request::{Server, id};
 use crate::failure::{Code, Failure};
 use crate::supervise::logs::{Book, Record};
-use crate::supervise::registry::Registry;
 
 /// How many records a client gets that does not say.
 const LINES: usize = 100;
 /// How many records may wait for a client that reads slowly.
 const WAITING: usize = 256;
 
-#[derive(Deserialize)]
+/// Which records.
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct LogsQuery {
+    /// How many of the newest that are kept; 100 if not given.
     lines: Option<usize>,
+    /// Go on with what it writes next.
     #[serde(default)]
     follow: bool,
 }
 
+/// One line of the reply.
+#[derive(ToSchema)]
+#[schema(as = LogRecord)]
+#[allow(dead_code, reason = "it describes what `Record` serializes to")]
+pub(super) struct LogLine {
+    /// RFC 3339, UTC: when it was read.
+    time: String,
+    /// `stdout` or `stderr`
+    stream: String,
+    /// `trace`, `debug`, `info`, `warn` or `error`
+    level: String,
+    /// Where in the plugin it comes from; only the SDK's records say.
+    target: Option<String>,
+    message: String,
+    /// Pairs of name and value; only the SDK's records have them.
+    fields: Option<Vec<Vec<String>>>,
+    /// The line was too long and is cut here; the rest follows as the next record.
+    cut: Option<bool>,
+    /// Which start of the plugin wrote it.
+    generation: u64,
+    /// The position in the stream after this record, in bytes.
+    at: u64,
+}
+
+/// What a plugin wrote, as JSON lines
+///
+/// Each is a `LogRecord`; to a client that reads too slowly, `{"missed": N, "message": …}` instead
+/// of what was left out.
+#[utoipa::path(get, path = "/v1/plugins/{id}/logs", operation_id = "logs", tag = "plugins",
+    params(("id" = String, Path, description = "The plugin"), LogsQuery),
+    responses((status = 200, description = "The records, oldest first.", body = String,
+        content_type = "application/x-ndjson")),
+    extensions(("x-codes" = json!(["INVALID_REQUEST", "NOT_FOUND", "STORAGE_FAILED"]))))]
 pub(super) async fn read(
-    State(registry): State<Arc<Registry>>,
+    State(registry): Server,
     Path(text): Path<String>,
     Query(query): Query<LogsQuery>,
 ) -> Result<Response, Problem> {
-    let id = text.parse().map_err(|error: crate::id::BadPluginId| {
-        Failure::new(Code::InvalidRequest, error.to_string()).with("id", &text)
-    })?;
+    let id = id(&text)?;
     let book = registry.get(&id)?.book;
     // Listening begins before the tail is read, so nothing falls in between; what is in both is
     // told apart by its position.

@@ -3,16 +3,40 @@
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use http_body_util::{BodyExt as _, Collected, Limited};
+use serde::Serialize;
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use crate::failure::{Code, Failure};
 
 /// What the framework says of a request that it refuses is not longer.
 const MAX_REASON: usize = 4096;
 
+/// The media type of a refusal.
+pub(super) const MEDIA_TYPE: &str = "application/problem+json";
+
 /// A failure on its way to a client.
 #[derive(Debug)]
 pub(super) struct Problem(Failure);
+
+/// Why a request was refused, or failed (RFC 9457).
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(super) struct Document<'a> {
+    /// Always `about:blank`: the code says more.
+    #[serde(rename = "type")]
+    kind: &'static str,
+    /// The status in words.
+    #[schema(example = "Not Found")]
+    title: &'static str,
+    status: u16,
+    /// What happened, why, and what to do.
+    detail: &'a str,
+    code: Code,
+    /// Its keys depend on the code.
+    #[schema(value_type = Object)]
+    details: &'a Value,
+}
 
 impl From<Failure> for Problem {
     fn from(failure: Failure) -> Self {
@@ -30,19 +54,19 @@ impl IntoResponse for Problem {
 }
 
 fn respond(failure: &Failure, status: StatusCode) -> Response {
-    let kind = HeaderValue::from_static("application/problem+json");
+    let kind = HeaderValue::from_static(MEDIA_TYPE);
     (status, [(header::CONTENT_TYPE, kind)], document(failure, status).to_string()).into_response()
 }
 
 /// The problem document of a failure.
 pub(super) fn document(failure: &Failure, status: StatusCode) -> Value {
-    json!({
-        "type": "about:blank",
-        "title": status.canonical_reason().unwrap_or("error"),
-        "status": status.as_u16(),
-        "detail": failure.message,
-        "code": failure.code,
-        "details": failure.details,
+    json!(Document {
+        kind: "about:blank",
+        title: status.canonical_reason().unwrap_or("error"),
+        status: status.as_u16(),
+        detail: &failure.message,
+        code: failure.code,
+        details: &failure.details,
     })
 }
 

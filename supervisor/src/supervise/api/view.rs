@@ -1,69 +1,218 @@
 //! Plugins as the API shows them.
 
-use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use bulkhead_sandbox::{Enforcement, Policy};
+use semver::{Version, VersionReq};
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+use utoipa::openapi::{ObjectBuilder, RefOr, Schema};
 
 use crate::clock::Monotonic;
-use crate::supervise::plugin::PluginHandle;
+use crate::failure::Failure;
+use crate::id::{Digest, PluginId};
+use crate::manifest::{Limits, Line, Permission, ServiceName};
+use crate::supervise::plugin::{PluginHandle, STATES};
 use crate::supervise::registry::Broken;
-use crate::supervise::usage;
+use crate::supervise::usage::{self, Usage};
 
 /// A plugin with all that is known of it.
-pub(super) fn plugin(handle: &PluginHandle, strict: bool) -> Value {
-    let (manifest, view) = (&handle.manifest, handle.view());
-    let process = view.process.as_ref().map(|process| {
-        json!({
-            "generation": process.generation,
-            "pid": process.pid,
-            "cgroup": process.cgroup,
-            "startedAt": process.started_at,
-            "uptimeMs": process.started.until(Monotonic::now()).as_millis() as u64,
-        })
-    });
-    let usage = view.process.as_ref().and_then(|p| p.cgroup.as_deref()).map(usage::read);
-    let dependencies: Map<String, Value> = manifest
-        .dependencies
-        .iter()
-        .map(|(id, required)| (id.to_string(), Value::String(required.to_string())))
-        .collect();
-    json!({
-        "id": view.id,
-        "version": manifest.version,
-        "name": manifest.name,
-        "description": manifest.description,
-        "author": manifest.author,
-        "homepage": manifest.homepage,
-        "state": view.state,
-        "desired": if view.enabled { "enabled" } else { "disabled" },
-        "digest": view.digest,
-        "installedAt": view.installed_at,
-        "permissions": manifest.permissions,
-        "dependencies": dependencies,
-        "provides": manifest.provides.keys().collect::<Vec<_>>(),
-        "config": view.config,
-        "limits": manifest.limits,
-        "policy": manifest.policy(strict),
-        "process": process,
-        "enforcement": view.process.as_ref().map(|process| &*process.enforcement),
-        "usage": usage,
-        "failures": view.failures,
-        "lastExit": view.last_exit,
-        "lastError": view.last_failure,
-    })
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Plugin {
+    #[schema(value_type = String, example = "appointment-scheduler")]
+    id: PluginId,
+    #[schema(value_type = String, example = "1.0.0")]
+    version: Version,
+    #[schema(value_type = String)]
+    name: Line,
+    #[schema(value_type = String)]
+    description: Line,
+    #[schema(value_type = String)]
+    author: Line,
+    #[schema(value_type = String)]
+    homepage: Line,
+    #[schema(schema_with = states)]
+    state: &'static str,
+    /// What the operator wants: `enabled` or `disabled`.
+    desired: &'static str,
+    /// The SHA-256 that names its tree in the store.
+    #[schema(value_type = String)]
+    digest: Digest,
+    /// RFC 3339, UTC.
+    installed_at: String,
+    /// What it was granted.
+    #[schema(value_type = Vec<String>)]
+    permissions: Vec<Permission>,
+    /// The plugins that it needs, each with the versions that will do.
+    #[schema(value_type = BTreeMap<String, String>)]
+    dependencies: BTreeMap<PluginId, VersionReq>,
+    /// The services that it provides.
+    #[schema(value_type = Vec<String>)]
+    provides: Vec<ServiceName>,
+    /// What the operator gave, without the manifest's defaults.
+    #[schema(value_type = Object)]
+    config: Value,
+    /// `[limits]` of the manifest.
+    #[schema(value_type = Object)]
+    limits: Limits,
+    /// The compartment as it is asked for.
+    #[schema(value_type = Object)]
+    policy: Policy,
+    process: Option<Process>,
+    /// The compartment as it was measured after the start; null if nothing runs.
+    #[schema(value_type = Option<Object>)]
+    enforcement: Option<Enforcement>,
+    usage: Option<Usage>,
+    /// Deaths and failed restarts in the restart policy's window.
+    failures: usize,
+    /// How it last ended: `time`, `exit`, `explanation`.
+    #[schema(value_type = Option<Object>)]
+    last_exit: Option<Value>,
+    last_error: Option<Failure>,
 }
 
 /// A plugin that cannot be managed: what the store knows of it, and why.
-pub(super) fn broken(broken: &Broken) -> Value {
-    let row = &broken.row;
-    json!({
-        "id": row.id,
-        "version": row.version,
-        "state": broken.state(),
-        "desired": if row.enabled { "enabled" } else { "disabled" },
-        "digest": row.digest,
-        "installedAt": row.installed_at,
-        "config": row.config,
-        "process": null,
-        "lastExit": row.last_exit,
-        "lastError": broken.failure,
-    })
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct BrokenPlugin {
+    #[schema(value_type = String)]
+    id: PluginId,
+    #[schema(value_type = String)]
+    version: Version,
+    #[schema(schema_with = broken)]
+    state: &'static str,
+    /// What the operator wants: `enabled` or `disabled`.
+    desired: &'static str,
+    #[schema(value_type = String)]
+    digest: Digest,
+    /// RFC 3339, UTC.
+    installed_at: String,
+    /// What the operator gave, without the manifest's defaults.
+    #[schema(value_type = Object)]
+    config: Value,
+    /// Always null: it does not run.
+    process: Option<Process>,
+    /// How it last ended: `time`, `exit`, `explanation`.
+    #[schema(value_type = Option<Object>)]
+    last_exit: Option<Value>,
+    /// Why it is broken.
+    last_error: Failure,
+}
+
+/// A plugin, or what is known of one that is broken.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub(super) enum Listed {
+    Managed(Box<Plugin>),
+    Broken(Box<BrokenPlugin>),
+}
+
+/// The process of a plugin.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Process {
+    /// Names this start, for ever.
+    generation: u64,
+    pid: i32,
+    #[schema(value_type = Option<String>)]
+    cgroup: Option<PathBuf>,
+    /// RFC 3339, UTC; for a process that was taken over by a new supervisor, when it was.
+    started_at: String,
+    uptime_ms: u64,
+}
+
+impl Plugin {
+    pub(super) fn new(handle: &PluginHandle, strict: bool) -> Self {
+        let (manifest, view) = (&handle.manifest, handle.view());
+        let process = view.process.as_ref();
+        Self {
+            id: view.id,
+            version: manifest.version.clone(),
+            name: manifest.name.clone(),
+            description: manifest.description.clone(),
+            author: manifest.author.clone(),
+            homepage: manifest.homepage.clone(),
+            state: view.state,
+            desired: if view.enabled { "enabled" } else { "disabled" },
+            digest: view.digest,
+            installed_at: view.installed_at,
+            permissions: manifest.permissions.clone(),
+            dependencies: manifest.dependencies.clone(),
+            provides: manifest.provides.keys().cloned().collect(),
+            config: view.config,
+            limits: manifest.limits.clone(),
+            policy: manifest.policy(strict),
+            process: process.map(|process| Process {
+                generation: process.generation,
+                pid: process.pid,
+                cgroup: process.cgroup.clone(),
+                started_at: process.started_at.clone(),
+                uptime_ms: process.started.until(Monotonic::now()).as_millis() as u64,
+            }),
+            enforcement: process.map(|process| Enforcement::clone(&process.enforcement)),
+            usage: process.and_then(|process| process.cgroup.as_deref()).map(usage::read),
+            failures: view.failures,
+            last_exit: view.last_exit,
+            last_error: view.last_failure,
+        }
+    }
+}
+
+impl BrokenPlugin {
+    pub(super) fn new(broken: &Broken) -> Self {
+        let row = broken.row.clone();
+        Self {
+            id: row.id,
+            version: row.version,
+            state: broken.state(),
+            desired: if row.enabled { "enabled" } else { "disabled" },
+            digest: row.digest,
+            installed_at: row.installed_at,
+            config: row.config,
+            process: None,
+            last_exit: row.last_exit,
+            last_error: broken.failure.clone(),
+        }
+    }
+}
+
+impl Listed {
+    pub(super) fn id(&self) -> &PluginId {
+        match self {
+            Self::Managed(plugin) => &plugin.id,
+            Self::Broken(plugin) => &plugin.id,
+        }
+    }
+}
+
+impl From<Plugin> for Listed {
+    fn from(plugin: Plugin) -> Self {
+        Self::Managed(Box::new(plugin))
+    }
+}
+
+impl From<BrokenPlugin> for Listed {
+    fn from(plugin: BrokenPlugin) -> Self {
+        Self::Broken(Box::new(plugin))
+    }
+}
+
+/// The names of the states, as a schema.
+pub(super) fn states() -> RefOr<Schema> {
+    one_of("Where it is in its life.", &STATES)
+}
+
+fn broken() -> RefOr<Schema> {
+    one_of("Its task could not be made.", &["broken"])
+}
+
+fn one_of(description: &str, names: &[&str]) -> RefOr<Schema> {
+    ObjectBuilder::new()
+        .schema_type(utoipa::openapi::schema::Type::String)
+        .description(Some(description))
+        .enum_values(Some(names.iter().copied()))
+        .into()
 }

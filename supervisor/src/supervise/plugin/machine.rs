@@ -55,6 +55,10 @@ pub(crate) enum State {
     Tripped { until: Monotonic },
 }
 
+/// The names of the states; see [`State::name`].
+pub(crate) const STATES: [&str; 6] =
+    ["disabled", "enabling", "enabled", "disabling", "restarting", "tripped"];
+
 impl State {
     /// As the admin API and events name it.
     pub(crate) fn name(self) -> &'static str {

@@ -14,6 +14,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 pub(crate) use actor::{Command, EnableReport, PluginHandle, spawn};
+pub(crate) use machine::STATES;
 pub(crate) use plan::StartPlan;
 pub(crate) use stop::{StopOptions, StopReport};
 

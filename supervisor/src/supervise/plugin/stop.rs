@@ -13,6 +13,7 @@ use std::time::Duration;
 use bulkhead_ipc_protocol::{Drain, EndReason};
 use serde::Serialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::process::Process;
 use crate::clock::Monotonic;
@@ -44,7 +45,7 @@ impl StopOptions {
 }
 
 /// What became of a stop, as the reply and the event tell it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct StopReport {
     pub(crate) budget_ms: u64,
@@ -55,14 +56,17 @@ pub(crate) struct StopReport {
     pub(crate) state_saved: bool,
     pub(crate) timeline: Vec<Moment>,
     /// How the process ended; null if there was none.
+    #[schema(value_type = Option<Object>)]
     pub(crate) exit: Value,
     pub(crate) explanation: Option<String>,
 }
 
 /// A stage and when it came, counted from the request.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Moment {
+    /// `drain`, `saved`, `goodbye`, `sigterm`, `sigkill`, `exited`, `empty`, `removed`
+    #[schema(value_type = String)]
     pub(crate) stage: StageName,
     pub(crate) at_ms: f64,
 }

@@ -1,0 +1,119 @@
+//! Installing and uninstalling.
+
+use std::path::PathBuf;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::acting::Acting;
+use super::problem::Problem;
+use super::request::{Server, body, id};
+use super::view::Plugin;
+use crate::failure::{Code, Failure};
+use crate::id::PluginId;
+use crate::supervise::audit::{Action, Operation};
+use crate::supervise::registry::Source;
+
+/// What to install.
+#[derive(Deserialize, Default, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = InstallRequest)]
+pub(super) struct InstallBody {
+    /// The absolute path of a directory with `plugin.toml` and the binary. Only where the service's
+    /// configuration has `allow_directories`: nobody has signed it.
+    #[schema(value_type = Option<String>, example = "/srv/plugins/appointment-scheduler")]
+    directory: Option<PathBuf>,
+}
+
+/// Install a plugin
+///
+/// Afterwards it is disabled. The same content again is already installed, and answered alike.
+#[utoipa::path(post, path = "/v1/plugins", operation_id = "installPlugin", tag = "lifecycle",
+    request_body = InstallBody,
+    responses((status = 201, description = "It is installed.", body = Plugin)),
+    extensions(("x-codes" = json!(["INVALID_REQUEST", "NOT_FOUND", "ALREADY_EXISTS",
+        "MANIFEST_INVALID", "ENTRY_INVALID", "VERSION_INCOMPATIBLE", "RESOURCE_EXHAUSTED",
+        "STORAGE_FAILED", "SHUTTING_DOWN"]))))]
+pub(super) async fn install(
+    State(registry): Server,
+    Acting(principal): Acting,
+    bytes: Bytes,
+) -> Result<(StatusCode, Json<Plugin>), Problem> {
+    let InstallBody { directory } = body(&bytes)?;
+    let directory = directory.ok_or_else(|| {
+        Failure::new(Code::InvalidRequest, "the body must name the \"directory\" to install from")
+    })?;
+    if !directory.is_absolute() {
+        let shown = directory.display();
+        let message = format!("directory: {shown} is not an absolute path");
+        return Err(Failure::new(Code::InvalidRequest, message).with("path", directory).into());
+    }
+    let handle = Operation::new(principal, Action::Install)
+        .with("directory", &directory)
+        .run(&registry, move |registry, _| async move {
+            registry.install(Source::Directory(directory)).await
+        })
+        .await?;
+    Ok((StatusCode::CREATED, Json(Plugin::new(&handle, registry.settings.strict))))
+}
+
+/// How to uninstall.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[into_params(parameter_in = Query)]
+pub(super) struct UninstallQuery {
+    /// Keep its data in an archive.
+    #[serde(default)]
+    preserve_data: bool,
+    /// Go on past a plugin that does not stop, and past others that need it.
+    #[serde(default)]
+    force: bool,
+}
+
+/// What was uninstalled.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Uninstalled {
+    #[schema(value_type = String)]
+    id: PluginId,
+}
+
+/// Remove a plugin and all that it had
+///
+/// A plugin that is enabled is disabled first.
+#[utoipa::path(delete, path = "/v1/plugins/{id}", operation_id = "uninstallPlugin",
+    tag = "lifecycle",
+    params(("id" = String, Path, description = "The plugin"), UninstallQuery),
+    responses((status = 200, description = "Nothing of it is left.", body = Uninstalled)),
+    extensions(("x-codes" = json!(["INVALID_REQUEST", "NOT_FOUND", "CONFLICT",
+        "DEPENDENTS_ENABLED", "TIMEOUT", "STORAGE_FAILED", "SHUTTING_DOWN"]))))]
+pub(super) async fn uninstall(
+    State(registry): Server,
+    Path(text): Path<String>,
+    Query(query): Query<UninstallQuery>,
+    Acting(principal): Acting,
+) -> Result<Json<Uninstalled>, Problem> {
+    let id = id(&text)?;
+    if query.preserve_data {
+        return Err(Failure::new(
+            Code::InvalidRequest,
+            "this version writes no archives: copy the plugin's data directory, and its state from \
+             /v1/plugins/{id}/state, and uninstall without preserveData",
+        )
+        .with("parameter", "preserveData")
+        .into());
+    }
+    let plugin = id.clone();
+    Operation::new(principal, Action::Uninstall)
+        .about(&id)
+        .with("force", query.force)
+        .run(
+            &registry,
+            move |registry, _| async move { registry.uninstall(&plugin, query.force).await },
+        )
+        .await?;
+    Ok(Json(Uninstalled { id }))
+}

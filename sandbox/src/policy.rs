@@ -157,7 +157,8 @@ impl Default for Filesystem {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Mount {
-    /// On the machine. Absolute.
+    /// On the machine. Absolute, and what it is after every symbolic link: one in it is refused when
+    /// the compartment is made, as it could lead elsewhere than when the policy was judged.
     pub source: PathBuf,
     /// Inside the compartment. Absolute, without `.` and `..`.
     pub target: PathBuf,

@@ -54,6 +54,8 @@ pub(crate) struct Planned {
     /// Relative to the root.
     target: CString,
     attributes: u64,
+    /// No part of the source may be a symbolic link: it was judged as the path that it is.
+    plain: bool,
 }
 
 impl Planned {
@@ -136,6 +138,7 @@ impl Root {
             // A source that does not exist is the child's to report, as the source it opens.
             let directory = fs::metadata(&mount.source).is_ok_and(|found| found.is_dir());
             root.mount(&mount.source, &mount.target, attributes, directory)?;
+            root.mounts.last_mut().expect("it was just added").plain = true;
         }
         Ok(root)
     }
@@ -200,6 +203,7 @@ impl Root {
             source: terminated(source)?,
             target: terminated(&made)?,
             attributes,
+            plain: false,
         });
         Ok(())
     }
@@ -210,7 +214,8 @@ impl Root {
     pub(crate) fn open_sources(&self, report: &Report, trees: &mut [Option<OwnedFd>]) -> Call {
         for (index, (mount, tree)) in self.mounts.iter().zip(trees).enumerate() {
             report.begin(Stage::Sources, index);
-            *tree = Some(syscall::clone_tree(&mount.source, true)?);
+            let clone = if mount.plain { syscall::clone_plain_tree } else { syscall::clone_tree };
+            *tree = Some(clone(&mount.source)?);
         }
         Ok(())
     }
@@ -241,7 +246,7 @@ impl Root {
         if self.has_tmp {
             // A second mount of the same tmpfs stays writable when the root no longer is.
             report.begin(Stage::Root, 1);
-            let tmp = syscall::clone_tree(c"tmp", true)?;
+            let tmp = syscall::clone_tree(c"tmp")?;
             syscall::attach(tmp.as_fd(), c"tmp")?;
         }
         if self.proc != ProcMount::No {

@@ -97,6 +97,27 @@ fn a_source_beneath_a_closed_directory_can_be_mounted() {
 }
 
 #[test]
+fn a_source_that_has_become_a_link_is_refused() {
+    let identity = lane::identity();
+    let (mine, others) = (data(identity), data(identity));
+    fs::create_dir(mine.path().join("inner")).unwrap();
+    let start = || {
+        let mut policy = program();
+        policy.filesystem.mounts.push(Mount::read_only(mine.path().join("inner"), "/data"));
+        let mut command = Command::shell(policy, "ls / | grep data");
+        command.identity = identity;
+        command
+    };
+    assert_eq!(start().run().stdout, "data\n");
+    // As somebody who may write there does after the policy was judged.
+    fs::rename(mine.path().join("inner"), mine.path().join("away")).unwrap();
+    std::os::unix::fs::symlink(others.path(), mine.path().join("inner")).unwrap();
+    let Err(error) = start().start() else { panic!("started") };
+    let text = error.to_string();
+    assert!(text.contains("inner") && text.contains("symbolic link"), "{text}");
+}
+
+#[test]
 fn it_is_its_own_uid_without_capability_or_group() {
     let mut policy = program();
     policy.filesystem.proc = true;

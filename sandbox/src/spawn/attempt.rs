@@ -303,6 +303,9 @@ fn failure(plan: &Plan, told: &Told, errno: Errno) -> Failure {
     let by_descriptor = plan.path.is_none();
     let hint = match (told.stage, errno) {
         (Stage::Sources, Errno::ENOENT) => Some("create it, or take it out of the mounts"),
+        (Stage::Sources, Errno::ELOOP) => {
+            Some("a part of its path is a symbolic link; name the path that it leads to")
+        }
         (Stage::Mount, Errno::ENOENT) => {
             Some("its target lies beneath another mount, in which it must exist")
         }

@@ -57,14 +57,37 @@ pub(crate) fn mount(kind: &CStr, target: &CStr, flags: c_ulong, options: &CStr) 
 }
 
 /// open_tree(2): a copy of the mounts at and beneath `path`, attached nowhere.
-pub(crate) fn clone_tree(path: &CStr, recursive: bool) -> Call<OwnedFd> {
-    let mut flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC;
-    if recursive {
-        flags |= libc::AT_RECURSIVE as c_uint;
-    }
+pub(crate) fn clone_tree(path: &CStr) -> Call<OwnedFd> {
+    clone_at(libc::AT_FDCWD, path, 0)
+}
+
+/// openat2(2), then open_tree(2): the same of a path without a symbolic link in any part of it
+/// (ELOOP), so that it leads where it led when it was judged.
+pub(crate) fn clone_plain_tree(path: &CStr) -> Call<OwnedFd> {
+    // SAFETY: plain numbers, for which zero is a value.
+    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
+    how.flags = (libc::O_PATH | libc::O_CLOEXEC) as u64;
+    how.resolve = libc::RESOLVE_NO_SYMLINKS;
+    // SAFETY: the path is terminated, the request has the size that is stated, both outlive the call.
+    let fd = check(unsafe {
+        libc::syscall(
+            libc::SYS_openat2,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            &raw const how,
+            size_of::<libc::open_how>(),
+        )
+    })?;
+    // SAFETY: a new descriptor, owned by nothing else.
+    let file = unsafe { OwnedFd::from_raw_fd(fd as RawFd) };
+    clone_at(file.as_raw_fd(), c"", libc::AT_EMPTY_PATH as c_uint)
+}
+
+fn clone_at(directory: RawFd, path: &CStr, flags: c_uint) -> Call<OwnedFd> {
+    let flags =
+        libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | libc::AT_RECURSIVE as c_uint | flags;
     // SAFETY: the path is terminated and outlives the call.
-    let fd =
-        check(unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) })?;
+    let fd = check(unsafe { libc::syscall(libc::SYS_open_tree, directory, path.as_ptr(), flags) })?;
     // SAFETY: a new descriptor, owned by nothing else.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }

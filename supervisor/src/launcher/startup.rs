@@ -74,13 +74,16 @@ pub(super) fn prepare(config: &Config) -> Result<(Launcher, Held), StartError> {
     raise_descriptor_limit();
     let privileged = geteuid().is_root();
     directory(&config.state, 0o755)?;
-    let lock = lock(&config.state)?;
+    // What is mounted from it must be named without a symbolic link.
+    let state =
+        std::fs::canonicalize(&config.state).map_err(|error| path_error(&config.state, error))?;
+    let lock = lock(&state)?;
     let tree = discover(config.mode);
     if let Some(tree) = &tree {
         end_leftovers(tree)?;
     }
     let user = if privileged { Some(supervisor_user(config)?) } else { None };
-    let own_state = config.state.join("supervisor");
+    let own_state = state.join("supervisor");
     make(&own_state, 0o700)?;
     if let Some(user) = &user {
         chown(&own_state, Some(Uid::from_raw(user.uid)), Some(Gid::from_raw(user.gid)))
@@ -92,10 +95,10 @@ pub(super) fn prepare(config: &Config) -> Result<(Launcher, Held), StartError> {
     } else {
         Ownership::Invoker(geteuid().as_raw())
     };
-    let store_path = config.state.join("store");
+    let store_path = state.join("store");
     let store =
         PackageStore::open(store_path.clone()).map_err(|error| path_error(&store_path, error))?;
-    let storage = Storage::open(config.state.join("plugins"), ownership)?;
+    let storage = Storage::open(state.join("plugins"), ownership)?;
     let access = Access {
         admin_gid: group(config.admin_group.as_deref(), "admin_group")?,
         reader_gid: group(config.reader_group.as_deref(), "reader_group")?,

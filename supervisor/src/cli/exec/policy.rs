@@ -129,7 +129,17 @@ fn read(path: &Path) -> Result<Policy, Problem> {
         return Err(unfit(format!("it is longer than {MAX_POLICY} bytes; shorten it")));
     }
     let is_json = path.extension().is_some_and(|extension| extension == "json");
-    parse(&text, is_json).map_err(|why| Problem::usage(format!("policy {shown}: {why}")))
+    let mut policy =
+        parse(&text, is_json).map_err(|why| Problem::usage(format!("policy {shown}: {why}")))?;
+    for mount in &mut policy.filesystem.mounts {
+        // As with the flags. One that is not there is named when the compartment is made.
+        if mount.source.is_absolute()
+            && let Ok(real) = mount.source.canonicalize()
+        {
+            mount.source = real;
+        }
+    }
+    Ok(policy)
 }
 
 fn parse(text: &str, is_json: bool) -> Result<Policy, String> {

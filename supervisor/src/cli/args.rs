@@ -40,6 +40,8 @@ pub(crate) enum Verb {
     Exec(Box<Exec>),
     /// Say what this machine enforces, what it lacks, and what to do
     Doctor,
+    /// Make a package of a plugin's directory
+    Pack(Pack),
     /// Install a plugin from its directory
     Install(Install),
     /// Start a plugin
@@ -78,6 +80,17 @@ pub(crate) enum Verb {
 #[derive(Debug, Args)]
 pub(crate) struct Named {
     pub(crate) id: PluginId,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Pack {
+    /// A directory with plugin.toml, the programs in bin/, and assets
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub(crate) directory: PathBuf,
+    /// The directory for the package, or its name there, which is always <id>-<version>.plugin
+    /// [default: the current directory]
+    #[arg(short, long, value_name = "FILE|DIR", value_hint = ValueHint::AnyPath)]
+    pub(crate) output: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -9,6 +9,7 @@ mod doctor;
 mod exec;
 mod follow;
 mod manual;
+mod packages;
 mod problem;
 mod render;
 mod roles;
@@ -56,6 +57,9 @@ pub(crate) fn main() -> ExitCode {
         Verb::Unpack => crate::package::unpack::run(),
         Verb::Run(arguments) => run::run(&arguments, &global),
         Verb::Doctor => doctor::run(&mut Screen::stdout(global.json)),
+        Verb::Pack(arguments) => {
+            finish(packages::pack(&mut Screen::stdout(global.json), &arguments), global.json)
+        }
         Verb::Completion { shell } => {
             finish(manual::completion(&mut Screen::stdout(false), shell), global.json)
         }

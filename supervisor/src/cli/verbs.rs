@@ -168,7 +168,7 @@ fn plugin(view: &Value) -> Plugin {
 }
 
 /// The reply as JSON where that was asked for, else as `show` has it.
-fn answer(
+pub(super) fn answer(
     screen: &mut Screen,
     reply: &Value,
     show: impl FnOnce(&mut Screen) -> io::Result<()>,

@@ -59,6 +59,8 @@ pub(crate) enum Reason {
     NameEmpty,
     #[error("its name has more than {limit} bytes")]
     NameTooLong { limit: usize },
+    #[error("its name cannot be split at a `/` into at most 155 and 100 bytes, as ustar needs it")]
+    NameSplit,
     #[error("its name has more than {limit} parts")]
     NameTooDeep { limit: usize },
     #[error("its name is absolute")]
@@ -135,20 +137,24 @@ impl<F: Into<Fault>> From<F> for ReadError {
     }
 }
 
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Self {
+        let mut failure = Failure::new(Code::PackageInvalid, fault.to_string());
+        if let Ok(details @ Value::Object(_)) = serde_json::to_value(&fault.reason) {
+            failure.details = details;
+        }
+        match fault.member {
+            Some(member) => failure.with("member", member),
+            None => failure,
+        }
+    }
+}
+
 impl From<ReadError> for Failure {
     fn from(error: ReadError) -> Self {
         let message = error.to_string();
         match error {
-            ReadError::Fault(Fault { member, reason }) => {
-                let mut failure = Failure::new(Code::PackageInvalid, message);
-                if let Ok(Value::Object(details)) = serde_json::to_value(&reason) {
-                    failure.details = Value::Object(details);
-                }
-                match member {
-                    Some(member) => failure.with("member", member),
-                    None => failure,
-                }
-            }
+            ReadError::Fault(fault) => fault.into(),
             ReadError::Source(_) => Failure::new(Code::StorageFailed, message),
             ReadError::Sink { member, .. } => {
                 Failure::new(Code::StorageFailed, message).with("member", member)

@@ -102,3 +102,22 @@ fn kind_name(flag: u8) -> &'static str {
         _ => "of an unknown kind",
     }
 }
+/// The header of a member, as [`decode`] reads it, without owner and time. `None` where its path
+/// does not fit: ustar splits one at a `/` into at most 155 and 100 bytes.
+pub(super) fn encode(member: &Member) -> Option<[u8; BLOCK]> {
+    let mut header = Header::new_ustar();
+    let (flag, mode, size) = match member.kind {
+        Kind::Directory => (b'5', 0o755, 0),
+        Kind::File { size, executable: true } => (b'0', 0o755, size),
+        Kind::File { size, executable: false } => (b'0', 0o644, size),
+    };
+    header.set_path(&member.path).ok()?;
+    header.set_entry_type(tar::EntryType::new(flag));
+    header.set_mode(mode);
+    header.set_size(size);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header.set_cksum();
+    Some(*header.as_bytes())
+}

@@ -15,9 +15,13 @@ mod fault;
 mod header;
 pub(crate) mod limits;
 mod member;
+mod pack;
 mod reader;
 mod sink;
+mod source;
 pub(crate) mod unpack;
+
+pub(crate) use pack::pack;
 
 #[cfg(test)]
 mod tests;

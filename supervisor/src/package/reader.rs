@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use zstd::stream::read::Decoder;
 
-use super::fault::{ReadError, Reason};
+use super::fault::{Fault, ReadError, Reason};
 use super::header::{BLOCK, decode};
 use super::limits;
 use super::member::{Kind, Member, Members};
@@ -67,10 +67,10 @@ fn failed(member: &str) -> impl FnOnce(io::Error) -> ReadError {
 }
 
 /// By the size that the header claims, before any of the content is read.
-pub(super) fn check_size(member: &Member, size: u64, so_far: &Contents) -> Result<(), ReadError> {
+pub(super) fn check_size(member: &Member, size: u64, so_far: &Contents) -> Result<(), Fault> {
     if size > limits::FILE_BYTES {
         let reason = Reason::FileTooLarge { size, limit: limits::FILE_BYTES };
-        return Err(reason.of(member.path.as_bytes()).into());
+        return Err(reason.of(member.path.as_bytes()));
     }
     if so_far.bytes + size > limits::TREE_BYTES {
         return Err(Reason::TreeTooLarge { limit: limits::TREE_BYTES }.into());

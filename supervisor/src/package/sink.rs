@@ -17,6 +17,24 @@ pub(crate) trait Sink {
     fn content(&mut self, bytes: &[u8]) -> io::Result<()>;
 }
 
+/// Nowhere: only the checks count.
+#[derive(Debug)]
+pub(crate) struct Nowhere;
+
+impl Sink for Nowhere {
+    fn directory(&mut self, _: &str) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn file(&mut self, _: &str, _: bool) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn content(&mut self, _: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Into a directory, which nobody else writes. Each name is created, never opened, and no link is
 /// followed on the way to it, so even if somebody did, nothing outside would be written.
 ///

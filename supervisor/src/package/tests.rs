@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::fault::{ReadError, Reason};
+use super::fault::Reason;
 use super::limits;
 use super::member::{Kind, Member, Members};
 use super::unpack::unpack;
@@ -151,8 +151,7 @@ fn the_sum_of_the_files_is_bounded_by_what_their_headers_claim() {
         let so_far = Contents { files: 1, bytes: before };
         match check_size(&member(size), size, &so_far) {
             Ok(()) => None,
-            Err(ReadError::Fault(fault)) => Some(fault.reason),
-            Err(other) => panic!("{other}"),
+            Err(fault) => Some(fault.reason),
         }
     };
     let (file, tree) = (limits::FILE_BYTES, limits::TREE_BYTES);
@@ -196,4 +195,30 @@ fn an_archive_of_the_usual_tar_can_be_opened() {
     let (result, tree) = open(&archive::compress(&made.stdout));
     result.unwrap();
     assert_eq!(tree["bin/probe"].1, BINARY);
+}
+
+/// The page says what is refused: every limit, and the word of every attack.
+#[test]
+fn the_documentation_has_every_limit_and_every_reason() {
+    let page = include_str!("../../../docs/packages.md");
+    for (what, limit) in [
+        ("the package", format!("{} MiB", limits::PACKAGE_BYTES >> 20)),
+        ("its files together", format!("{} GiB", limits::TREE_BYTES >> 30)),
+        ("one file", format!("{} MiB", limits::FILE_BYTES >> 20)),
+        ("files and directories", limits::MEMBERS.to_string()),
+        ("a path", format!("{} bytes", limits::PATH_BYTES)),
+        ("names in a path", limits::DEPTH.to_string()),
+        (
+            &format!("bytes out of one byte in, after the first {} MiB", limits::RATIO_FREE >> 20),
+            limits::RATIO.to_string(),
+        ),
+        ("the window of the frame", format!("{} MiB", 1 << limits::WINDOW_LOG >> 20)),
+    ] {
+        let row = format!("| {what} | {limit} |");
+        assert!(page.contains(&row), "docs/packages.md lacks {row}");
+    }
+    for attack in attacks(BINARY) {
+        let word = format!("`{}`", attack.reason);
+        assert!(page.contains(&word), "docs/packages.md lacks {word}");
+    }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
 
+use super::trust::Trust;
 use crate::id::PluginId;
 use crate::manifest::{ByteSize, CpuShare, TimeSpan};
 
@@ -63,6 +64,9 @@ pub(crate) enum Verb {
     Logs(Logs),
     /// Show the state that a plugin keeps
     State(Named),
+    /// Say whose signatures count: which keys may sign which plugins
+    #[command(subcommand)]
+    Trust(Trust),
     /// Run the service; systemd does this
     Serve(Serve),
     /// Print the completion script of a shell

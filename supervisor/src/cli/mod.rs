@@ -14,6 +14,7 @@ mod problem;
 mod render;
 mod roles;
 mod run;
+mod trust;
 mod verbs;
 
 use std::io;
@@ -56,6 +57,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Supervise => roles::supervise(&global),
         Verb::Unpack => crate::package::unpack::run(),
         Verb::Run(arguments) => run::run(&arguments, &global),
+        Verb::Trust(verb) => trust::run(&verb, &global),
         Verb::Doctor => doctor::run(&mut Screen::stdout(global.json)),
         Verb::Pack(arguments) => {
             finish(packages::pack(&mut Screen::stdout(global.json), &arguments), global.json)

@@ -30,12 +30,13 @@ use super::storage::Storage;
 use crate::failure::{Code, Failure};
 use crate::id::Digest;
 use crate::link::{Reply, RequestNumber, Signer};
+use crate::package::limits;
 use crate::trust::{Claim, MAX_PACKAGE, Stepwise, TrustedKey, too_large};
 
 /// Packages on their way at once: each has a copy, and what comes out of it, on the disk.
 const MAX_PACKAGES: usize = 4;
 /// The largest file that a package can have.
-const MAX_FILE: u64 = 1 << 30;
+const MAX_FILE: u64 = limits::FILE_BYTES;
 
 /// A package as a job of the loop.
 pub(super) struct Package(Phase);

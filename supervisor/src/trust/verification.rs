@@ -10,11 +10,12 @@ use super::key_id::{Algorithm, prefix};
 use super::stepwise::pause;
 use super::{KeyId, Refusal, Stepwise, TrustStore, TrustedKey};
 use crate::failure::{Code, Failure};
+use crate::package::limits;
 
 /// The longest signature: four lines, of which two are comments.
 pub(crate) const MAX_SIGNATURE: usize = 4096;
 /// The largest package.
-pub(crate) const MAX_PACKAGE: u64 = 512 << 20;
+pub(crate) const MAX_PACKAGE: u64 = limits::PACKAGE_BYTES;
 /// What one step reads at most: about ten milliseconds.
 const PIECE: u64 = 4 << 20;
 const BUFFER: usize = 256 << 10;

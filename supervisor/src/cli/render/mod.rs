@@ -15,6 +15,7 @@ pub(super) use layers::{brief, machine};
 pub(super) use plugin::{Plugin, list};
 pub(super) use record::{event, log, state};
 pub(super) use stop::stop;
+pub(super) use table::{Cell, table};
 
 /// Standard output, and how it is to be written.
 pub(super) struct Screen<W = StdoutLock<'static>> {

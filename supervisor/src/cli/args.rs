@@ -43,7 +43,7 @@ pub(crate) enum Verb {
     Doctor,
     /// Make a package of a plugin's directory
     Pack(Pack),
-    /// Install a plugin from its directory
+    /// Install a plugin from a signed package, or from its directory
     Install(Install),
     /// Start a plugin
     Enable(Enable),
@@ -99,9 +99,13 @@ pub(crate) struct Pack {
 
 #[derive(Debug, Args)]
 pub(crate) struct Install {
-    /// A directory with plugin.toml and the binary
-    #[arg(value_hint = ValueHint::DirPath)]
-    pub(crate) directory: PathBuf,
+    /// A package, `<id>-<version>.plugin`; or a directory with plugin.toml and the binary, which
+    /// nobody has signed
+    #[arg(value_name = "FILE|DIR", value_hint = ValueHint::AnyPath)]
+    pub(crate) path: PathBuf,
+    /// The package's minisign signature [default: FILE.minisig]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) signature: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

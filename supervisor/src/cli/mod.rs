@@ -8,9 +8,11 @@ mod client;
 mod doctor;
 mod exec;
 mod follow;
+mod install;
 mod manual;
 mod packages;
 mod problem;
+mod progress;
 mod render;
 mod roles;
 mod run;
@@ -77,7 +79,7 @@ fn ask(verb: Verb, global: &Global) -> Result<(), Ended> {
     let screen = &mut screen;
     block_on(async {
         match &verb {
-            Verb::Install(arguments) => verbs::install(&client, screen, arguments).await,
+            Verb::Install(arguments) => install::install(&client, screen, arguments).await,
             Verb::Enable(arguments) => verbs::enable(&client, screen, arguments).await,
             Verb::Disable(arguments) => verbs::disable(&client, screen, arguments).await,
             Verb::Uninstall(arguments) => verbs::uninstall(&client, screen, arguments).await,

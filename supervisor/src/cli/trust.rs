@@ -153,7 +153,8 @@ fn list(screen: &mut Screen, place: &Place) -> Result<(), Ended> {
         })
         .collect();
     if rows.is_empty() && screen.terminal() {
-        screen.line(&format!("{} has no key: no package can be installed", store.path().display()))?;
+        screen
+            .line(&format!("{} has no key: no package can be installed", store.path().display()))?;
     } else {
         render::table(screen, &["KEY", "STATE", "PLUGINS", "ADDED", "COMMENT"], &rows)?;
     }

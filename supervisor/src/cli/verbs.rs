@@ -8,7 +8,7 @@ use hyper::Method;
 use serde_json::{Value, json};
 
 use super::Ended;
-use super::args::{Call, Disable, Enable, Install, Uninstall};
+use super::args::{Call, Disable, Enable, Uninstall};
 use super::client::{Ask, Client, Query, encode_segments};
 use super::problem::Problem;
 use super::render::{self, Plugin, Screen};
@@ -17,30 +17,6 @@ use crate::id::PluginId;
 
 /// Longer input than this is not a configuration or an argument that the service would take.
 const MAX_INPUT: u64 = 16 * 1024 * 1024;
-
-pub(super) async fn install(
-    client: &Client,
-    screen: &mut Screen,
-    arguments: &Install,
-) -> Result<(), Ended> {
-    let reply = install_directory(client, &arguments.directory).await?;
-    answer(screen, &reply, |screen| {
-        let plugin = plugin(&reply);
-        screen
-            .line(&format!("{} is installed; `bulkhead enable {}` starts it", plugin.id, plugin.id))
-    })
-}
-
-/// Installs from `directory`, which may be relative; gives the plugin.
-pub(super) async fn install_directory(client: &Client, directory: &Path) -> Result<Value, Problem> {
-    let path = directory.canonicalize().map_err(|error| {
-        let message = format!("cannot install {}: {error}", directory.display());
-        Problem::from(Failure::new(Code::NotFound, message).with("path", directory))
-    })?;
-    // The service reads the directory itself, so faults of the manifest come from there.
-    let body = json!({ "directory": path });
-    client.json(Ask::new(Method::POST, "/v1/plugins").body(&body)).await
-}
 
 pub(super) async fn enable(
     client: &Client,
@@ -163,7 +139,7 @@ pub(super) async fn call(
     Ok(screen.flush()?)
 }
 
-fn plugin(view: &Value) -> Plugin {
+pub(super) fn plugin(view: &Value) -> Plugin {
     serde::Deserialize::deserialize(view).unwrap_or_default()
 }
 

@@ -114,7 +114,9 @@ impl Launcher {
     pub(super) fn ended(&self) -> Option<End> {
         let stop = self.stop.as_ref()?;
         let over = matches!(self.supervision, Supervision::Over);
-        if over && self.plugins.count() == 0 && self.errands.is_empty() {
+        // Removals that the budget has no time for are done by the next start.
+        let cleared = self.jobs.is_empty() || stop.deadline <= Monotonic::now();
+        if over && cleared && self.plugins.count() == 0 && self.errands.is_empty() {
             return Some(if stop.failed { End::Failed } else { End::Stopped });
         }
         if stop.deadline.plus(LAST_RESORT) <= Monotonic::now() {

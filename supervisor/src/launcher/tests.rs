@@ -6,6 +6,7 @@
 
 mod harness;
 mod hostile_requests;
+mod packages;
 mod roles;
 mod service;
 mod stopping;

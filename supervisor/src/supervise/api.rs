@@ -25,6 +25,7 @@ mod request;
 mod route;
 mod service;
 mod state;
+mod upload;
 mod view;
 
 use std::os::fd::OwnedFd;

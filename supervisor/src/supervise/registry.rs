@@ -31,7 +31,7 @@ use crate::link::Settings;
 use crate::manifest::Manifest;
 
 pub(crate) use broken::Broken;
-pub(crate) use source::Source;
+pub(crate) use source::{Expected, Source};
 
 /// Something that must run inside the local set, where the plugins' tasks live.
 pub(crate) type LocalJob = Box<dyn FnOnce() + Send>;

@@ -52,10 +52,6 @@ fn named_key(text: &str) -> Option<(Algorithm, KeyId)> {
 }
 
 impl Claim {
-    pub(crate) fn key(&self) -> &TrustedKey {
-        &self.key
-    }
-
     /// Copies `from`, whose owner may change it meanwhile, and gives the copy if the very bytes that
     /// are in it are what the key has signed.
     pub(crate) fn copy(

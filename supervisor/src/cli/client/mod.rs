@@ -1,5 +1,6 @@
 //! A client of the admin API: HTTP/1.1 over the service's Unix socket, one connection per request.
 
+mod form;
 mod lines;
 mod query;
 
@@ -7,7 +8,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::{Bytes, Incoming};
+use hyper::body::{Body, Bytes, Incoming};
 use hyper::client::conn::http1;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -18,6 +19,7 @@ use tokio::net::UnixStream;
 use super::problem::Problem;
 use crate::failure::{Code, Failure};
 
+pub(super) use form::Form;
 pub(super) use lines::{Lines, SseEvents, StreamError};
 pub(super) use query::{Query, encode_segments};
 
@@ -55,6 +57,14 @@ impl Ask {
     }
 }
 
+fn request(method: Method, path: &str) -> hyper::http::request::Builder {
+    Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "bulkhead")
+        .header("user-agent", concat!("bulkhead/", env!("CARGO_PKG_VERSION")))
+}
+
 /// `--socket` or `BULKHEAD_SOCKET`, else where the service of this user has it.
 pub(super) fn socket_path(asked: Option<&Path>) -> PathBuf {
     if let Some(asked) = asked {
@@ -90,22 +100,25 @@ impl Client {
         self.collect(response).await
     }
 
+    /// Posts a form; `sent` hears of each piece of a file. The reply's JSON.
+    pub(super) async fn upload(
+        &self,
+        path: &str,
+        form: Form,
+        sent: impl FnMut(usize) + Send + 'static,
+    ) -> Result<Value, Problem> {
+        let request = request(Method::POST, path)
+            .header("content-type", form.content_type())
+            .body(form.body(sent))
+            .map_err(|error| Problem::usage(format!("the request cannot be written: {error}")))?;
+        let response = self.exchange(request).await?;
+        let bytes = self.collect(response).await?;
+        serde_json::from_slice(&bytes).map_err(|error| self.not_ours(&error.to_string()))
+    }
+
     /// The response, whose body is still to be read. An answer that is a failure is an error.
     pub(super) async fn open(&self, ask: Ask) -> Result<Response<Incoming>, Problem> {
-        let stream =
-            UnixStream::connect(&self.socket).await.map_err(|error| self.unreachable(&error))?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| self.broken(&error.to_string()))?;
-        // Its errors come back through the request.
-        tokio::spawn(async move {
-            let _ = connection.await;
-        });
-        let mut request = Request::builder()
-            .method(ask.method)
-            .uri(&ask.path)
-            .header("host", "bulkhead")
-            .header("user-agent", concat!("bulkhead/", env!("CARGO_PKG_VERSION")));
+        let mut request = request(ask.method, &ask.path);
         if ask.body.is_some() {
             request = request.header("content-type", "application/json");
         }
@@ -115,6 +128,23 @@ impl Client {
         let request = request
             .body(Full::new(Bytes::from(ask.body.unwrap_or_default())))
             .map_err(|error| Problem::usage(format!("the request cannot be written: {error}")))?;
+        self.exchange(request).await
+    }
+
+    async fn exchange<B>(&self, request: Request<B>) -> Result<Response<Incoming>, Problem>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let stream =
+            UnixStream::connect(&self.socket).await.map_err(|error| self.unreachable(&error))?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| self.broken(&error.to_string()))?;
+        // Its errors come back through the request.
+        tokio::spawn(async move {
+            let _ = connection.await;
+        });
         let response =
             sender.send_request(request).await.map_err(|error| self.broken(&error.to_string()))?;
         if response.status().is_success() {

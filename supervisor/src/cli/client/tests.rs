@@ -11,9 +11,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
-fn body(
-    chunks: &'static [&'static str],
-) -> impl hyper::body::Body<Data = Bytes, Error = Infallible> + Unpin {
+fn body(chunks: &'static [&'static str]) -> impl Body<Data = Bytes, Error = Infallible> + Unpin {
     StreamBody::new(tokio_stream::iter(
         chunks.iter().map(|chunk| Ok(Frame::data(Bytes::from_static(chunk.as_bytes())))),
     ))

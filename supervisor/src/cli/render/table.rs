@@ -6,10 +6,10 @@ use super::{Screen, Tone};
 use crate::cli::problem::printable;
 
 /// A field and its tone.
-pub(super) type Cell = (String, Tone);
+pub(in crate::cli) type Cell = (String, Tone);
 
 /// On a terminal a head and aligned columns; elsewhere no head and one tab between the fields.
-pub(super) fn table<W: Write>(
+pub(in crate::cli) fn table<W: Write>(
     screen: &mut Screen<W>,
     head: &[&str],
     rows: &[Vec<Cell>],

@@ -25,7 +25,7 @@ use self::story::Story;
 use super::args::{Global, Run};
 use super::client::Ask;
 use super::problem::Problem;
-use super::{Ended, block_on, finish, verbs};
+use super::{Ended, block_on, finish, install, verbs};
 use crate::failure::Code;
 use crate::id::PluginId;
 
@@ -65,7 +65,7 @@ async fn up_and_running(
     service.ready().await?;
     for step in &plan.steps {
         let id = &step.manifest.id;
-        verbs::install_directory(&service.client, &step.directory).await?;
+        install::directory(&service.client, &step.directory).await?;
         // Before the call: one that is cut short may have been done all the same.
         up.push(id.clone());
         match verbs::enable_with(&service.client, id, step.config.clone()).await {

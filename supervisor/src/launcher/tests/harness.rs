@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fs::{self, File, Permissions};
 use std::io::{ErrorKind, Read as _};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -53,9 +53,10 @@ impl Service {
         fs::set_permissions(&socket, Permissions::from_mode(0o777)).unwrap();
         let at = |name: &str| directory.path().join(name);
         let config = format!(
-            "state = {:?}\nruntime = {:?}\nmode = \"best-effort\"\n{config}",
+            "state = {:?}\nruntime = {:?}\ntrust = {:?}\nmode = \"best-effort\"\n{config}",
             at("state"),
             at("run"),
+            at("trust"),
         );
         fs::write(at("bulkhead.toml"), config).unwrap();
         fs::set_permissions(at("bulkhead.toml"), Permissions::from_mode(0o644)).unwrap();
@@ -176,9 +177,13 @@ pub(super) struct Supervisor {
 
 impl Supervisor {
     pub(super) fn send(&mut self, request: Request) -> u64 {
+        self.send_with(request, &[])
+    }
+
+    pub(super) fn send_with(&mut self, request: Request, descriptors: &[BorrowedFd<'_>]) -> u64 {
         self.number += 1;
         let packet = link::encode(&Numbered { number: self.number, request }).unwrap();
-        send_with_fds(self.link.as_fd(), &packet, &[]).unwrap();
+        send_with_fds(self.link.as_fd(), &packet, descriptors).unwrap();
         self.number
     }
 
@@ -205,6 +210,11 @@ impl Supervisor {
     /// Asks and waits for the answer.
     pub(super) fn ask(&mut self, request: Request) -> Result<(Reply, Vec<OwnedFd>), Failure> {
         let asked = self.send(request);
+        self.answer(asked)
+    }
+
+    /// Waits for the answer to what was sent under that number.
+    pub(super) fn answer(&mut self, asked: u64) -> Result<(Reply, Vec<OwnedFd>), Failure> {
         loop {
             match self.receive() {
                 (Message::Reply { number, result }, descriptors) => {

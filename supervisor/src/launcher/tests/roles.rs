@@ -2,8 +2,10 @@
 
 use std::io::{Read as _, Write as _};
 use std::os::fd::AsFd as _;
+use std::os::unix::fs::FileExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bulkhead_sandbox::descriptors::{recv_with_fds, send_with_fds};
 use bulkhead_sandbox::unprivileged;
@@ -37,6 +39,11 @@ fn launcher() {
     command
         .extend(arguments("supervisor", &directory.join("test.sock")).into_iter().map(Into::into));
     config.supervisor_command = Some(command);
+    let mut unpack = vec!["bulkhead".to_owned()];
+    unpack.extend(arguments("unpack", Path::new("/")));
+    config.unpack_arguments = Some(unpack);
+    let within = std::fs::read_to_string(directory.join("unpack-within"));
+    config.unpack_within = within.ok().map(|text| Duration::from_millis(text.parse().unwrap()));
     let code = crate::launcher::serve(&config);
     let failed = format!("{code:?}") != format!("{:?}", std::process::ExitCode::SUCCESS);
     std::process::exit(i32::from(failed));
@@ -69,5 +76,48 @@ fn plugin() {
             let mut byte = [0];
             while session.read_exact(&mut byte).is_ok() && session.write_all(&byte).is_ok() {}
         });
+    }
+}
+
+/// `bulkhead unpack`, or what it could be if a package had taken it over: the first bytes say what.
+#[test]
+#[ignore = "a role that other tests start"]
+fn unpack() {
+    if argument() != Path::new("/") {
+        return;
+    }
+    let package = std::fs::File::from(std::io::stdin().as_fd().try_clone_to_owned().unwrap());
+    let mut first = [0; 5];
+    let _ = package.read_at(&mut first, 0);
+    match &first {
+        b"hang!" => loop {
+            std::thread::park();
+        },
+        b"talk!" => {
+            while std::io::stdout().write_all(&[b'x'; 4096]).is_ok() {}
+            std::process::exit(1);
+        }
+        b"link!" => {
+            std::fs::create_dir("bin").unwrap();
+            std::fs::write("plugin.toml", "id = 'probe'").unwrap();
+            std::os::unix::fs::symlink("/etc/shadow", "bin/probe").unwrap();
+            std::process::exit(0);
+        }
+        b"deep!" => {
+            std::fs::write("plugin.toml", "id = 'probe'").unwrap();
+            let name = "d".repeat(200);
+            for _ in 0..20 {
+                std::fs::create_dir(&name).unwrap();
+                std::env::set_current_dir(&name).unwrap();
+            }
+            std::process::exit(0);
+        }
+        b"none!" => std::process::exit(0),
+        b"dead!" => std::process::abort(),
+        _ => {
+            let code = crate::package::unpack::run();
+            let failed = format!("{code:?}") != format!("{:?}", std::process::ExitCode::SUCCESS);
+            std::process::exit(i32::from(failed));
+        }
     }
 }

@@ -3,59 +3,79 @@
 use std::path::PathBuf;
 
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
+use semver::Version;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::acting::Acting;
 use super::problem::Problem;
-use super::request::{Server, body, id};
+use super::request::{Server, id};
+use super::upload::Upload;
 use super::view::Plugin;
 use crate::failure::{Code, Failure};
 use crate::id::PluginId;
 use crate::supervise::audit::{Action, Operation};
-use crate::supervise::registry::Source;
+use crate::supervise::registry::{Expected, Source};
 
-/// What to install.
+/// What to install, and what the client wants to be held against it.
 #[derive(Deserialize, Default, ToSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 #[schema(as = InstallRequest)]
 pub(super) struct InstallBody {
     /// The absolute path of a directory with `plugin.toml` and the binary. Only where the service's
     /// configuration has `allow_directories`: nobody has signed it.
     #[schema(value_type = Option<String>, example = "/srv/plugins/appointment-scheduler")]
-    directory: Option<PathBuf>,
+    pub(super) directory: Option<PathBuf>,
+    /// Refused if the manifest names another plugin.
+    #[schema(value_type = Option<String>)]
+    id: Option<PluginId>,
+    /// Refused if the manifest has another version.
+    #[schema(value_type = Option<String>)]
+    version: Option<Version>,
+}
+
+/// A package, as a form.
+#[derive(ToSchema)]
+#[schema(as = PackageUpload)]
+#[expect(dead_code, reason = "it is a description; the form is read part by part")]
+pub(super) struct PackageForm {
+    /// The package. Its file name, where it has one, must be `<id>-<version>.plugin`.
+    #[schema(value_type = String, format = Binary, content_media_type = "application/octet-stream")]
+    package: (),
+    /// The text of its minisign signature.
+    signature: String,
+    /// As the other form of the request has them, without the directory.
+    options: Option<InstallBody>,
 }
 
 /// Install a plugin
 ///
 /// Afterwards it is disabled. The same content again is already installed, and answered alike.
 #[utoipa::path(post, path = "/v1/plugins", operation_id = "installPlugin", tag = "lifecycle",
-    request_body = InstallBody,
+    request_body(content((InstallBody = "application/json"),
+        (PackageForm = "multipart/form-data"))),
     responses((status = 201, description = "It is installed.", body = Plugin)),
     extensions(("x-codes" = json!(["INVALID_REQUEST", "NOT_FOUND", "ALREADY_EXISTS",
-        "MANIFEST_INVALID", "ENTRY_INVALID", "VERSION_INCOMPATIBLE", "RESOURCE_EXHAUSTED",
+        "SIGNATURE_INVALID", "PACKAGE_INVALID", "INTEGRITY_FAILED", "TIMEOUT", "MANIFEST_INVALID", "ENTRY_INVALID", "VERSION_INCOMPATIBLE", "RESOURCE_EXHAUSTED",
         "STORAGE_FAILED", "SHUTTING_DOWN"]))))]
 pub(super) async fn install(
     State(registry): Server,
     Acting(principal): Acting,
-    bytes: Bytes,
+    Upload { source, options, place }: Upload,
 ) -> Result<(StatusCode, Json<Plugin>), Problem> {
-    let InstallBody { directory } = body(&bytes)?;
-    let directory = directory.ok_or_else(|| {
-        Failure::new(Code::InvalidRequest, "the body must name the \"directory\" to install from")
-    })?;
-    if !directory.is_absolute() {
-        let shown = directory.display();
-        let message = format!("directory: {shown} is not an absolute path");
-        return Err(Failure::new(Code::InvalidRequest, message).with("path", directory).into());
-    }
-    let handle = Operation::new(principal, Action::Install)
-        .with("directory", &directory)
+    let expected = Expected { id: options.id, version: options.version };
+    let operation = Operation::new(principal, Action::Install);
+    let operation = match &source {
+        Source::Directory(directory) => operation.with("directory", directory),
+        Source::Package { name, .. } => operation.with("package", name),
+    };
+    let handle = operation
         .run(&registry, move |registry, _| async move {
-            registry.install(Source::Directory(directory)).await
+            let installed = registry.install(source, expected).await;
+            drop(place);
+            installed
         })
         .await?;
     Ok((StatusCode::CREATED, Json(Plugin::new(&handle, registry.settings.strict))))

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::json;
 use tokio::sync::oneshot;
 
-use super::source::{Imported, Source};
+use super::source::{Expected, Imported, Source};
 use super::{DisableRequest, Registry, ask};
 use crate::failure::{Code, Failure};
 use crate::id::{Digest, PluginId};
@@ -18,12 +18,16 @@ use crate::supervise::timestamp;
 
 impl Registry {
     /// Installs a plugin. The same tree again is already satisfied.
-    pub(crate) async fn install(self: &Arc<Self>, source: Source) -> Result<PluginHandle, Failure> {
+    pub(crate) async fn install(
+        self: &Arc<Self>,
+        source: Source,
+        expected: Expected,
+    ) -> Result<PluginHandle, Failure> {
         self.check_open()?;
         let _turn = self.installing.lock().await;
         let imported = self.fetch(source).await?;
         let digest = imported.digest;
-        match self.install_tree(imported).await {
+        match self.install_tree(imported, &expected).await {
             Ok(handle) => Ok(handle),
             Err(failure) => {
                 self.discard_unused(digest).await;
@@ -32,8 +36,13 @@ impl Registry {
         }
     }
 
-    async fn install_tree(self: &Arc<Self>, imported: Imported) -> Result<PluginHandle, Failure> {
-        let Imported { digest, root, manifest, .. } = imported;
+    async fn install_tree(
+        self: &Arc<Self>,
+        imported: Imported,
+        expected: &Expected,
+    ) -> Result<PluginHandle, Failure> {
+        let Imported { digest, root, manifest, signer } = imported;
+        expected.check(&manifest)?;
         self.review(digest, &root, &manifest).await?;
         let (id, version) = (manifest.id.clone(), manifest.version.clone());
         if self.find_broken(&id).is_some_and(|broken| broken.row.digest == digest) {
@@ -65,7 +74,9 @@ impl Registry {
             .with("name", &id)
             .with("found", found.to_string()));
         }
-        let body = json!({ "version": version.to_string(), "digest": digest });
+        let signed_by = signer.map(|signer| signer.key);
+        let body =
+            json!({ "version": version.to_string(), "digest": digest, "signedBy": signed_by });
         self.events.emit("plugin:installing", &id, body.clone());
         match self.add(digest, manifest).await {
             Ok(handle) => {

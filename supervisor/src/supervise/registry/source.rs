@@ -3,9 +3,11 @@
 use std::fs::File;
 use std::path::PathBuf;
 
+use semver::Version;
+
 use super::Registry;
 use crate::failure::{Code, Failure};
-use crate::id::Digest;
+use crate::id::{Digest, PluginId};
 use crate::link::{Reply, Request, Signer};
 use crate::manifest::Manifest;
 use crate::supervise::launcher_link::unexpected;
@@ -35,6 +37,35 @@ pub(crate) struct Imported {
     pub(crate) manifest: Manifest,
     /// `None`: it comes from a directory.
     pub(crate) signer: Option<Signer>,
+}
+
+/// What a client takes it to be.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Expected {
+    pub(crate) id: Option<PluginId>,
+    pub(crate) version: Option<Version>,
+}
+
+impl Expected {
+    /// VERSION_INCOMPATIBLE: it is another version. CONFLICT: it is another plugin.
+    pub(crate) fn check(&self, manifest: &Manifest) -> Result<(), Failure> {
+        if let Some(id) = self.id.as_ref().filter(|id| **id != manifest.id) {
+            let message = format!("{id} was to be installed, and this is {}", manifest.id);
+            return Err(Failure::new(Code::Conflict, message)
+                .with("what", "id")
+                .with("expected", id)
+                .with("found", &manifest.id));
+        }
+        if let Some(version) = self.version.as_ref().filter(|asked| **asked != manifest.version) {
+            let (id, found) = (&manifest.id, &manifest.version);
+            let message = format!("{id} {version} was to be installed, and this is {found}");
+            return Err(Failure::new(Code::VersionIncompatible, message)
+                .with("what", "plugin")
+                .with("required", version.to_string())
+                .with("found", found.to_string()));
+        }
+        Ok(())
+    }
 }
 
 impl Registry {
@@ -123,6 +154,20 @@ mod tests {
         let garbage = unopened(&[b'x'; 100_000]);
         assert_eq!(garbage.code, Code::Internal);
         assert!(garbage.message.len() < 1000);
+    }
+
+    #[test]
+    fn what_is_expected_is_checked() {
+        let manifest = Manifest::parse(b"id = 'a'\nversion = '1.0.0'", "x".as_ref()).unwrap();
+        let check = |id: Option<&str>, version: Option<&str>| {
+            let id = id.map(|id| id.parse().unwrap());
+            let version = version.map(|version| version.parse().unwrap());
+            Expected { id, version }.check(&manifest).map_err(|failure| failure.code)
+        };
+        assert_eq!(check(None, None), Ok(()));
+        assert_eq!(check(Some("a"), Some("1.0.0")), Ok(()));
+        assert_eq!(check(Some("b"), Some("1.0.0")), Err(Code::Conflict));
+        assert_eq!(check(Some("a"), Some("1.0.1")), Err(Code::VersionIncompatible));
     }
 
     #[test]

@@ -1,0 +1,187 @@
+//! The body of an installation: JSON that names a directory, or a form with a package.
+//!
+//! A package is written to a file without a name while it arrives, on the file system where the
+//! launcher takes it, so that neither its size nor a client that goes away leaves anything behind.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::multipart::{Field, MultipartError};
+use axum::extract::{DefaultBodyLimit, FromRequest, Multipart, Request};
+use axum::http::{StatusCode, header};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
+
+use super::install::InstallBody;
+use super::problem::Problem;
+use super::request::{body, json};
+use crate::failure::{Code, Failure};
+use crate::supervise::registry::{Registry, Source};
+use crate::trust::{MAX_PACKAGE, MAX_SIGNATURE, Refusal, too_large};
+
+/// Packages that may arrive at the same time: each takes disk until it is installed.
+const MAX_UPLOADS: usize = 4;
+static UPLOADS: Semaphore = Semaphore::const_new(MAX_UPLOADS);
+/// The options, and what is between the parts.
+const MAX_OPTIONS: usize = 64 << 10;
+/// Pieces that may wait for the disk.
+const WAITING: usize = 4;
+
+/// What a client wants installed.
+pub(super) struct Upload {
+    pub(super) source: Source,
+    /// Without the directory.
+    pub(super) options: InstallBody,
+    /// Held until it is installed or refused.
+    pub(super) place: Option<SemaphorePermit<'static>>,
+}
+
+impl FromRequest<Arc<Registry>> for Upload {
+    type Rejection = Problem;
+
+    async fn from_request(mut request: Request, registry: &Arc<Registry>) -> Result<Self, Problem> {
+        let kind = request.headers().get(header::CONTENT_TYPE);
+        if kind.is_some_and(|kind| kind.as_bytes().starts_with(b"multipart/form-data")) {
+            let most = MAX_PACKAGE as usize + MAX_SIGNATURE + 2 * MAX_OPTIONS;
+            DefaultBodyLimit::max(most).apply(&mut request);
+            let form = Multipart::from_request(request, registry)
+                .await
+                .map_err(|error| malformed(error.status(), &error.body_text()))?;
+            return Ok(package(form, &registry.settings.state).await?);
+        }
+        let bytes = Bytes::from_request(request, registry)
+            .await
+            .map_err(|error| malformed(error.status(), &error.body_text()))?;
+        Ok(directory(&bytes)?)
+    }
+}
+
+fn directory(bytes: &Bytes) -> Result<Upload, Failure> {
+    let mut options: InstallBody = body(bytes)?;
+    let directory = options.directory.take().ok_or_else(|| {
+        let message = "the body must name the \"directory\" to install from, or be a form with a \
+                       package";
+        Failure::new(Code::InvalidRequest, message)
+    })?;
+    if !directory.is_absolute() {
+        let shown = directory.display();
+        let message = format!("directory: {shown} is not an absolute path");
+        return Err(Failure::new(Code::InvalidRequest, message).with("path", directory));
+    }
+    Ok(Upload { source: Source::Directory(directory), options, place: None })
+}
+
+async fn package(mut form: Multipart, state: &Path) -> Result<Upload, Failure> {
+    let place = UPLOADS.try_acquire().map_err(|_| {
+        let message = format!("{MAX_UPLOADS} packages are arriving; try again later");
+        Failure::new(Code::ResourceExhausted, message)
+            .with("resource", "uploads")
+            .with("limit", MAX_UPLOADS)
+            .with("used", MAX_UPLOADS)
+    })?;
+    let (mut file, mut name, mut signature, mut options) = (None, None, None, None);
+    while let Some(mut part) = form.next_field().await.map_err(|error| broken(&error))? {
+        let what = part.name().unwrap_or_default().to_owned();
+        let twice = match what.as_str() {
+            "package" => {
+                name = part.file_name().map(str::to_owned);
+                file.replace(spool(&mut part, state).await?).is_some()
+            }
+            "signature" => {
+                let bytes = collect(&mut part, MAX_SIGNATURE).await?;
+                let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
+                let text = text.ok_or_else(|| Refusal::Malformed.of_package())?;
+                signature.replace(text).is_some()
+            }
+            "options" => {
+                let bytes = collect(&mut part, MAX_OPTIONS).await?.ok_or_else(|| {
+                    let message = format!("the part `options` is longer than {MAX_OPTIONS} bytes");
+                    Failure::new(Code::ResourceExhausted, message).with("limit", MAX_OPTIONS)
+                })?;
+                let parsed: InstallBody = json(&bytes, "the part `options`")?;
+                options.replace(parsed).is_some()
+            }
+            other => {
+                let message =
+                    format!("the form has a part {other:?}; it has package, signature, options");
+                return Err(Failure::new(Code::InvalidRequest, message).with("part", other));
+            }
+        };
+        if twice {
+            let message = format!("the form has two parts `{what}`");
+            return Err(Failure::new(Code::InvalidRequest, message).with("part", what));
+        }
+    }
+    let options = options.unwrap_or_default();
+    if options.directory.is_some() {
+        let message = "the options name a \"directory\", and the form has a package: choose one";
+        return Err(Failure::new(Code::InvalidRequest, message).with("part", "options"));
+    }
+    let file = file.ok_or_else(|| {
+        Failure::new(Code::InvalidRequest, "the form has no part `package`").with("part", "package")
+    })?;
+    let source = Source::Package { file, name, signature };
+    Ok(Upload { source, options, place: Some(place) })
+}
+
+/// A part that is kept in memory; `None` if it is longer than that.
+async fn collect(part: &mut Field<'_>, most: usize) -> Result<Option<Vec<u8>>, Failure> {
+    let mut bytes = Vec::new();
+    while let Some(piece) = part.chunk().await.map_err(|error| broken(&error))? {
+        if bytes.len() + piece.len() > most {
+            return Ok(None);
+        }
+        bytes.extend_from_slice(&piece);
+    }
+    Ok(Some(bytes))
+}
+
+/// Writes a part to a file, as it arrives. The disk may be slow, so that is a thread's work.
+async fn spool(part: &mut Field<'_>, directory: &Path) -> Result<File, Failure> {
+    let unwritable = |error: std::io::Error| {
+        let message = format!("a package cannot be kept in {}: {error}", directory.display());
+        Failure::new(Code::StorageFailed, message).with("path", directory)
+    };
+    let mut file = tempfile::tempfile_in(directory).map_err(unwritable)?;
+    let (sender, mut pieces) = mpsc::channel::<Bytes>(WAITING);
+    let writer = tokio::task::spawn_blocking(move || {
+        while let Some(piece) = pieces.blocking_recv() {
+            file.write_all(&piece)?;
+        }
+        Ok(file)
+    });
+    let mut size = 0;
+    while let Some(piece) = part.chunk().await.map_err(|error| broken(&error))? {
+        size += piece.len() as u64;
+        if size > MAX_PACKAGE {
+            return Err(too_large(size));
+        }
+        if sender.send(piece).await.is_err() {
+            // The writer has failed and says why below.
+            break;
+        }
+    }
+    drop(sender);
+    writer
+        .await
+        .map_err(|error| Failure::internal(format!("a package was not written: {error}")))?
+        .map_err(unwritable)
+}
+
+fn broken(error: &MultipartError) -> Failure {
+    refused(error.status(), &error.body_text())
+}
+
+fn malformed(status: StatusCode, why: &str) -> Problem {
+    refused(status, why).into()
+}
+
+fn refused(status: StatusCode, why: &str) -> Failure {
+    let code = match status {
+        StatusCode::PAYLOAD_TOO_LARGE => Code::ResourceExhausted,
+        _ => Code::InvalidRequest,
+    };
+    Failure::new(code, format!("the request's body: {why}"))
+}

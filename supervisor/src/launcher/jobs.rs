@@ -8,6 +8,7 @@ use std::fs::File;
 
 use bulkhead_sandbox::Policy;
 
+use super::measuring::Measure;
 use super::package_store::{Importing, PackageStore, Step, Verification, Verified};
 use super::packages::{Package, Progress};
 use super::removal::Removal;
@@ -19,6 +20,9 @@ use crate::trust::TrustedKey;
 
 /// Jobs under way at once; more are refused.
 const MAX_JOBS: usize = 64;
+
+/// Of these, how many may count what a storage takes: each holds many descriptors.
+const MAX_MEASURES: usize = 4;
 
 /// One job and whom to tell.
 pub(super) struct Job {
@@ -33,6 +37,7 @@ pub(super) enum Work {
     Verify { start: Box<Start>, verification: Box<Verification> },
     Discard { digest: Digest, removal: Removal },
     Release { id: PluginId, release: Release },
+    Measure { id: PluginId, measure: Measure },
 }
 
 /// An admitted start.
@@ -72,6 +77,21 @@ impl Jobs {
         .with("used", self.0.len()))
     }
 
+    /// The same for one more count.
+    pub(super) fn check_room_to_measure(&self) -> Result<(), Failure> {
+        let used = self.0.iter().filter(|job| matches!(job.work, Work::Measure { .. })).count();
+        if used < MAX_MEASURES {
+            return self.check_room();
+        }
+        Err(Failure::new(
+            Code::ResourceExhausted,
+            format!("{MAX_MEASURES} counts of storage are under way; try again later"),
+        )
+        .with("resource", "measures")
+        .with("limit", MAX_MEASURES)
+        .with("used", used))
+    }
+
     pub(super) fn push(&mut self, number: RequestNumber, work: Work) {
         self.resume(Some(number), work);
     }
@@ -91,7 +111,9 @@ impl Jobs {
         self.0.iter().any(|job| match &job.work {
             Work::Verify { start, .. } => start.spawn.id == *id,
             Work::Release { id: releasing, .. } => releasing == id,
-            Work::Import(_) | Work::Package(_) | Work::Discard { .. } => false,
+            Work::Import(_) | Work::Package(_) | Work::Discard { .. } | Work::Measure { .. } => {
+                false
+            }
         })
     }
 
@@ -100,7 +122,9 @@ impl Jobs {
         self.0.iter().any(|job| match &job.work {
             Work::Verify { start, .. } => start.spawn.digest == digest,
             Work::Discard { digest: discarding, .. } => *discarding == digest,
-            Work::Import(_) | Work::Package(_) | Work::Release { .. } => false,
+            Work::Import(_) | Work::Package(_) | Work::Release { .. } | Work::Measure { .. } => {
+                false
+            }
         })
     }
 
@@ -110,7 +134,7 @@ impl Jobs {
         let jobs = std::mem::take(&mut self.0).into_iter();
         self.0 = jobs
             .filter_map(|job| match job.work {
-                Work::Verify { .. } => None,
+                Work::Verify { .. } | Work::Measure { .. } => None,
                 Work::Import(importing) => Some(Work::Import(importing.give_up())),
                 Work::Package(package) => package.give_up().map(Work::Package),
                 removal @ (Work::Discard { .. } | Work::Release { .. }) => Some(removal),
@@ -192,6 +216,14 @@ fn advance(
                 Advance::More(Work::Discard { digest, removal })
             }
         }
+        Work::Measure { id, mut measure } => match measure.step() {
+            Ok(Some(found)) => Advance::Done(Reply::Measured(found)),
+            Ok(None) => Advance::More(Work::Measure { id, measure }),
+            Err(errno) => {
+                let what = format!("cannot count what the storage of {id} takes: {errno}");
+                return Err(Failure::new(Code::StorageFailed, what));
+            }
+        },
         Work::Release { id, mut release } => {
             if storage.step_release(&mut release)? {
                 Advance::Done(Reply::Done)

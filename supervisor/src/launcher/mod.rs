@@ -28,6 +28,7 @@ mod channels;
 mod errands;
 mod event_loop;
 mod jobs;
+mod measuring;
 mod notify;
 mod one_shot;
 mod outbox;

@@ -11,6 +11,7 @@ use super::admission::{DATA_TARGET, PLUGIN_TARGET, admit, complete};
 use super::channels::Channels;
 use super::event_loop::Launcher;
 use super::jobs::{Start, Work};
+use super::measuring::Measure;
 use super::package_store::Verified;
 use super::plugins::{Plugin, no_descriptors, offer_session};
 use super::stopping::Stopping;
@@ -57,6 +58,7 @@ impl Launcher {
             Request::Discard { digest } => self.discard(number, digest),
             Request::Allot { id } => self.allot(&id),
             Request::Release { id } => self.release(number, id),
+            Request::Measure { id } => self.measure(number, id),
             Request::Spawn(spawn) => self.spawn(number, *spawn),
             Request::Session { id, generation } => self.session(&id, generation),
             Request::Stop { id, generation, term_in, kill_in } => {
@@ -154,6 +156,22 @@ impl Launcher {
                 Ok(Answer::Later)
             }
         }
+    }
+
+    fn measure(&mut self, number: RequestNumber, id: PluginId) -> Result<Answer, Failure> {
+        self.jobs.check_room_to_measure()?;
+        let Some(allotment) = self.storage.get(&id) else {
+            return Err(Failure::new(Code::NotFound, format!("plugin {id} has no storage"))
+                .with("what", "storage")
+                .with("name", id));
+        };
+        let measure = Measure::begin(&allotment.data).map_err(|errno| {
+            let path = allotment.data;
+            Failure::new(Code::StorageFailed, format!("cannot open {}: {errno}", path.display()))
+                .with("path", path)
+        })?;
+        self.jobs.push(number, Work::Measure { id, measure });
+        Ok(Answer::Later)
     }
 
     /// One process of each plugin, and nothing under way that needs its storage.

@@ -49,6 +49,8 @@ pub(crate) enum Request {
     Allot { id: PluginId },
     /// Removes the storage and gives the uid back. Refused while the plugin runs. → [`Reply::Done`]
     Release { id: PluginId },
+    /// Counts what the plugin's storage takes. → [`Reply::Measured`]
+    Measure { id: PluginId },
     /// Starts a plugin. → [`Reply::Spawned`] with three descriptors: session, standard output,
     /// standard error (read ends).
     Spawn(Box<Spawn>),
@@ -104,7 +106,21 @@ pub(crate) enum Reply {
         uid: u32,
         data: PathBuf,
     },
+    Measured(StorageUsage),
     Spawned(Spawned),
+}
+
+/// What a plugin's storage takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StorageUsage {
+    /// On disk. A file that has several names counts for each.
+    pub(crate) bytes: u64,
+    /// Files and directories, its root included.
+    pub(crate) files: u64,
+    /// Directories are nested so deep that what is in the innermost was not counted.
+    pub(crate) too_deep: bool,
+    /// Without privilege: the plugin has closed directories to us, what is in them was not counted.
+    pub(crate) closed: bool,
 }
 
 /// Who has signed a package.

@@ -16,7 +16,7 @@ mod socket;
 
 pub(crate) use message::{
     Adopted, Advisories, Exited, Json, Message, Numbered, Reply, Request, RequestNumber, Settings,
-    Signer, Spawn, Spawned, Stage, StageName,
+    Signer, Spawn, Spawned, Stage, StageName, StorageUsage,
 };
 pub(crate) use socket::{LinkError, Received, decode, encode};
 

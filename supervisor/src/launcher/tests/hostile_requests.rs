@@ -9,7 +9,7 @@ use bulkhead_sandbox::{Mount, Network};
 
 use super::harness::{Service, shell};
 use crate::failure::Code;
-use crate::link::{Request, Spawn};
+use crate::link::{Reply, Request, Spawn};
 
 type Change = fn(&mut Spawn);
 
@@ -23,7 +23,7 @@ fn a_start_outside_of_the_rules_is_refused() {
     let mut supervisor = service.ready();
     let package = service.package("guest", Path::new("/bin/sh"));
     let (reply, _) = supervisor.ask(Request::Import { source: package }).unwrap();
-    let crate::link::Reply::Imported { digest, root, .. } = reply else { panic!("{reply:?}") };
+    let Reply::Imported { digest, root, .. } = reply else { panic!("{reply:?}") };
     let good = shell("guest", digest, "echo up; read x <&3");
     let failure = supervisor.refused(spawn(good.clone()));
     assert_eq!((failure.code, &failure.details["what"]), (Code::NotFound, &"storage".into()));
@@ -66,6 +66,23 @@ fn a_start_outside_of_the_rules_is_refused() {
     assert!(!root.exists());
     let left = fs::read_dir(service.path().join("state/plugins")).unwrap().count();
     assert_eq!(left, 0);
+}
+
+#[test]
+fn what_a_plugin_has_written_is_counted_while_it_runs() {
+    let service = Service::start("");
+    let mut supervisor = service.ready();
+    let id: crate::id::PluginId = "writer".parse().unwrap();
+    let failure = supervisor.refused(Request::Measure { id: id.clone() });
+    assert_eq!((failure.code, &failure.details["what"]), (Code::NotFound, &"storage".into()));
+    let script = "head -c 3000000 /dev/zero > /data/file; echo up; read x <&3";
+    let mut plugin = supervisor.shell(&service, "writer", script);
+    plugin.stdout.wait_for("up");
+    let (reply, _) = supervisor.ask(Request::Measure { id }).unwrap();
+    let Reply::Measured(found) = reply else { panic!("{reply:?}") };
+    assert!((3_000_000..4_000_000).contains(&found.bytes) && found.files == 2, "{found:?}");
+    supervisor.done(plugin.stop(Duration::ZERO, Duration::ZERO));
+    supervisor.exit();
 }
 
 #[test]

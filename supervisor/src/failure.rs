@@ -46,6 +46,9 @@ pub(crate) enum Code {
     DependentsEnabled,
     /// Details: `resource`, `limit`, `used`.
     ResourceExhausted,
+    /// A plugin asks for more than it has by itself, and the request has no word on that. Details:
+    /// `digest`, `permissions`, `network`, `sandbox`, `added`, `removed`.
+    ConsentRequired,
     /// Peer, plugin or caller may not do this. Details: `permission` or `role`.
     PermissionDenied,
     /// The entry does not exist, has no run bit, or cannot be executed. Details: `path`, `stage`.
@@ -102,6 +105,7 @@ impl Code {
             | Code::DependencyMissing
             | Code::DependencyCycle
             | Code::VulnerableDependency
+            | Code::ConsentRequired
             | Code::VersionIncompatible => 409,
             Code::IntegrityFailed
             | Code::PackageInvalid

@@ -113,7 +113,7 @@ impl Service {
 
     /// Installs a plugin.
     pub fn install(&self, package: &Package) -> Value {
-        self.json(["install", package.path().to_str().unwrap()])
+        self.json(["install", "--yes", package.path().to_str().unwrap()])
     }
 
     /// Installs and enables a plugin.

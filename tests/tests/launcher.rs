@@ -47,7 +47,7 @@ fn successor(service: &Service, before: Pid) -> Pid {
 fn serving(lines: &str) -> (Service, i64) {
     let service = Service::with(lines);
     let provider = plugin::example(service.directory(), "appointments");
-    service.json(["install".as_ref(), provider.as_os_str()]);
+    service.json(["install".as_ref(), "--yes".as_ref(), provider.as_os_str()]);
     let enabled = service.json(["enable", "appointments"]);
     (service, enabled["plugin"]["process"]["pid"].as_i64().unwrap())
 }

@@ -134,7 +134,7 @@ fn the_unit_starts_serves_a_plugin_and_stops_without_a_trace() {
     );
 
     let directory = installed.plugin.to_str().unwrap();
-    json(&["install", directory]);
+    json(&["install", "--yes", directory]);
     json(&["enable", "appointments"]);
     let plugin = json(&["inspect", "appointments"]);
     assert_eq!(plugin["state"], "enabled", "{plugin}");
@@ -174,7 +174,7 @@ fn the_unit_starts_serves_a_plugin_and_stops_without_a_trace() {
 fn members_of_the_groups_and_nobody_else_are_served() {
     let Some(installed) = Installed::new(test_name!()) else { return };
     start();
-    json(&["install", installed.plugin.to_str().unwrap()]);
+    json(&["install", "--yes", installed.plugin.to_str().unwrap()]);
     let as_group = |group: &str, verb: &[&str]| {
         let mut program = Program::new("setpriv")
             .arg("--reuid=65534")

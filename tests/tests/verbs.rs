@@ -10,7 +10,7 @@ use serde_json::Value;
 fn a_plugins_life_by_the_command_line() {
     let service = Service::start();
     let provider = plugin::example(service.directory(), "appointments");
-    let installed = service.json(["install".as_ref(), provider.as_os_str()]);
+    let installed = service.json(["install".as_ref(), "--yes".as_ref(), provider.as_os_str()]);
     assert_eq!(
         (&installed["id"], &installed["state"]),
         (&"appointments".into(), &"disabled".into())
@@ -71,7 +71,7 @@ fn events_can_be_followed_and_resumed() {
     let service = Service::start();
     let provider = plugin::example(service.directory(), "appointments");
     let mut follower = service.command(["events", "-f"]).start();
-    service.json(["install".as_ref(), provider.as_os_str()]);
+    service.json(["install".as_ref(), "--yes".as_ref(), provider.as_os_str()]);
     follower.stdout.line(|line| line.contains("plugin:installing appointments"));
     let installed = follower.stdout.line(|line| line.contains("plugin:installed appointments"));
     drop(follower);
@@ -100,14 +100,14 @@ fn refusals_have_codes_and_exit_codes() {
         assert_eq!((&error["code"], &error["exitCode"]), (&code.into(), &exit.into()), "{words:?}");
     }
     let provider = plugin::example(service.directory(), "appointments");
-    service.json(["install".as_ref(), provider.as_os_str()]);
+    service.json(["install".as_ref(), "--yes".as_ref(), provider.as_os_str()]);
     service.json(["enable", "appointments"]);
     let error = service.error(["call", "appointments", "no-such-method", "{}"]);
     assert_eq!(error["details"]["pluginCode"], "METHOD_UNKNOWN", "{error}");
     let scheduler = plugin::example(service.directory(), "appointment-scheduler");
     service.json(["disable", "appointments"]);
     service.json(["uninstall", "appointments"]);
-    service.json(["install".as_ref(), scheduler.as_os_str()]);
+    service.json(["install".as_ref(), "--yes".as_ref(), scheduler.as_os_str()]);
     let error = service.error(["enable", "appointment-scheduler"]);
     assert_eq!(error["code"], "DEPENDENCY_MISSING");
     assert_eq!(error["details"]["dependency"], "appointments");

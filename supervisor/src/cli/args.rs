@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueHint};
 
 use super::trust::Trust;
 use crate::id::PluginId;
-use crate::manifest::{ByteSize, CpuShare, TimeSpan};
+use crate::manifest::{ByteSize, CpuShare, Permission, TimeSpan};
 
 /// Runs third-party native plugins, each in a watertight compartment of its own.
 ///
@@ -106,6 +106,22 @@ pub(crate) struct Install {
     /// The package's minisign signature [default: FILE.minisig]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) signature: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) word: Word,
+    /// Only look: show what it needs and what it asks for, and install nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// The operator's word on what a plugin asks for.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct Word {
+    /// Consent to all that it asks for, without a question
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+    /// Grant only this of the permissions that it asks for; repeatable
+    #[arg(long, value_name = "PERMISSION")]
+    pub(crate) grant: Vec<Permission>,
 }
 
 #[derive(Debug, Args)]

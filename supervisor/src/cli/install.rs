@@ -1,18 +1,20 @@
-//! `bulkhead install`: a package with its signature, or a directory.
+//! `bulkhead install`: a package with its signature, or a directory; and the operator's word on what
+//! the plugin asks for.
 
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use hyper::Method;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::Ended;
 use super::args::Install;
 use super::client::{Ask, Client, Form};
+use super::consent::{warnings, with_word};
 use super::problem::Problem;
 use super::progress::Progress;
-use super::render::Screen;
+use super::render::{self, Screen};
 use super::verbs::{answer, plugin};
 use crate::failure::{Code, Failure};
 use crate::trust::{MAX_PACKAGE, MAX_SIGNATURE, Refusal, too_large};
@@ -22,38 +24,61 @@ pub(super) async fn install(
     screen: &mut Screen,
     arguments: &Install,
 ) -> Result<(), Ended> {
-    let Install { path, signature } = arguments;
+    let Install { path, signature, word, dry_run } = arguments;
+    let mut options = word.options();
+    if *dry_run {
+        options.insert("dryRun".to_owned(), json!(true));
+    }
     let reply = if path.is_dir() {
         if signature.is_some() {
             let message = "--signature goes with a package, and this is a directory";
             return Err(Problem::usage(message).into());
         }
-        directory(client, path).await?
+        with_word(options, screen.json(), |options| directory(client, path, options)).await?
     } else {
-        package(client, path, signature.as_deref(), screen.json()).await?
+        let (signature, quiet) = (signature.as_deref(), screen.json());
+        let send = |options| package(client, path, signature, options, quiet);
+        with_word(options, quiet, send).await?
     };
     answer(screen, &reply, |screen| {
+        if *dry_run {
+            render::review(screen, &reply)?;
+            return warnings(screen, &reply);
+        }
         let plugin = plugin(&reply);
-        screen
-            .line(&format!("{} is installed; `bulkhead enable {}` starts it", plugin.id, plugin.id))
+        screen.line(&format!(
+            "{} is installed; `bulkhead enable {}` starts it",
+            plugin.id, plugin.id
+        ))?;
+        warnings(screen, &reply["review"])
     })
 }
 
 /// Installs from a directory, which may be relative; gives the plugin.
-pub(super) async fn directory(client: &Client, directory: &Path) -> Result<Value, Problem> {
+pub(super) async fn directory(
+    client: &Client,
+    directory: &Path,
+    mut options: Map<String, Value>,
+) -> Result<Value, Problem> {
     let path = directory.canonicalize().map_err(|error| cannot(directory, &error))?;
     // The service reads the directory itself, so faults of the manifest come from there.
-    let body = json!({ "directory": path });
-    client.json(Ask::new(Method::POST, "/v1/plugins").body(&body)).await
+    options.insert("directory".to_owned(), json!(path));
+    client.json(Ask::new(Method::POST, "/v1/plugins").body(&Value::Object(options))).await
+}
+
+/// The word of somebody who runs a plugin of his own in the foreground: all that it asks for.
+pub(super) fn own_word() -> Map<String, Value> {
+    Map::from_iter([("consent".to_owned(), json!("all"))])
 }
 
 async fn package(
     client: &Client,
     path: &Path,
     signature: Option<&Path>,
+    options: Map<String, Value>,
     quiet: bool,
 ) -> Result<Value, Problem> {
-    let form = form(path, signature)?;
+    let form = form(path, signature, options)?;
     let size = form.size;
     let mut progress = Progress::new(quiet);
     let mut sent = 0;
@@ -74,7 +99,11 @@ struct Package {
 }
 
 /// A package as the service takes it. What it would refuse anyway is not even sent.
-fn form(path: &Path, signature: Option<&Path>) -> Result<Package, Problem> {
+fn form(
+    path: &Path,
+    signature: Option<&Path>,
+    options: Map<String, Value>,
+) -> Result<Package, Problem> {
     let file = File::open(path).map_err(|error| cannot(path, &error))?;
     let metadata = file.metadata().map_err(|error| cannot(path, &error))?;
     if !metadata.is_file() {
@@ -90,7 +119,12 @@ fn form(path: &Path, signature: Option<&Path>) -> Result<Package, Problem> {
         None => signature_of(path),
     };
     let text = read_signature(&signature)?;
-    let form = Form::new().text("signature", "text/plain", &text).file("package", &name, file);
+    let mut form = Form::new().text("signature", "text/plain", &text);
+    if !options.is_empty() {
+        let options = Value::Object(options).to_string();
+        form = form.text("options", "application/json", &options);
+    }
+    let form = form.file("package", &name, file);
     Ok(Package { form, size: metadata.len() })
 }
 

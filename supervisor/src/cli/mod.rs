@@ -5,6 +5,7 @@
 
 mod args;
 mod client;
+mod consent;
 mod doctor;
 mod exec;
 mod follow;

@@ -7,6 +7,7 @@
 
 mod broken;
 mod install;
+mod options;
 mod order;
 mod review;
 mod routing;
@@ -31,7 +32,10 @@ use crate::link::Settings;
 use crate::manifest::Manifest;
 
 pub(crate) use broken::Broken;
-pub(crate) use source::{Expected, Source};
+pub(crate) use install::Installed;
+pub(crate) use options::InstallOptions;
+pub(crate) use review::{Grant, Review};
+pub(crate) use source::Source;
 
 /// Something that must run inside the local set, where the plugins' tasks live.
 pub(crate) type LocalJob = Box<dyn FnOnce() + Send>;

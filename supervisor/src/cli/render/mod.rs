@@ -4,16 +4,18 @@ mod layers;
 mod measure;
 mod plugin;
 mod record;
+mod review;
 mod stop;
 mod table;
 
-use std::io::{self, IsTerminal as _, StdoutLock, Write};
+use std::io::{self, IsTerminal as _, StderrLock, StdoutLock, Write};
 
 use serde_json::Value;
 
 pub(super) use layers::{brief, machine};
 pub(super) use plugin::{Plugin, list};
 pub(super) use record::{event, log, state};
+pub(super) use review::{asks, review};
 pub(super) use stop::stop;
 pub(super) use table::{Cell, table};
 
@@ -49,6 +51,14 @@ impl Screen {
             colour: terminal && !set("NO_COLOR") && !dumb,
             json,
         }
+    }
+}
+
+impl Screen<StderrLock<'static>> {
+    /// Standard error, for a question to whoever sits there; it is asked on terminals only.
+    pub(super) fn stderr() -> Self {
+        let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        Self { to: io::stderr().lock(), terminal: true, colour, json: false }
     }
 }
 

@@ -25,6 +25,7 @@ pub(in crate::cli) struct Plugin {
     pub(in crate::cli) state: String,
     digest: String,
     permissions: Vec<String>,
+    granted: Option<Vec<String>>,
     dependencies: BTreeMap<String, String>,
     provides: Vec<String>,
     config: Value,
@@ -133,7 +134,7 @@ impl Plugin {
         }
         field(screen, "name", &about)?;
         field(screen, "about", &printable(&self.description))?;
-        field(screen, "permissions", &printable(&self.permissions.join(", ")))?;
+        field(screen, "permissions", &printable(&self.permissions()))?;
         let needs: Vec<String> =
             self.dependencies.iter().map(|(id, version)| format!("{id} {version}")).collect();
         field(screen, "depends on", &printable(&needs.join(", ")))?;
@@ -164,6 +165,20 @@ impl Plugin {
             screen.line(&format!("  {code}: {}", printable(message)))?;
         }
         Ok(())
+    }
+
+    /// What it may do, and what it asks for and may not.
+    fn permissions(&self) -> String {
+        let lacking = |one: &&String| self.granted.as_ref().is_some_and(|all| !all.contains(one));
+        let without: Vec<&String> = self.permissions.iter().filter(lacking).collect();
+        let granted: Vec<&str> = self
+            .permissions
+            .iter()
+            .filter(|one| !without.contains(one))
+            .map(String::as_str)
+            .collect();
+        let withheld = without.iter().map(|one| format!("{one} (withheld)"));
+        granted.iter().map(|one| (*one).to_owned()).chain(withheld).collect::<Vec<_>>().join(", ")
     }
 
     fn show_process<W: Write>(&self, screen: &mut Screen<W>) -> io::Result<()> {
@@ -222,7 +237,8 @@ mod tests {
     fn plugin() -> Plugin {
         serde_json::from_value(json!({
             "id": "scheduler", "version": "1.0.0", "name": "Scheduler", "author": "T",
-            "state": "enabled", "permissions": ["read:appointments"],
+            "state": "enabled", "permissions": ["read:appointments", "write:appointments"],
+            "granted": ["read:appointments"],
             "dependencies": {"appointments": "^1"}, "config": {"timezone": "UTC"},
             "limits": {"memory": 67_108_864, "cpu": "20%", "pids": 32},
             "process": {"pid": 42, "startedAt": "2026-01-01T00:00:00Z", "uptimeMs": 61_000, "cgroup": null},
@@ -260,7 +276,7 @@ mod tests {
         let text = screen.text();
         for part in [
             "scheduler 1.0.0  enabled",
-            "read:appointments",
+            "read:appointments, write:appointments (withheld)",
             "appointments ^1",
             "pid 42, up 1 min 1 s",
             "1 MiB of 64 MiB",

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
-use semver::Version;
+use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -17,23 +17,19 @@ use super::view::Plugin;
 use crate::failure::{Code, Failure};
 use crate::id::PluginId;
 use crate::supervise::audit::{Action, Operation};
-use crate::supervise::registry::{Expected, Source};
+use crate::supervise::registry::{InstallOptions, Installed, Review, Source};
 
 /// What to install, and what the client wants to be held against it.
 #[derive(Deserialize, Default, ToSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[serde(deny_unknown_fields)]
 #[schema(as = InstallRequest)]
 pub(super) struct InstallBody {
     /// The absolute path of a directory with `plugin.toml` and the binary. Only where the service's
     /// configuration has `allow_directories`: nobody has signed it.
     #[schema(value_type = Option<String>, example = "/srv/plugins/appointment-scheduler")]
     pub(super) directory: Option<PathBuf>,
-    /// Refused if the manifest names another plugin.
-    #[schema(value_type = Option<String>)]
-    id: Option<PluginId>,
-    /// Refused if the manifest has another version.
-    #[schema(value_type = Option<String>)]
-    version: Option<Version>,
+    #[serde(flatten)]
+    pub(super) options: InstallOptions,
 }
 
 /// A package, as a form.
@@ -47,38 +43,52 @@ pub(super) struct PackageForm {
     /// The text of its minisign signature.
     signature: String,
     /// As the other form of the request has them, without the directory.
-    options: Option<InstallBody>,
+    options: Option<InstallOptions>,
+}
+
+/// A plugin that was installed, and what was found about it.
+#[derive(Serialize, ToSchema)]
+#[schema(as = InstalledPlugin)]
+pub(super) struct InstalledPlugin {
+    #[serde(flatten)]
+    plugin: Plugin,
+    review: Review,
 }
 
 /// Install a plugin
 ///
-/// Afterwards it is disabled. The same content again is already installed, and answered alike.
+/// Afterwards it is disabled. The same content again is already installed, and answered alike. With
+/// `dryRun` nothing is installed, and what was found is answered.
 #[utoipa::path(post, path = "/v1/plugins", operation_id = "installPlugin", tag = "lifecycle",
     request_body(content((InstallBody = "application/json"),
         (PackageForm = "multipart/form-data"))),
-    responses((status = 201, description = "It is installed.", body = Plugin)),
-    extensions(("x-codes" = json!(["INVALID_REQUEST", "NOT_FOUND", "ALREADY_EXISTS",
-        "SIGNATURE_INVALID", "PACKAGE_INVALID", "INTEGRITY_FAILED", "TIMEOUT", "MANIFEST_INVALID", "ENTRY_INVALID", "VERSION_INCOMPATIBLE", "RESOURCE_EXHAUSTED",
+    responses((status = 200, description = "A dry run: what was found.", body = Review),
+        (status = 201, description = "It is installed.", body = InstalledPlugin)),
+    extensions(("x-codes" = json!(["INVALID_REQUEST", "NOT_FOUND", "ALREADY_EXISTS", "CONFLICT",
+        "SIGNATURE_INVALID", "PACKAGE_INVALID", "INTEGRITY_FAILED", "TIMEOUT", "MANIFEST_INVALID",
+        "ENTRY_INVALID", "VERSION_INCOMPATIBLE", "DEPENDENCY_MISSING", "VULNERABLE_DEPENDENCY",
+        "CONSENT_REQUIRED", "CONFIG_INVALID", "RESOURCE_EXHAUSTED",
         "STORAGE_FAILED", "SHUTTING_DOWN"]))))]
 pub(super) async fn install(
     State(registry): Server,
     Acting(principal): Acting,
     Upload { source, options, place }: Upload,
-) -> Result<(StatusCode, Json<Plugin>), Problem> {
-    let expected = Expected { id: options.id, version: options.version };
+) -> Result<Response, Problem> {
     let operation = Operation::new(principal, Action::Install);
     let operation = match &source {
         Source::Directory(directory) => operation.with("directory", directory),
         Source::Package { name, .. } => operation.with("package", name),
     };
-    let handle = operation
+    let Installed { plugin, review } = operation
         .run(&registry, move |registry, _| async move {
-            let installed = registry.install(source, expected).await;
+            let installed = registry.install(source, options).await;
             drop(place);
             installed
         })
         .await?;
-    Ok((StatusCode::CREATED, Json(Plugin::new(&handle, registry.settings.strict))))
+    let Some(handle) = plugin else { return Ok(Json(review).into_response()) };
+    let plugin = Plugin::new(&handle, registry.settings.strict);
+    Ok((StatusCode::CREATED, Json(InstalledPlugin { plugin, review })).into_response())
 }
 
 /// How to uninstall.

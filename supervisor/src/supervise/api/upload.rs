@@ -18,7 +18,7 @@ use super::install::InstallBody;
 use super::problem::Problem;
 use super::request::{body, json};
 use crate::failure::{Code, Failure};
-use crate::supervise::registry::{Registry, Source};
+use crate::supervise::registry::{InstallOptions, Registry, Source};
 use crate::trust::{MAX_PACKAGE, MAX_SIGNATURE, Refusal, too_large};
 
 /// Packages that may arrive at the same time: each takes disk until it is installed.
@@ -32,8 +32,7 @@ const WAITING: usize = 4;
 /// What a client wants installed.
 pub(super) struct Upload {
     pub(super) source: Source,
-    /// Without the directory.
-    pub(super) options: InstallBody,
+    pub(super) options: InstallOptions,
     /// Held until it is installed or refused.
     pub(super) place: Option<SemaphorePermit<'static>>,
 }
@@ -59,8 +58,8 @@ impl FromRequest<Arc<Registry>> for Upload {
 }
 
 fn directory(bytes: &Bytes) -> Result<Upload, Failure> {
-    let mut options: InstallBody = body(bytes)?;
-    let directory = options.directory.take().ok_or_else(|| {
+    let InstallBody { directory, options } = body(bytes)?;
+    let directory = directory.ok_or_else(|| {
         let message = "the body must name the \"directory\" to install from, or be a form with a \
                        package";
         Failure::new(Code::InvalidRequest, message)
@@ -100,7 +99,7 @@ async fn package(mut form: Multipart, state: &Path) -> Result<Upload, Failure> {
                     let message = format!("the part `options` is longer than {MAX_OPTIONS} bytes");
                     Failure::new(Code::ResourceExhausted, message).with("limit", MAX_OPTIONS)
                 })?;
-                let parsed: InstallBody = json(&bytes, "the part `options`")?;
+                let parsed: InstallOptions = json(&bytes, "the part `options`")?;
                 options.replace(parsed).is_some()
             }
             other => {
@@ -115,10 +114,6 @@ async fn package(mut form: Multipart, state: &Path) -> Result<Upload, Failure> {
         }
     }
     let options = options.unwrap_or_default();
-    if options.directory.is_some() {
-        let message = "the options name a \"directory\", and the form has a package: choose one";
-        return Err(Failure::new(Code::InvalidRequest, message).with("part", "options"));
-    }
     let file = file.ok_or_else(|| {
         Failure::new(Code::InvalidRequest, "the form has no part `package`").with("part", "package")
     })?;

@@ -43,9 +43,12 @@ pub(super) struct Plugin {
     digest: Digest,
     /// RFC 3339, UTC.
     installed_at: String,
-    /// What it was granted.
+    /// What it asks for.
     #[schema(value_type = Vec<String>)]
     permissions: Vec<Permission>,
+    /// What of that it may do.
+    #[schema(value_type = Vec<String>)]
+    granted: Vec<Permission>,
     /// The plugins that it needs, each with the versions that will do.
     #[schema(value_type = BTreeMap<String, String>)]
     dependencies: BTreeMap<PluginId, VersionReq>,
@@ -66,6 +69,9 @@ pub(super) struct Plugin {
     #[schema(value_type = Option<Object>)]
     enforcement: Option<Enforcement>,
     usage: Option<Usage>,
+    /// What it had used when it was last stopped: as `usage`, with the `time`.
+    #[schema(value_type = Option<Object>)]
+    last_usage: Option<Value>,
     /// Deaths and failed restarts in the restart policy's window.
     failures: usize,
     /// How it last ended: `time`, `exit`, `explanation`.
@@ -140,6 +146,7 @@ impl Plugin {
             digest: view.digest,
             installed_at: view.installed_at,
             permissions: manifest.permissions.clone(),
+            granted: view.granted.permissions,
             dependencies: manifest.dependencies.clone(),
             provides: manifest.provides.keys().cloned().collect(),
             config: view.config,
@@ -154,6 +161,7 @@ impl Plugin {
             }),
             enforcement: process.map(|process| Enforcement::clone(&process.enforcement)),
             usage: process.and_then(|process| process.cgroup.as_deref()).map(usage::read),
+            last_usage: view.last_usage,
             failures: view.failures,
             last_exit: view.last_exit,
             last_error: view.last_failure,

@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Context;
 use super::machine::{Effect, Input, Machine, Origin, State};
-use super::plan::{StartPlan, check_config};
+use super::plan::{StartPlan, check_config, granted};
 use super::process::{self, ExitBoard, Process, StartError};
 use super::stop::{self, StopOptions, StopReport};
 use crate::clock::Monotonic;
@@ -104,7 +104,7 @@ pub(crate) fn spawn(context: Context, row: PluginRow, manifest: Arc<Manifest>) -
     let (commands, inbox) = mpsc::unbounded_channel();
     let (news, newsbox) = mpsc::unbounded_channel();
     let machine = Machine::new(restart_policy(&manifest));
-    let view = watch::Sender::new(View::new(&row));
+    let view = watch::Sender::new(View::new(&row, &manifest));
     let handle = PluginHandle {
         commands,
         manifest: Arc::clone(&manifest),
@@ -440,6 +440,8 @@ impl Actor {
             state: self.machine.state().name(),
             enabled: self.row.enabled,
             config: self.row.config.clone(),
+            granted: granted(&self.row, &self.manifest),
+            last_usage: self.row.last_usage.clone(),
             failures: self.machine.failures(),
             process: self.process.as_deref().map(ProcessView::new),
             last_exit: self.row.last_exit.clone(),

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use crate::failure::Failure;
 use crate::id::{Digest, PluginId};
 use crate::manifest::{Manifest, Permission};
+use crate::supervise::registry::Grant;
 use crate::supervise::store::PluginRow;
 
 /// Everything that a start, and a session, goes by.
@@ -21,6 +22,7 @@ pub(crate) struct StartPlan {
     pub(crate) manifest: Arc<Manifest>,
     /// The operator's configuration over the manifest's defaults.
     pub(crate) config: Value,
+    /// What was granted, which can be less than the manifest asks for.
     pub(crate) permissions: Vec<Permission>,
     pub(crate) policy: Policy,
     pub(crate) timeouts: Timeouts,
@@ -36,7 +38,7 @@ impl StartPlan {
             digest: row.digest,
             manifest: Arc::clone(manifest),
             config: merge(&defaults, &row.config),
-            permissions: manifest.permissions.clone(),
+            permissions: granted(row, manifest).permissions,
             policy: manifest.policy(strict),
             timeouts: Timeouts {
                 handshake: HANDSHAKE.min(init),
@@ -45,6 +47,11 @@ impl StartPlan {
             },
         }
     }
+}
+
+/// What the operator lets the plugin do.
+pub(crate) fn granted(row: &PluginRow, manifest: &Manifest) -> Grant {
+    row.granted.clone().unwrap_or_else(|| Grant::all(manifest))
 }
 
 /// How long a process may take to say hello, where its whole start may take longer.

@@ -6,44 +6,63 @@ use std::sync::Arc;
 use serde_json::json;
 use tokio::sync::oneshot;
 
-use super::source::{Expected, Imported, Source};
-use super::{DisableRequest, Registry, ask};
+use super::review::Examined;
+use super::source::{Imported, Source};
+use super::{DisableRequest, Grant, InstallOptions, Registry, Review, ask};
 use crate::failure::{Code, Failure};
 use crate::id::{Digest, PluginId};
-use crate::link::Request;
+use crate::link::{Request, Signer};
 use crate::manifest::Manifest;
 use crate::supervise::plugin::{Command, PluginHandle};
 use crate::supervise::store::PluginRow;
 use crate::supervise::timestamp;
+
+/// What came of a request to install.
+pub(crate) struct Installed {
+    pub(crate) review: Review,
+    /// None after a dry run.
+    pub(crate) plugin: Option<PluginHandle>,
+}
 
 impl Registry {
     /// Installs a plugin. The same tree again is already satisfied.
     pub(crate) async fn install(
         self: &Arc<Self>,
         source: Source,
-        expected: Expected,
-    ) -> Result<PluginHandle, Failure> {
+        options: InstallOptions,
+    ) -> Result<Installed, Failure> {
         self.check_open()?;
         let _turn = self.installing.lock().await;
         let imported = self.fetch(source).await?;
         let digest = imported.digest;
-        match self.install_tree(imported, &expected).await {
-            Ok(handle) => Ok(handle),
-            Err(failure) => {
-                self.discard_unused(digest).await;
-                Err(failure)
-            }
+        let installed = self.install_tree(imported, &options).await;
+        if installed.as_ref().map_or(true, |installed| installed.plugin.is_none()) {
+            self.discard_unused(digest).await;
         }
+        installed
     }
 
     async fn install_tree(
         self: &Arc<Self>,
         imported: Imported,
-        expected: &Expected,
-    ) -> Result<PluginHandle, Failure> {
+        options: &InstallOptions,
+    ) -> Result<Installed, Failure> {
         let Imported { digest, root, manifest, signer } = imported;
-        expected.check(&manifest)?;
-        self.review(digest, &root, &manifest).await?;
+        let known = self.find(&manifest.id);
+        let Examined { review, grant } =
+            self.examine(digest, &root, &manifest, options, known.as_ref()).await?;
+        let Some(grant) = grant else { return Ok(Installed { review, plugin: None }) };
+        let plugin = self.take_in(digest, manifest, signer, grant).await?;
+        Ok(Installed { review, plugin: Some(plugin) })
+    }
+
+    async fn take_in(
+        self: &Arc<Self>,
+        digest: Digest,
+        manifest: Manifest,
+        signer: Option<Signer>,
+        grant: Grant,
+    ) -> Result<PluginHandle, Failure> {
         let (id, version) = (manifest.id.clone(), manifest.version.clone());
         if self.find_broken(&id).is_some_and(|broken| broken.row.digest == digest) {
             // The import has put right what was wrong with the tree.
@@ -78,7 +97,7 @@ impl Registry {
         let body =
             json!({ "version": version.to_string(), "digest": digest, "signedBy": signed_by });
         self.events.emit("plugin:installing", &id, body.clone());
-        match self.add(digest, manifest).await {
+        match self.add(digest, manifest, grant).await {
             Ok(handle) => {
                 self.events.emit("plugin:installed", &id, body);
                 Ok(handle)
@@ -95,6 +114,7 @@ impl Registry {
         self: &Arc<Self>,
         digest: Digest,
         manifest: Manifest,
+        grant: Grant,
     ) -> Result<PluginHandle, Failure> {
         let id = manifest.id.clone();
         self.launcher.ask(Request::Allot { id: id.clone() }).await?;
@@ -106,6 +126,8 @@ impl Registry {
             enabled: false,
             installed_at: timestamp(),
             last_exit: None,
+            granted: Some(grant),
+            last_usage: None,
             uninstalling: false,
         };
         let added = match self.store.put_plugin(row.clone()).await {

@@ -7,7 +7,9 @@
 //! the enable. No privilege is needed, and nothing of the tree is executed.
 
 mod advisories;
+mod asks;
 mod compartment;
+mod consent;
 mod crates;
 mod libraries;
 mod object;
@@ -22,14 +24,17 @@ use semver::{Version, VersionReq};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::Registry;
+use super::{InstallOptions, Registry};
 use crate::failure::{Code, Failure};
 use crate::id::{Digest, PluginId};
 use crate::link::Advisories;
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, Permission};
+use crate::supervise::plugin::PluginHandle;
 
 pub(crate) use advisories::Finding;
+pub(crate) use asks::Asks;
 use compartment::Compartment;
+pub(crate) use consent::{Consent, Grant};
 pub(crate) use libraries::Library;
 
 /// What was found about a plugin that is to be installed.
@@ -43,6 +48,11 @@ pub(crate) struct Review {
     /// Of the tree; a consent can name it.
     #[schema(value_type = String)]
     pub(crate) digest: Digest,
+    pub(crate) asks: Asks,
+    /// What it asks for that the installed version does not: an operator must consent to these.
+    pub(crate) added: Vec<String>,
+    /// What the installed version asks for and this one does not.
+    pub(crate) removed: Vec<String>,
     /// The plugins that it depends on.
     pub(crate) dependencies: Vec<Dependency>,
     /// The loader and the libraries of its entry, as its compartment will have them. Empty for one
@@ -79,13 +89,50 @@ struct Files {
     warnings: Vec<String>,
 }
 
+/// A tree that was looked at.
+pub(crate) struct Examined {
+    pub(crate) review: Review,
+    /// What the operator lets it do; none after a dry run, which asks for no word.
+    pub(crate) grant: Option<Grant>,
+}
+
 impl Registry {
+    /// Looks at a tree and holds it against what the request says: whether it is the one that was
+    /// meant, and whether the operator's word covers what it asks for. `before` is the version that
+    /// it is to replace.
+    ///
+    /// # Errors
+    /// Those of [`review`](Self::review); [`Code::ConsentRequired`]; [`Code::InvalidRequest`].
+    pub(crate) async fn examine(
+        &self,
+        digest: Digest,
+        root: &Path,
+        manifest: &Manifest,
+        options: &InstallOptions,
+        before: Option<&PluginHandle>,
+    ) -> Result<Examined, Failure> {
+        options.expected().check(manifest)?;
+        let mut review = self.review(digest, root, manifest).await?;
+        let then = before
+            .map(|before| (Asks::new(&before.manifest, |_| Vec::new()), before.view().granted));
+        let then = then.as_ref().map(|(asks, granted)| consent::Before { asks, granted });
+        (review.added, review.removed) = consent::difference(&review.asks, then.as_ref());
+        let grant = (!options.dry_run)
+            .then(|| {
+                let (permissions, word) =
+                    (options.permissions.as_deref(), options.consent.as_ref());
+                consent::decide(digest, &review.asks, then.as_ref(), permissions, word)
+            })
+            .transpose()?;
+        Ok(Examined { review, grant })
+    }
+
     /// Looks at a tree in the store that is to be installed.
     ///
     /// # Errors
     /// [`Code::VersionIncompatible`], [`Code::EntryInvalid`], [`Code::DependencyMissing`] for a
     /// library, [`Code::VulnerableDependency`] where the configuration refuses those.
-    pub(crate) async fn review(
+    async fn review(
         &self,
         digest: Digest,
         root: &Path,
@@ -108,12 +155,35 @@ impl Registry {
             id: manifest.id.clone(),
             version: manifest.version.clone(),
             digest,
+            asks: Asks::new(manifest, |permission| self.opened(manifest, permission)),
+            added: Vec::new(),
+            removed: Vec::new(),
             dependencies,
             libraries: files.libraries,
             crates: files.crates,
             advisories: files.advisories,
             warnings,
         })
+    }
+
+    /// The methods that a permission opens to a plugin, of those that it depends on.
+    fn opened(&self, manifest: &Manifest, permission: &Permission) -> Vec<String> {
+        let mut opened = Vec::new();
+        for handle in manifest.dependencies.keys().filter_map(|id| self.find(id)) {
+            for (service, provided) in &handle.manifest.provides {
+                let needed = provided.methods.iter();
+                for (name, method) in
+                    needed.filter(|(_, it)| it.permission.as_ref() == Some(permission))
+                {
+                    let call = format!("{}/{}", service.as_str(), name.as_str());
+                    opened.push(match method.description.as_str() {
+                        "" => call,
+                        description => format!("{call}: {description}"),
+                    });
+                }
+            }
+        }
+        opened
     }
 
     /// The plugins that one depends on. They may be installed in any order, so one that is missing

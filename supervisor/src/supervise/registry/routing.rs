@@ -41,9 +41,14 @@ impl Registry {
             return Err(Failure::new(
                 Code::PermissionDenied,
                 format!(
-                    "{} may not call {}: it needs the permission {permission}; ask for it in \
-                     plugin.toml, `permissions`",
-                    caller.id, call.method
+                    "{} may not call {}: it needs the permission {permission}, {}",
+                    caller.id,
+                    call.method,
+                    if caller.manifest.permissions.contains(&permission) {
+                        "which it asks for and the operator has withheld"
+                    } else {
+                        "which it does not ask for in plugin.toml, `permissions`"
+                    }
                 ),
             )
             .with("permission", permission)

@@ -39,6 +39,8 @@ async fn fill(store: &Store) {
         enabled,
         installed_at: "2026-01-01T00:00:00.000Z".to_owned(),
         last_exit: None,
+        granted: None,
+        last_usage: None,
         uninstalling: false,
     };
     store.put_plugin(row("appointments", true)).await.unwrap();

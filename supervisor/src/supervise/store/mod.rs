@@ -27,7 +27,7 @@ pub(crate) use events::Recorded;
 pub(crate) use plugins::PluginRow;
 
 /// The migrations, in order: the store is at version n after the n-th.
-const MIGRATIONS: &[&str] = &[include_str!("schema_v1.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("schema_v1.sql"), include_str!("schema_v2.sql")];
 /// How many closures share one commit at the most.
 const MAX_BATCH: usize = 256;
 

@@ -2,11 +2,12 @@
 
 use rusqlite::{Row, params};
 use semver::Version;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Store;
 use crate::failure::Failure;
 use crate::id::{Digest, PluginId};
+use crate::supervise::registry::Grant;
 
 /// An installed plugin.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,6 +23,11 @@ pub(crate) struct PluginRow {
     pub(crate) installed_at: String,
     /// How it ended the last time it ran.
     pub(crate) last_exit: Option<Value>,
+    /// What the operator lets it do. None: it was installed before grants were kept, and has all
+    /// that its manifest asks for.
+    pub(crate) granted: Option<Grant>,
+    /// What it had used when it was last stopped: an object, with `time`.
+    pub(crate) last_usage: Option<Value>,
     /// It is being uninstalled: what is left of it goes at the next start, if not before.
     pub(crate) uninstalling: bool,
 }
@@ -32,7 +38,7 @@ impl Store {
             connection
                 .prepare_cached(
                     "SELECT id, version, digest, config, enabled, installed_at, last_exit,
-                            uninstalling
+                            uninstalling, granted, last_usage
                      FROM plugin ORDER BY id",
                 )?
                 .query_map([], read)?
@@ -46,10 +52,10 @@ impl Store {
         self.run(move |connection| {
             connection
                 .prepare_cached(
-                    "INSERT INTO plugin (id, version, digest, config, enabled, installed_at)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                    "INSERT INTO plugin (id, version, digest, config, enabled, installed_at, granted)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
                      ON CONFLICT (id) DO UPDATE SET version = ?2, digest = ?3, config = ?4,
-                                                    enabled = ?5, installed_at = ?6,
+                                                    enabled = ?5, installed_at = ?6, granted = ?7,
                                                     uninstalling = 0",
                 )?
                 .execute(params![
@@ -58,7 +64,8 @@ impl Store {
                     row.digest.to_string(),
                     row.config.to_string(),
                     row.enabled,
-                    row.installed_at
+                    row.installed_at,
+                    row.granted.as_ref().map(|granted| json!(granted).to_string())
                 ])
                 .map(drop)
         })
@@ -96,6 +103,17 @@ impl Store {
         .await
     }
 
+    /// Keeps what the plugin had used when it was stopped.
+    pub(crate) async fn set_last_usage(&self, id: PluginId, usage: Value) -> Result<(), Failure> {
+        self.run(move |connection| {
+            connection
+                .prepare_cached("UPDATE plugin SET last_usage = ?2 WHERE id = ?1")?
+                .execute(params![id.as_str(), usage.to_string()])
+                .map(drop)
+        })
+        .await
+    }
+
     /// From here on the plugin is only to be removed.
     pub(crate) async fn mark_uninstalling(&self, id: PluginId) -> Result<(), Failure> {
         self.run(move |connection| {
@@ -126,13 +144,14 @@ fn read(row: &Row<'_>) -> rusqlite::Result<PluginRow> {
         T: std::str::FromStr,
         T::Err: std::error::Error + Send + Sync + 'static,
     {
-        row.get::<_, String>(column)?.parse().map_err(|error| {
-            rusqlite::Error::FromSqlConversionFailure(
-                column,
-                rusqlite::types::Type::Text,
-                Box::new(error),
-            )
-        })
+        row.get::<_, String>(column)?.parse().map_err(|error| unfit(column, error))
+    }
+    fn unfit(
+        column: usize,
+        error: impl std::error::Error + Send + Sync + 'static,
+    ) -> rusqlite::Error {
+        let kind = rusqlite::types::Type::Text;
+        rusqlite::Error::FromSqlConversionFailure(column, kind, Box::new(error))
     }
     Ok(PluginRow {
         id: parse(row, 0)?,
@@ -143,5 +162,10 @@ fn read(row: &Row<'_>) -> rusqlite::Result<PluginRow> {
         installed_at: row.get(5)?,
         last_exit: row.get::<_, Option<String>>(6)?.map(|_| parse(row, 6)).transpose()?,
         uninstalling: row.get(7)?,
+        granted: row
+            .get::<_, Option<String>>(8)?
+            .map(|text| serde_json::from_str(&text).map_err(|error| unfit(8, error)))
+            .transpose()?,
+        last_usage: row.get::<_, Option<String>>(9)?.map(|_| parse(row, 9)).transpose()?,
     })
 }

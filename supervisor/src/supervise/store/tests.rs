@@ -15,6 +15,8 @@ fn row(id: &str) -> PluginRow {
         enabled: false,
         installed_at: "2026-01-01T00:00:00Z".to_owned(),
         last_exit: None,
+        granted: None,
+        last_usage: None,
         uninstalling: false,
     }
 }

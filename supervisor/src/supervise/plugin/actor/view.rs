@@ -8,10 +8,13 @@ use bulkhead_sandbox::Enforcement;
 use serde_json::Value;
 
 use super::super::machine::State;
+use super::super::plan::granted;
 use super::super::process::Process;
 use crate::clock::Monotonic;
 use crate::failure::Failure;
 use crate::id::{Digest, PluginId};
+use crate::manifest::Manifest;
+use crate::supervise::registry::Grant;
 use crate::supervise::store::PluginRow;
 
 /// A copy of what the plugin's task knows, as of its last step.
@@ -26,6 +29,10 @@ pub(crate) struct View {
     pub(crate) enabled: bool,
     /// What the operator gave.
     pub(crate) config: Value,
+    /// What the operator lets it do.
+    pub(crate) granted: Grant,
+    /// What it had used when it was last stopped.
+    pub(crate) last_usage: Option<Value>,
     /// Deaths and failed restarts of the policy's window.
     pub(crate) failures: usize,
     pub(crate) process: Option<ProcessView>,
@@ -45,7 +52,7 @@ pub(crate) struct ProcessView {
 }
 
 impl View {
-    pub(super) fn new(row: &PluginRow) -> Self {
+    pub(super) fn new(row: &PluginRow, manifest: &Manifest) -> Self {
         Self {
             id: row.id.clone(),
             digest: row.digest,
@@ -53,6 +60,8 @@ impl View {
             state: "disabled",
             enabled: row.enabled,
             config: row.config.clone(),
+            granted: granted(row, manifest),
+            last_usage: row.last_usage.clone(),
             failures: 0,
             process: None,
             last_exit: row.last_exit.clone(),

@@ -1,0 +1,126 @@
+//! The operator's word on what a plugin asks for: given by flags, or asked for on a terminal.
+
+use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Write};
+
+use serde_json::{Map, Value, json};
+
+use super::args::Word;
+use super::problem::{Problem, printable};
+use super::render::{self, Screen, Tone};
+
+/// What the service answers where a word is needed.
+const REQUIRED: &str = "CONSENT_REQUIRED";
+
+impl Word {
+    /// The word as the API has it, in the options of a request.
+    pub(super) fn options(&self) -> Map<String, Value> {
+        let mut options = Map::new();
+        if self.yes {
+            options.insert("consent".to_owned(), json!("all"));
+        }
+        if !self.grant.is_empty() {
+            options.insert("permissions".to_owned(), json!(self.grant));
+        }
+        options
+    }
+}
+
+/// Sends a request with its options and, where the service wants a word that was not given and
+/// somebody is there to give it, asks for that and sends it again.
+pub(super) async fn with_word<F>(
+    mut options: Map<String, Value>,
+    quiet: bool,
+    send: impl Fn(Map<String, Value>) -> F,
+) -> Result<Value, Problem>
+where
+    F: Future<Output = Result<Value, Problem>>,
+{
+    let asked = match send(options.clone()).await {
+        Err(problem) if problem.code == REQUIRED && !options.contains_key("consent") => problem,
+        result => return result,
+    };
+    if quiet || !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+        return Err(asked);
+    }
+    // For exactly this content: another that takes its place meanwhile is asked for again.
+    let digest = asked.details.get("digest").cloned().unwrap_or_default();
+    let agreed = question(&mut Screen::stderr(), &asked.details, &mut io::stdin().lock());
+    if !agreed.unwrap_or(false) {
+        return Err(Problem { message: "it was not consented to".to_owned(), ..asked });
+    }
+    options.insert("consent".to_owned(), digest);
+    send(options).await
+}
+
+/// Shows what is asked for and reads the answer. Whatever is not a yes is a no.
+fn question<W: Write>(
+    screen: &mut Screen<W>,
+    details: &Map<String, Value>,
+    answers: &mut impl io::BufRead,
+) -> io::Result<bool> {
+    screen.line("This plugin asks for more than a plugin has by itself:")?;
+    render::asks(screen, details)?;
+    screen.raw(b"Grant it all of this? [y/N] ")?;
+    screen.flush()?;
+    let mut answer = String::new();
+    // A line, and not the rest of a file that somebody pipes in.
+    answers.by_ref().take(64).read_line(&mut answer)?;
+    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+}
+
+/// What the review of an installation found, line by line.
+pub(super) fn warnings<W: Write>(screen: &mut Screen<W>, review: &Value) -> io::Result<()> {
+    for warning in review["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        let word = screen.paint(Tone::Doubtful, "warning");
+        screen.line(&format!("{word}: {}", printable(warning)))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn details() -> Map<String, Value> {
+        let details = json!({
+            "digest": "abc",
+            "added": ["permission write:x", "connect to port 443"],
+            "removed": ["read /srv/x"],
+            "permissions": [{"name": "write:x", "opens": ["x/put: puts\u{1b}[2J an x"]}],
+        });
+        details.as_object().unwrap().clone()
+    }
+
+    #[test]
+    fn only_a_yes_is_one() {
+        for (answer, agreed) in [
+            ("y\n", true),
+            ("YES\n", true),
+            ("\n", false),
+            ("", false),
+            ("n\n", false),
+            ("yep\n", false),
+        ] {
+            let mut screen = Screen::of_test(true);
+            let mut answers = answer.as_bytes();
+            assert_eq!(
+                question(&mut screen, &details(), &mut answers).unwrap(),
+                agreed,
+                "{answer:?}"
+            );
+            let text = screen.text();
+            for part in ["write:x", "x/put: puts", "connect to port 443", "read /srv/x", "[y/N]"] {
+                assert!(text.contains(part), "{part:?} in\n{text}");
+            }
+            assert!(!text.contains('\u{1b}'), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn flags_are_the_word() {
+        let word = Word { yes: true, grant: vec!["read:x".parse().unwrap()] };
+        let options = json!({"consent": "all", "permissions": ["read:x"]});
+        assert_eq!(Value::Object(word.options()), options);
+        assert!(Word::default().options().is_empty());
+    }
+}

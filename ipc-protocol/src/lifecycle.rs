@@ -9,6 +9,11 @@ pub const INIT: &str = "bulkhead.plugin/init";
 /// `()` → `()`: an error, or no reply in time, means unhealthy.
 pub const HEALTH: &str = "bulkhead.plugin/health";
 
+/// [`ConfigureRequest`] → [`ConfigureReply`]: hands a plugin that runs another configuration. An error
+/// refuses it, and the one before stays in force. A plugin that knows no such method takes a new
+/// configuration at its next start only.
+pub const CONFIGURE: &str = "bulkhead.plugin/configure";
+
 /// What a plugin is told at its start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InitRequest {
@@ -20,6 +25,20 @@ pub struct InitRequest {
     pub config: String,
     /// The permissions that were granted, such as `read:appointments`.
     pub permissions: Vec<String>,
+}
+
+/// A configuration that replaces the one before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigureRequest {
+    /// JSON text, checked against the manifest's schema.
+    pub config: String,
+}
+
+/// What a plugin answers to [`CONFIGURE`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigureReply {
+    /// Whether it is in force now; else it will be after a restart.
+    pub applied: bool,
 }
 
 /// What a plugin answers.

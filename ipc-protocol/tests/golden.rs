@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use bulkhead_ipc_protocol::host::{StateDelete, StateEntry, StateGet, StateList, StateSet};
-use bulkhead_ipc_protocol::lifecycle::{InitReply, InitRequest};
+use bulkhead_ipc_protocol::lifecycle::{ConfigureReply, ConfigureRequest, InitReply, InitRequest};
 use bulkhead_ipc_protocol::message::{
     Direction, GoodbyeCause, Header, Outcome, StreamPart, Streams, TraceContext,
 };
@@ -117,11 +117,14 @@ fn payloads() -> Vec<(&'static str, Vec<u8>)> {
         config: r#"{"defaultDuration":60}"#.to_owned(),
         permissions: vec!["read:appointments".to_owned()],
     };
+    let config = r#"{"defaultDuration":45}"#.to_owned();
     let value = br#""2026""#.to_vec();
     let entry = Some(StateEntry { version: 3, value: value.clone() });
     vec![
         ("payload-init-request", codec::encode(&init)),
         ("payload-init-reply", codec::encode(&InitReply { resumed: true })),
+        ("payload-configure-request", codec::encode(&ConfigureRequest { config })),
+        ("payload-configure-reply", codec::encode(&ConfigureReply { applied: true })),
         ("payload-state-get", codec::encode(&StateGet { key: key() })),
         ("payload-state-get-reply", codec::encode(&entry)),
         ("payload-state-set", codec::encode(&StateSet { key: key(), value, expected: Some(2) })),

@@ -119,7 +119,7 @@ pub use host::{
     CallOptions, DEFAULT_CALL_TIMEOUT, Entry, Event, Events, Host, Log, State, Subscription,
 };
 pub use method::Method;
-pub use plugin::Plugin;
+pub use plugin::{Configured, Plugin};
 pub use reason::Reason;
 pub use router::{Handler, Router};
 pub use run::{RESUME_SECS, run};

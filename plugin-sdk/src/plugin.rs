@@ -9,6 +9,15 @@ use crate::host::Host;
 use crate::reason::Reason;
 use crate::router::Router;
 
+/// When a new configuration is in force; see [`Plugin::configure`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Configured {
+    /// From now on.
+    Now,
+    /// Once the plugin was disabled and enabled again.
+    AtRestart,
+}
+
 /// A plugin: its lifecycle, and the methods it answers.
 ///
 /// It lives on one thread, so it may keep what it knows in a `RefCell` or `Cell`; handlers run concurrently but
@@ -34,6 +43,16 @@ pub trait Plugin: Sized + 'static {
     /// # Errors
     /// Any error fails the start, and its code and text are what the operator sees. Name the field that is wrong.
     async fn init(config: Self::Config, host: Host) -> Result<Self>;
+
+    /// Takes another configuration while it runs. The one before stays in force unless this answers
+    /// [`Configured::Now`].
+    ///
+    /// # Errors
+    /// An error refuses the configuration: it is not kept, and its code and text are what the operator sees.
+    async fn configure(&self, config: Self::Config) -> Result<Configured> {
+        drop(config);
+        Ok(Configured::AtRestart)
+    }
 
     /// Writes what is not yet in the host's state. Called once at the end, unless the operator disabled the plugin
     /// without saving.

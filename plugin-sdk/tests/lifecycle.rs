@@ -162,3 +162,32 @@ fn health_is_the_plugins_word() {
         assert_eq!(plugin.health().await.unwrap_err().code(), "UNWELL");
     });
 }
+
+#[test]
+fn a_configuration_is_taken_deferred_or_refused_while_it_runs() {
+    paused(async {
+        let plugin = with(json!({})).start().await.unwrap();
+        plugin.health().await.unwrap();
+        assert!(plugin.configure(json!({ "fault": "health" })).await.unwrap());
+        assert_eq!(plugin.health().await.unwrap_err().code(), "UNWELL", "it is in force");
+        assert!(!plugin.configure(json!({ "fault": "at-restart" })).await.unwrap());
+        let refused = plugin.configure(json!({ "fault": "init" })).await.unwrap_err();
+        assert_eq!(refused.code(), "NO_LUCK");
+        let panicked = plugin.configure(json!({ "fault": "init-panic" })).await.unwrap_err();
+        assert_eq!(panicked.code(), code::PANIC);
+        let invalid = plugin.configure(json!({ "fualt": "" })).await.unwrap_err();
+        assert_eq!(invalid.code(), code::CONFIG_INVALID);
+        assert_eq!(plugin.health().await.unwrap_err().code(), "UNWELL", "none of them changed it");
+    });
+}
+
+#[test]
+fn nothing_is_configured_before_it_is_there() {
+    paused(async {
+        let plugin = with(json!({})).start_uninitialized();
+        let error = plugin.configure(json!({})).await.unwrap_err();
+        assert_eq!(error.code(), code::NOT_READY);
+        plugin.initialize().await.unwrap();
+        assert!(plugin.configure(json!({})).await.unwrap());
+    });
+}

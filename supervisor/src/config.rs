@@ -73,6 +73,8 @@ pub(crate) struct Config {
     /// How often the supervisor shows that it is alive; silent for five times as long, it is
     /// started anew. 50 ms to 1 min.
     pub(crate) heartbeat: TimeSpan,
+    /// How often what each plugin uses is told as `plugin:resource:usage`. 100 ms to 1 h.
+    pub(crate) usage_interval: TimeSpan,
     /// The supervisor's program and arguments where it is not this program's own role. For tests.
     #[serde(skip)]
     pub(crate) supervisor_command: Option<Vec<OsString>>,
@@ -159,6 +161,7 @@ impl Default for Config {
             stop_timeout: TimeSpan::from_secs(5),
             resume_timeout: TimeSpan::from_secs(30),
             heartbeat: TimeSpan::from_secs(1),
+            usage_interval: TimeSpan::from_secs(10),
             supervisor_command: None,
             unpack_arguments: None,
             unpack_within: None,
@@ -231,6 +234,7 @@ impl Config {
             ("stop_timeout", self.stop_timeout, 100, 3_600_000),
             ("resume_timeout", self.resume_timeout, 1000, 3_600_000),
             ("heartbeat", self.heartbeat, 50, 60_000),
+            ("usage_interval", self.usage_interval, 100, 3_600_000),
         ];
         for (field, span, least, most) in spans {
             if !(least..=most).contains(&span.millis()) {

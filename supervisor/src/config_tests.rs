@@ -34,6 +34,7 @@ fn every_field_is_read() {
         stop_timeout = "1500ms"
         resume_timeout = "1m"
         heartbeat = "200ms"
+        usage_interval = "30s"
         [uids]
         first = 100000
         count = 5
@@ -47,6 +48,7 @@ fn every_field_is_read() {
     assert_eq!(config.mode, Mode::BestEffort);
     assert_eq!(config.uids, Uids { first: 100_000, count: 5 });
     assert_eq!(config.stop_timeout.millis(), 1500);
+    assert_eq!(config.usage_interval.millis(), 30_000);
     assert_eq!(config.mounts.read_write, [Path::new("/srv/b")]);
     assert_eq!(config.reader_group.as_deref(), Some("2000"));
     assert!(config.allow_directories);
@@ -73,6 +75,7 @@ fn values_that_cannot_work_are_refused() {
         ("[mounts]\nread_only = [\"../etc\"]", "mounts.read_only"),
         ("stop_timeout = \"1ms\"", "stop_timeout"),
         ("resume_timeout = \"2h\"", "resume_timeout"),
+        ("usage_interval = \"99ms\"", "usage_interval"),
         ("heartbeat = \"5m\"", "heartbeat"),
         ("[uids]\nfirst = 0", "uids"),
         ("[uids]\ncount = 1", "uids"),

@@ -31,10 +31,25 @@ impl Admin {
 
     /// Posts JSON. An error is one of the connection; whatever is answered is a reply.
     pub fn post(&mut self, path: &str, body: &str) -> io::Result<Reply> {
+        self.ask("POST", path, body)
+    }
+
+    /// Any request, with a body of JSON that may be empty.
+    pub fn ask(&mut self, method: &str, path: &str, body: &str) -> io::Result<Reply> {
+        self.ask_with(method, path, "content-type: application/json\r\n", body)
+    }
+
+    /// Any request, with these lines of header besides; each ends in CR LF.
+    pub fn ask_with(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &str,
+        body: &str,
+    ) -> io::Result<Reply> {
         let length = body.len();
         let request = format!(
-            "POST {path} HTTP/1.1\r\nhost: bulkhead\r\ncontent-type: application/json\r\n\
-             content-length: {length}\r\n\r\n{body}"
+            "{method} {path} HTTP/1.1\r\nhost: bulkhead\r\n{headers}content-length: {length}\r\n\r\n{body}"
         );
         self.stream.get_mut().write_all(request.as_bytes())?;
         self.reply()

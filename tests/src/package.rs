@@ -26,6 +26,14 @@ impl Package {
         package
     }
 
+    /// The plugin that behaves and tells what it saw, with more lines of manifest.
+    pub fn witness(id: &str, lines: &str) -> Self {
+        let below = tempfile::tempdir().unwrap();
+        let manifest = format!("id = \"{id}\"\nversion = \"1.0.0\"\n{lines}\n");
+        let directory = plugin::write(below.path(), id, &manifest, "witness");
+        Self { id: id.to_owned(), directory, _below: below }
+    }
+
     pub fn id(&self) -> &str {
         &self.id
     }

@@ -13,6 +13,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::admin::Admin;
 use crate::census::processes;
 use crate::lane;
 use crate::package::Package;
@@ -84,6 +85,11 @@ impl Service {
 
     pub fn socket(&self) -> PathBuf {
         self.directory.path().join("run/admin.sock")
+    }
+
+    /// A connection to its admin API.
+    pub fn admin(&self) -> Admin {
+        Admin::connect(&self.socket()).unwrap()
     }
 
     /// `bulkhead --socket … ARGUMENTS`.

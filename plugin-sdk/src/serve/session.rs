@@ -3,7 +3,9 @@
 use std::rc::Rc;
 
 use bulkhead_ipc_driver::{Handler, IncomingCall};
-use bulkhead_ipc_protocol::lifecycle::{HEALTH, INIT, InitReply, InitRequest};
+use bulkhead_ipc_protocol::lifecycle::{
+    CONFIGURE, ConfigureReply, ConfigureRequest, HEALTH, INIT, InitReply, InitRequest,
+};
 use bulkhead_ipc_protocol::{CallError, Drain, Payload};
 
 use super::{Shared, Stop};
@@ -13,7 +15,7 @@ use crate::deadline::Deadline;
 use crate::error::{Error, Result, code};
 use crate::host::Event;
 use crate::panic::{caught, caught_now};
-use crate::plugin::Plugin;
+use crate::plugin::{Configured, Plugin};
 use crate::reason::Reason;
 use crate::router::Arrived;
 use crate::streams::Streams;
@@ -41,6 +43,7 @@ impl<P: Plugin> Handler for Session<P> {
             let method = call.method.clone();
             let answered = match method.as_str() {
                 INIT => caught(init(&shared, &call.payload)).await,
+                CONFIGURE => caught(configure(&shared, &call.payload)).await,
                 HEALTH => caught(health(&shared)).await,
                 _ => route(&shared, call).await,
             };
@@ -81,6 +84,16 @@ async fn init<P: Plugin>(shared: &Shared<P>, payload: &Payload) -> Result<Payloa
         assert!(shared.plugin.set(plugin).is_ok(), "only `init` sets it, under the lock");
     }
     Payload::bincode(&InitReply { resumed }).map_err(Error::internal)
+}
+
+async fn configure<P: Plugin>(shared: &Shared<P>, payload: &Payload) -> Result<Payload> {
+    let request: ConfigureRequest = payload
+        .decode_bincode()
+        .map_err(|err| Error::new(code::REQUEST_INVALID, err.to_string()))?;
+    let plugin = plugin(shared)?;
+    let configured = plugin.configure(body::config(&request.config)?).await?;
+    Payload::bincode(&ConfigureReply { applied: configured == Configured::Now })
+        .map_err(Error::internal)
 }
 
 async fn health<P: Plugin>(shared: &Shared<P>) -> Result<Payload> {

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bulkhead_ipc_driver::{OpenCall, Peer};
-use bulkhead_ipc_protocol::lifecycle::{HEALTH, INIT, InitReply, InitRequest};
+use bulkhead_ipc_protocol::lifecycle::{
+    CONFIGURE, ConfigureReply, ConfigureRequest, HEALTH, INIT, InitReply, InitRequest,
+};
 use bulkhead_ipc_protocol::message::Streams;
 use bulkhead_ipc_protocol::{
     Call, CallError, CallFailure, Drain, EndReason, Hello, Limits, LogRecord, Payload,
@@ -125,6 +127,19 @@ impl<P: Plugin> Running<P> {
         let reply = self.send(Call::new(INIT, payload)).await?;
         let reply: InitReply = reply.decode_bincode().map_err(Error::internal)?;
         Ok(reply.resumed)
+    }
+
+    /// Gives the plugin another configuration, as the supervisor does while it runs. Returns whether it is in
+    /// force.
+    ///
+    /// # Errors
+    /// What [`Plugin::configure`] fails with.
+    pub async fn configure(&self, config: Value) -> Result<bool> {
+        let request = ConfigureRequest { config: config.to_string() };
+        let payload = Payload::bincode(&request).map_err(Error::internal)?;
+        let reply = self.send(Call::new(CONFIGURE, payload)).await?;
+        let reply: ConfigureReply = reply.decode_bincode().map_err(Error::internal)?;
+        Ok(reply.applied)
     }
 
     /// Calls the method `M`.

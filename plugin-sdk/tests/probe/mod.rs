@@ -2,13 +2,14 @@
 #![allow(clippy::unused_async)] // A handler is async, whether it waits or not.
 #![allow(dead_code, unreachable_pub)] // Each test file uses a part of it.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
 use bulkhead_plugin_sdk::testing::pass;
 use bulkhead_plugin_sdk::{
-    About, Context, Deadline, Encoding, Error, Host, Method, Plugin, Reason, Result, Router, about,
+    About, Configured, Context, Deadline, Encoding, Error, Host, Method, Plugin, Reason, Result,
+    Router, about,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -80,7 +81,7 @@ pub struct Config {
 }
 
 pub struct Probe {
-    config: Config,
+    config: RefCell<Config>,
     host: Host,
     count: Cell<u32>,
     finished: Rc<Cell<u64>>,
@@ -122,12 +123,26 @@ impl Plugin for Probe {
             })),
             _ => {}
         }
+        let config = RefCell::new(config);
         Ok(Self { config, host, count: Cell::new(0), finished: Rc::default() })
     }
 
+    async fn configure(&self, config: Config) -> Result<Configured> {
+        match config.fault.as_str() {
+            "init" => Err(Error::new("NO_LUCK", "told to refuse")),
+            "init-panic" => panic!("told to panic"),
+            "at-restart" => Ok(Configured::AtRestart),
+            _ => {
+                *self.config.borrow_mut() = config;
+                Ok(Configured::Now)
+            }
+        }
+    }
+
     async fn save(&self) -> Result<()> {
-        pass(Duration::from_secs(self.config.save_secs)).await;
-        match self.config.fault.as_str() {
+        let Config { save_secs, fault, .. } = self.config.borrow().clone();
+        pass(Duration::from_secs(save_secs)).await;
+        match fault.as_str() {
             "save" => return Err(Error::new("DISK_FULL", "told to fail")),
             "save-panic" => panic!("told to panic"),
             _ => {}
@@ -143,12 +158,13 @@ impl Plugin for Probe {
             .with("finished", self.finished.get())
             .with("seconds_left", seconds_left)
             .info(format_args!("shutting down: {why}"));
-        pass(Duration::from_secs(self.config.shutdown_secs)).await;
+        let seconds = self.config.borrow().shutdown_secs;
+        pass(Duration::from_secs(seconds)).await;
         Ok(())
     }
 
     async fn health(&self) -> Result<()> {
-        match self.config.fault.as_str() {
+        match self.config.borrow().fault.as_str() {
             "health" => Err(Error::new("UNWELL", "told to be")),
             _ => Ok(()),
         }

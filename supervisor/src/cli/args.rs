@@ -62,6 +62,8 @@ pub(crate) enum Verb {
     Events(Events),
     /// Show what a plugin wrote
     Logs(Logs),
+    /// Show a plugin's configuration, or replace it
+    Config(Config),
     /// Show the state that a plugin keeps
     State(Named),
     /// Say whose signatures count: which keys may sign which plugins
@@ -131,6 +133,18 @@ pub(crate) struct Enable {
     /// plugin keeps the configuration that it has
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Config {
+    pub(crate) id: PluginId,
+    /// The new configuration, as JSON or TOML; `-` reads JSON from standard input. A plugin that
+    /// runs is asked to take it
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) set: Option<PathBuf>,
+    /// Restart a plugin that runs and does not take a configuration while it does
+    #[arg(long, requires = "set")]
+    pub(crate) restart: bool,
 }
 
 #[derive(Debug, Args)]

@@ -87,6 +87,7 @@ fn ask(verb: Verb, global: &Global) -> Result<(), Ended> {
             Verb::Ls => verbs::ls(&client, screen).await,
             Verb::Inspect(named) => verbs::inspect(&client, screen, &named.id).await,
             Verb::Call(arguments) => verbs::call(&client, screen, arguments).await,
+            Verb::Config(arguments) => verbs::config(&client, screen, arguments).await,
             Verb::State(named) => verbs::state(&client, screen, &named.id).await,
             Verb::Events(arguments) => follow::events(&client, screen, arguments).await,
             Verb::Logs(arguments) => follow::logs(&client, screen, arguments).await,

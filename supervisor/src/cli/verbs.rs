@@ -8,7 +8,7 @@ use hyper::Method;
 use serde_json::{Value, json};
 
 use super::Ended;
-use super::args::{Call, Disable, Enable, Uninstall};
+use super::args::{Call, Config, Disable, Enable, Uninstall};
 use super::client::{Ask, Client, Query, encode_segments};
 use super::problem::Problem;
 use super::render::{self, Plugin, Screen};
@@ -99,6 +99,35 @@ pub(super) async fn state(
 ) -> Result<(), Ended> {
     let reply = client.json(Ask::get(format!("/v1/plugins/{id}/state"))).await?;
     answer(screen, &reply, |screen| render::state(screen, &reply))
+}
+
+/// Shows the configuration, or replaces it.
+pub(super) async fn config(
+    client: &Client,
+    screen: &mut Screen,
+    arguments: &Config,
+) -> Result<(), Ended> {
+    let Config { id, set, restart } = arguments;
+    let path = format!("/v1/plugins/{id}/config");
+    let Some(file) = set else {
+        let reply = client.json(Ask::get(path)).await?;
+        screen.document(&reply)?;
+        return Ok(screen.flush()?);
+    };
+    let path = Query::of(path).with_some("restart", restart.then_some(true));
+    let ask = Ask::new(Method::PUT, path).body(&read_config(file)?);
+    let reply = client.json(ask).await?;
+    answer(screen, &reply, |screen| {
+        screen.line(&match reply["applied"].as_str() {
+            Some("now") => format!("{id} has its new configuration"),
+            Some("restarted") => format!("{id} was restarted with its new configuration"),
+            Some("at-restart") => format!(
+                "the configuration is kept; {id} has it once it was restarted: `bulkhead disable \
+                 {id}`, `bulkhead enable {id}`, or `--restart`"
+            ),
+            _ => format!("the configuration is kept; {id} has it when it is enabled"),
+        })
+    })
 }
 
 /// The reply is the plugin's own and is shown as it gave it: indented on a terminal where it is

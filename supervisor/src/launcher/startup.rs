@@ -120,6 +120,7 @@ pub(super) fn prepare(config: &Config) -> Result<(Launcher, Held), StartError> {
         stop_timeout: config.stop_timeout.duration(),
         resume_timeout: config.resume_timeout.duration(),
         heartbeat: config.heartbeat.duration(),
+        usage_interval: config.usage_interval.duration(),
         admin_gid: access.admin_gid,
         reader_gid: access.reader_gid,
         launcher_uid: geteuid().as_raw(),

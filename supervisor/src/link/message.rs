@@ -232,6 +232,8 @@ pub(crate) struct Settings {
     /// How long a plugin waits for a supervisor that is away.
     pub(crate) resume_timeout: Duration,
     pub(crate) heartbeat: Duration,
+    /// How often what each plugin uses is told.
+    pub(crate) usage_interval: Duration,
     /// Group ids whose members may do all, or read, on the admin socket. The launcher's own user
     /// and root may always do all.
     pub(crate) admin_gid: Option<u32>,

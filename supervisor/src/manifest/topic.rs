@@ -32,6 +32,16 @@ impl TopicPattern {
     }
 }
 
+impl TopicPattern {
+    /// Whether it matches any topic with that beginning.
+    pub(crate) fn begins_like(&self, beginning: &str) -> bool {
+        match self.0.strip_suffix('*') {
+            Some(prefix) => prefix.starts_with(beginning) || beginning.starts_with(prefix),
+            None => self.0.starts_with(beginning),
+        }
+    }
+}
+
 impl TryFrom<String> for TopicPattern {
     type Error = BadTopic;
 
@@ -67,6 +77,11 @@ mod tests {
         assert!(pattern("plugin:enabled").unwrap().matches("plugin:enabled"));
         assert!(!pattern("plugin:enabled").unwrap().matches("plugin:enabled2"));
         assert!(pattern("*").unwrap().matches("anything"));
+        for (text, begins) in
+            [("*", true), ("plu*", true), ("plugin:en*", true), ("plugin:x", true), ("a*", false)]
+        {
+            assert_eq!(pattern(text).unwrap().begins_like("plugin:"), begins, "{text}");
+        }
         for bad in ["", "a*b", "**", "a b", "ä", &"x".repeat(129)] {
             assert_eq!(pattern(bad), Err(BadTopic(bad.into())));
         }

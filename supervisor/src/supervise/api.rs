@@ -21,6 +21,7 @@ mod logs;
 mod openapi;
 mod plugins;
 mod problem;
+mod publish;
 mod request;
 mod route;
 mod service;
@@ -66,6 +67,7 @@ fn routes() -> Vec<Route> {
         Route::reading(Method::GET, "/v1/health", service::health),
         Route::reading(Method::GET, "/v1/machine", service::machine),
         Route::reading(Method::GET, "/v1/events", events::stream),
+        Route::ruling(Method::POST, "/v1/events", publish::publish),
         Route::reading(Method::GET, "/v1/plugins", plugins::list),
         Route::ruling(Method::POST, "/v1/plugins", install::install),
         Route::reading(Method::GET, "/v1/plugins/{id}", plugins::inspect),
@@ -74,6 +76,7 @@ fn routes() -> Vec<Route> {
         Route::ruling(Method::POST, "/v1/plugins/{id}/disable", lifecycle::disable),
         Route::ruling(Method::POST, "/v1/plugins/{id}/call/{*method}", call::call),
         Route::reading(Method::GET, "/v1/plugins/{id}/config", config::show),
+        Route::ruling(Method::PUT, "/v1/plugins/{id}/config", config::replace),
         // State and logs can hold what only an admin may see.
         Route::ruling(Method::GET, "/v1/plugins/{id}/state", state::show),
         Route::ruling(Method::GET, "/v1/plugins/{id}/logs", logs::read),

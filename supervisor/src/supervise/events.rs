@@ -75,6 +75,13 @@ impl Events {
         let _ = self.queue.send(Item::Told(told));
     }
 
+    /// Shows an event about a plugin to those who listen now; it is not kept and has no number.
+    pub(crate) fn show(&self, name: &str, plugin: &PluginId, body: Value) {
+        let (time, name, plugin) = (timestamp(), name.to_owned(), Some(plugin.clone()));
+        // Nobody may be listening.
+        let _ = self.live.send(Arc::new(Recorded { sequence: 0, time, name, plugin, body }));
+    }
+
     /// Waits until all that was told so far is kept.
     pub(crate) async fn flush(&self) {
         let (done, flushed) = oneshot::channel();

@@ -14,6 +14,7 @@ mod logs;
 mod plugin;
 mod principal;
 mod registry;
+mod sampling;
 mod store;
 mod usage;
 
@@ -110,6 +111,8 @@ async fn serve(link: OwnedFd) -> Result<(), Fatal> {
     launcher.ask_done(Request::Ready).await?;
     let starter = Arc::clone(&registry);
     tokio::spawn(async move { starter.start_wanted(starting).await });
+    tokio::spawn(sampling::run(Arc::clone(&registry)));
+    tokio::spawn(Arc::clone(&registry).pass_events_on());
     let (over, mut ended) = mpsc::channel(1);
     loop {
         let message = tokio::select! {

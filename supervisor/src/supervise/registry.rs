@@ -6,9 +6,12 @@
 //! what was there before.
 
 mod broken;
+mod configuring;
 mod install;
+mod losses;
 mod options;
 mod order;
+mod publishing;
 mod review;
 mod routing;
 mod source;
@@ -34,6 +37,7 @@ use crate::manifest::Manifest;
 pub(crate) use broken::Broken;
 pub(crate) use install::Installed;
 pub(crate) use options::InstallOptions;
+pub(crate) use publishing::Delivery;
 pub(crate) use review::{Grant, Review};
 pub(crate) use source::Source;
 
@@ -46,6 +50,8 @@ pub(crate) struct Registry {
     pub(crate) events: Events,
     pub(crate) settings: Arc<Settings>,
     local: mpsc::UnboundedSender<LocalJob>,
+    /// Events that did not arrive.
+    losses: losses::Losses,
     plugins: Mutex<BTreeMap<PluginId, PluginHandle>>,
     /// Those that are installed and have no task.
     broken: Mutex<BTreeMap<PluginId, Broken>>,
@@ -77,6 +83,7 @@ impl Registry {
             events,
             settings,
             local,
+            losses: losses::Losses::default(),
             plugins: Mutex::default(),
             broken: Mutex::default(),
             installing: tokio::sync::Mutex::default(),

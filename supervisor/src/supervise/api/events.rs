@@ -39,8 +39,9 @@ pub(super) struct EventsQuery {
 #[serde(rename_all = "camelCase")]
 #[schema(as = Event)]
 pub(super) struct Told<'a> {
-    /// Grows from event to event; the `id` of the server-sent event.
-    sequence: u64,
+    /// Grows from event to event; the `id` of the server-sent event. Null for `plugin:resource:usage`,
+    /// which is shown to those who follow and not kept.
+    sequence: Option<u64>,
     /// RFC 3339, UTC.
     time: &'a str,
     /// The `event` of the server-sent event.
@@ -116,6 +117,11 @@ async fn send(
                 () = sender.closed() => return,
             };
             match recorded {
+                Ok(shown) if shown.sequence == 0 => {
+                    if sender.send(Ok(event(&shown))).await.is_err() {
+                        return;
+                    }
+                }
                 Ok(recorded) if recorded.sequence <= since => {}
                 Ok(recorded) => {
                     since = recorded.sequence;
@@ -131,15 +137,18 @@ async fn send(
 }
 
 fn event(recorded: &Recorded) -> Event {
+    let sequence = Some(recorded.sequence).filter(|sequence| *sequence > 0);
     let told = Told {
-        sequence: recorded.sequence,
+        sequence,
         time: &recorded.time,
         event: &recorded.name,
         plugin_id: recorded.plugin.as_ref(),
         more: recorded.body.as_object().cloned().unwrap_or_default(),
     };
-    Event::default()
-        .id(recorded.sequence.to_string())
-        .event(recorded.name.clone())
-        .data(serde_json::json!(told).to_string())
+    let event =
+        Event::default().event(recorded.name.clone()).data(serde_json::json!(told).to_string());
+    match sequence {
+        Some(sequence) => event.id(sequence.to_string()),
+        None => event,
+    }
 }

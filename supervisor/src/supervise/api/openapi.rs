@@ -10,7 +10,9 @@ use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::{ContentBuilder, OpenApi, Ref, ResponseBuilder};
 use utoipa::{Modify, OpenApi as _};
 
-use super::{call, config, events, install, lifecycle, logs, plugins, problem, service, state};
+use super::{
+    call, config, events, install, lifecycle, logs, plugins, problem, publish, service, state,
+};
 use crate::failure::Code;
 
 /// What a handler says of its refusals.
@@ -36,6 +38,7 @@ const CODES: &str = "x-codes";
         service::machine,
         service::document,
         events::stream,
+        publish::publish,
         plugins::list,
         plugins::inspect,
         install::install,
@@ -43,6 +46,7 @@ const CODES: &str = "x-codes";
         lifecycle::enable,
         lifecycle::disable,
         config::show,
+        config::replace,
         state::show,
         logs::read,
         call::call,

@@ -18,6 +18,10 @@ pub(crate) enum Action {
     Uninstall,
     Enable,
     Disable,
+    /// An event of the host application for plugins.
+    Publish,
+    /// A configuration that is replaced.
+    Configure,
 }
 
 /// An operation that somebody asks for.

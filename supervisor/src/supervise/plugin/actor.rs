@@ -5,6 +5,7 @@
 //! stop runs beside the actor as a sub-task, at most one at a time, and reports back as news. What
 //! others may see is copied into the [`View`] after every step, so nobody has to ask.
 
+mod configuring;
 mod endings;
 mod handle;
 mod telling;
@@ -30,8 +31,11 @@ use crate::link::{Adopted, Exited};
 use crate::manifest::{Manifest, TimeSpan};
 use crate::supervise::store::PluginRow;
 
+use configuring::Asked;
+pub(crate) use configuring::{Applied, ConfigureAnswer};
 pub(crate) use handle::PluginHandle;
-use view::{ProcessView, View};
+pub(crate) use view::ProcessView;
+use view::View;
 
 /// How long a plugin that closed its session has to exit before it is stopped.
 const EXIT_AFTER_CLOSE: Duration = Duration::from_secs(1);
@@ -48,6 +52,11 @@ pub(crate) enum Command {
         /// Whether the operator wants it to stay so; not when the service itself goes down.
         stays: bool,
         answer: oneshot::Sender<Result<StopReport, Failure>>,
+    },
+    /// Replaces the operator's configuration.
+    Configure {
+        config: Value,
+        answer: ConfigureAnswer,
     },
     Exited(Box<Exited>, Vec<OwnedFd>),
     Adopt(Box<Adopted>, Vec<OwnedFd>),
@@ -70,6 +79,7 @@ enum News {
     StartCancelled,
     Stopped(Result<StopReport, Failure>),
     SessionEnded { generation: u64, end: EndReason },
+    Configured(Asked),
 }
 
 struct Actor {
@@ -97,6 +107,8 @@ struct Actor {
     unstored: Option<Failure>,
     /// The newest start whose output is being read.
     heard: u64,
+    /// The process is being asked to take another configuration.
+    configuring: bool,
 }
 
 /// Starts the task of a plugin. Must run inside the local set.
@@ -134,6 +146,7 @@ pub(crate) fn spawn(context: Context, row: PluginRow, manifest: Arc<Manifest>) -
         last_stop: None,
         unstored: None,
         heard: 0,
+        configuring: false,
     };
     tokio::task::spawn_local(actor.run(inbox, newsbox));
     handle
@@ -228,6 +241,7 @@ impl Actor {
                 self.waiting_for_stop.push(answer);
                 self.step(Input::Disable).await;
             }
+            Command::Configure { config, answer } => self.configure(config, answer).await,
             Command::Exited(exited, descriptors) => self.exited(exited, descriptors).await,
             Command::Adopt(adopted, descriptors) => {
                 self.heard = adopted.spawned.generation;
@@ -272,6 +286,7 @@ impl Actor {
                 self.stopped(Ok(StopReport::nothing_ran(self.stop_options.budget))).await;
             }
             News::Stopped(result) => self.stopped(result).await,
+            News::Configured(asked) => self.configured(asked).await,
             News::SessionEnded { generation, end } => self.session_ended(generation, end).await,
         }
     }

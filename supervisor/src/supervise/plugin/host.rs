@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bulkhead_ipc_driver::{Handler, IncomingCall};
-use bulkhead_ipc_protocol::{CallError, Drain, Payload, host as methods};
+use bulkhead_ipc_protocol::{CallError, Drain, Payload, TraceContext, host as methods};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -92,7 +92,11 @@ impl Handler for HostSide {
     }
 
     fn event(&self, topic: String, payload: Payload) {
-        self.context.registry.publish(&self.plan, &topic, payload);
+        self.traced_event(topic, payload, None);
+    }
+
+    fn traced_event(&self, topic: String, payload: Payload, trace: Option<TraceContext>) {
+        self.context.registry.publish(&self.plan, &topic, &payload, trace);
     }
 
     fn drain(&self, _: Drain) {

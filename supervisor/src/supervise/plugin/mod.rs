@@ -13,7 +13,7 @@ mod stop;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-pub(crate) use actor::{Command, EnableReport, PluginHandle, spawn};
+pub(crate) use actor::{Applied, Command, EnableReport, PluginHandle, ProcessView, spawn};
 pub(crate) use machine::STATES;
 pub(crate) use plan::StartPlan;
 pub(crate) use stop::{StopOptions, StopReport};

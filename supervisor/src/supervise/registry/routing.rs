@@ -1,4 +1,4 @@
-//! Calls and events between the host application and plugins, and among plugins.
+//! Calls between the host application and plugins, and among plugins.
 
 use std::time::Duration;
 
@@ -114,25 +114,6 @@ impl Registry {
         .with("dependency", service)
         .with("required", Value::Null)
         .with("found", Value::Null))
-    }
-
-    /// Gives an event to every enabled plugin that subscribes to its topic. At most once: a
-    /// subscriber that is away or does not keep up misses it, and that is logged.
-    pub(crate) fn publish(&self, publisher: &StartPlan, topic: &str, payload: Payload) {
-        if !publisher.manifest.events.publishes.iter().any(|pattern| pattern.matches(topic)) {
-            tracing::warn!(plugin = %publisher.id, topic, "may not publish this: see [events]");
-            return;
-        }
-        for handle in self.all() {
-            let wanted = &handle.manifest.events.subscribes;
-            if handle.manifest.id != publisher.id
-                && wanted.iter().any(|pattern| pattern.matches(topic))
-                && let Some(peer) = handle.peer_now()
-                && let Err(failure) = peer.publish(topic, payload.clone())
-            {
-                tracing::warn!(plugin = %handle.manifest.id, topic, %failure, "event missed");
-            }
-        }
     }
 }
 

@@ -13,6 +13,7 @@ const KEPT: i64 = 10_000;
 /// An event as it is kept.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Recorded {
+    /// From 1; 0 for one that is only shown and not kept.
     pub(crate) sequence: u64,
     /// RFC 3339, UTC, milliseconds.
     pub(crate) time: String,

@@ -145,6 +145,11 @@ impl Store {
         .await
     }
 
+    /// How many bytes the keys and values of a plugin take together.
+    pub(crate) async fn state_size(&self, plugin: PluginId) -> Result<u64, Failure> {
+        self.run(move |connection| state_bytes(connection, &plugin)).await
+    }
+
     /// Removes a key; whether it was there.
     pub(crate) async fn delete_state(
         &self,

@@ -1,0 +1,38 @@
+//! Replacing a plugin's configuration.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use tokio::sync::oneshot;
+
+use super::{DisableRequest, Registry, ask};
+use crate::failure::Failure;
+use crate::id::PluginId;
+use crate::supervise::plugin::{Applied, Command};
+
+impl Registry {
+    /// Replaces the operator's configuration. With `restart` a plugin that runs and does not take
+    /// one while it does is disabled and enabled again.
+    pub(crate) async fn configure(
+        self: &Arc<Self>,
+        id: &PluginId,
+        config: Value,
+        restart: bool,
+    ) -> Result<Applied, Failure> {
+        self.check_open()?;
+        let handle = self.get(id)?;
+        let (answer, answered) = oneshot::channel();
+        let applied = ask(&handle, Command::Configure { config, answer }, answered).await?;
+        if applied != Applied::AtRestart || !restart {
+            return Ok(applied);
+        }
+        let kept = |failure: Failure| Failure {
+            message: format!("the configuration is kept, but not in force: {}", failure.message),
+            ..failure
+        };
+        let request = DisableRequest { save_state: true, timeout: None, reason: "configure" };
+        self.disable(id, request).await.map_err(kept)?;
+        self.enable(id, None).await.map_err(kept)?;
+        Ok(Applied::Restarted)
+    }
+}

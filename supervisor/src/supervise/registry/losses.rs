@@ -1,0 +1,91 @@
+//! Events that did not arrive, told by number and not one by one.
+//!
+//! Whoever misses one misses many, so the first is counted and the count told a moment later as one
+//! `plugin:warning`: every loss is in a count, and no plugin can flood the journal with them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::id::PluginId;
+use crate::supervise::events::Events;
+
+/// How long losses are gathered.
+const GATHER: Duration = Duration::from_secs(1);
+
+/// Why an event did not arrive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Loss {
+    /// The subscriber did not keep up.
+    Missed,
+    /// The publisher may not publish this topic.
+    Refused,
+}
+
+#[derive(Default)]
+struct Gathered {
+    count: u64,
+    /// The last of the topics.
+    topic: String,
+}
+
+/// The losses of the moment; cheap to clone.
+#[derive(Clone, Default)]
+pub(super) struct Losses {
+    gathered: Arc<Mutex<BTreeMap<(PluginId, Loss), Gathered>>>,
+}
+
+impl Losses {
+    /// Counts losses, and tells of them a moment later. Must run inside the runtime.
+    pub(super) fn count(
+        &self,
+        events: &Events,
+        plugin: &PluginId,
+        loss: Loss,
+        topic: &str,
+        by: u64,
+    ) {
+        let key = (plugin.clone(), loss);
+        let first = {
+            let mut gathered = self.gathered.lock().unwrap_or_else(PoisonError::into_inner);
+            let entry = gathered.entry(key.clone()).or_default();
+            let first = entry.count == 0;
+            entry.count += by;
+            topic.clone_into(&mut entry.topic);
+            first
+        };
+        if !first {
+            return;
+        }
+        let (losses, events) = (self.clone(), events.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(GATHER).await;
+            let mut gathered = losses.gathered.lock().unwrap_or_else(PoisonError::into_inner);
+            let told = gathered.remove(&key);
+            drop(gathered);
+            if let Some(Gathered { count, topic }) = told {
+                tell(&events, &key.0, key.1, count, &topic);
+            }
+        });
+    }
+}
+
+fn tell(events: &Events, plugin: &PluginId, loss: Loss, count: u64, topic: &str) {
+    let (code, message) = match loss {
+        Loss::Missed => (
+            "EVENTS_MISSED",
+            format!("{plugin} does not keep up: it missed {count} events, the last on {topic}"),
+        ),
+        Loss::Refused => (
+            "EVENTS_REFUSED",
+            format!(
+                "{plugin} may not publish this: {count} events were dropped, the last on {topic}; \
+                 see [events], `publishes`, in its manifest"
+            ),
+        ),
+    };
+    let body = json!({ "code": code, "message": message, "count": count, "topic": topic });
+    events.emit("plugin:warning", plugin, body);
+}

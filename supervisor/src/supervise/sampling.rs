@@ -1,0 +1,174 @@
+//! What each plugin uses, told as `plugin:resource:usage` at a steady pace.
+//!
+//! These events are shown to whoever listens and not kept: kept ones would push what happened out of
+//! the journal. What cannot be observed is null, never invented.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use bulkhead_sandbox::Layer;
+use serde::Serialize;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::plugin::{PluginHandle, ProcessView};
+use super::registry::Registry;
+use super::usage;
+use crate::id::PluginId;
+
+/// The name of the event.
+const EVENT: &str = "plugin:resource:usage";
+
+/// What a plugin uses, as the event has it under `metrics`.
+#[derive(Clone, Debug, Serialize)]
+struct Metrics {
+    memory: Option<Memory>,
+    cpu: Option<Cpu>,
+    storage: Option<Storage>,
+    network: Option<Network>,
+    pids: Option<u64>,
+}
+
+/// All its processes, page cache and tmpfs included.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Memory {
+    bytes: u64,
+    peak_bytes: Option<u64>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Cpu {
+    /// Since its cgroup was made.
+    usec: u64,
+    /// Of one CPU, since the last of these events; null in a process's first.
+    percent: Option<f64>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Storage {
+    /// Keys and values that the service keeps for it.
+    state_bytes: u64,
+}
+
+/// Through its own network namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Network {
+    received_bytes: u64,
+    sent_bytes: u64,
+}
+
+/// What is remembered of a plugin from one sample to the next.
+struct Last {
+    generation: u64,
+    at: Instant,
+    cpu_usec: u64,
+}
+
+/// Tells what is used, for as long as the supervisor lives.
+pub(super) async fn run(registry: Arc<Registry>) {
+    let mut interval = tokio::time::interval(registry.settings.usage_interval);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut earlier = BTreeMap::new();
+    loop {
+        interval.tick().await;
+        let mut now = BTreeMap::new();
+        for handle in registry.all() {
+            let Some(process) = handle.view().process else { continue };
+            let id = handle.manifest.id.clone();
+            let (metrics, last) = sample(&registry, &handle, &process, earlier.get(&id)).await;
+            let version = handle.manifest.version.to_string();
+            let body = serde_json::json!({ "version": version, "metrics": metrics });
+            registry.events.show(EVENT, &id, body);
+            now.extend(last.map(|last| (id, last)));
+        }
+        earlier = now;
+    }
+}
+
+async fn sample(
+    registry: &Registry,
+    handle: &PluginHandle,
+    process: &ProcessView,
+    last: Option<&Last>,
+) -> (Metrics, Option<Last>) {
+    let used = process.cgroup.as_deref().map(usage::read).unwrap_or_default();
+    let at = Instant::now();
+    let since = last.filter(|last| last.generation == process.generation);
+    let cpu = used.cpu_usec.map(|usec| Cpu {
+        usec,
+        percent: since.map(|last| {
+            let wall = (at - last.at).as_micros().max(1) as f64;
+            (usec.saturating_sub(last.cpu_usec) as f64 / wall * 1e4).round() / 100.0
+        }),
+    });
+    let metrics = Metrics {
+        memory: used.memory_bytes.map(|bytes| Memory { bytes, peak_bytes: used.memory_peak_bytes }),
+        cpu,
+        storage: state(registry, &handle.manifest.id).await,
+        network: network(process),
+        pids: used.pids,
+    };
+    let generation = process.generation;
+    (metrics, used.cpu_usec.map(|cpu_usec| Last { generation, at, cpu_usec }))
+}
+
+async fn state(registry: &Registry, id: &PluginId) -> Option<Storage> {
+    match registry.store.state_size(id.clone()).await {
+        Ok(state_bytes) => Some(Storage { state_bytes }),
+        Err(failure) => {
+            tracing::warn!(plugin = %id, %failure, "the size of its state cannot be told");
+            None
+        }
+    }
+}
+
+/// The counters of a namespace that is the plugin's alone; in the machine's own they would be
+/// everybody's.
+fn network(process: &ProcessView) -> Option<Network> {
+    let own = process.enforcement.layer(Layer::NetNamespace)?;
+    if !own.enforced {
+        return None;
+    }
+    let path = format!("/proc/{}/net/dev", process.pid);
+    counters(&std::fs::read_to_string(Path::new(&path)).ok()?)
+}
+
+/// The sums of `/proc/PID/net/dev`, proc_pid_net(5): two lines of heading, then a line a device with
+/// eight numbers received and eight sent, bytes first.
+fn counters(text: &str) -> Option<Network> {
+    let mut sums = Network { received_bytes: 0, sent_bytes: 0 };
+    for line in text.lines().skip(2) {
+        let (_, numbers) = line.split_once(':')?;
+        let mut numbers = numbers.split_whitespace();
+        sums.received_bytes += numbers.next()?.parse::<u64>().ok()?;
+        sums.sent_bytes += numbers.nth(7)?.parse::<u64>().ok()?;
+    }
+    Some(sums)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_counters_of_all_devices_are_added() {
+        let text = "Inter-|   Receive                  |  Transmit\n \
+            face |bytes packets errs drop fifo frame compressed multicast|bytes packets errs drop\n \
+               lo:   100  2 0 0 0 0 0 0   100  2 0 0 0 0 0 0\n \
+             eth0: 12345 67 0 0 0 0 0 0  6789 10 0 0 0 0 0 0\n";
+        let sums = Network { received_bytes: 12_445, sent_bytes: 6_889 };
+        assert_eq!(counters(text), Some(sums));
+        assert_eq!(counters("a\nb\n"), Some(Network { received_bytes: 0, sent_bytes: 0 }));
+        assert_eq!(counters("a\nb\nlo: 1 2 3\n"), None, "a line that is cut short");
+    }
+
+    #[test]
+    fn our_own_counters_can_be_read() {
+        let text = std::fs::read_to_string("/proc/self/net/dev").unwrap();
+        assert!(counters(&text).is_some(), "{text}");
+    }
+}

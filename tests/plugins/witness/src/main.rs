@@ -1,0 +1,131 @@
+//! A plugin that behaves, and tells what it saw: events, its configuration, who called it.
+
+#![allow(clippy::unused_async, reason = "a handler is async, whether it waits or not")]
+
+use std::cell::RefCell;
+use std::process::ExitCode;
+
+use bulkhead_plugin_sdk::{
+    About, Configured, Context, Error, Event, Host, Method, Plugin, Result, Router, Subscription,
+    about,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use tokio::sync::Mutex;
+
+fn main() -> ExitCode {
+    bulkhead_plugin_sdk::run::<Witness>()
+}
+
+/// `heard`: the first so many events since the start, which it waits for.
+struct Heard;
+
+impl Method for Heard {
+    const NAME: &'static str = "heard";
+    type Request = usize;
+    type Reply = Vec<News>;
+}
+
+/// `publish`: tells others, so many times.
+struct Publish;
+
+impl Method for Publish {
+    const NAME: &'static str = "publish";
+    type Request = News;
+    type Reply = ();
+}
+
+/// `seen`: the configuration in force, and who asks.
+struct Seen;
+
+impl Method for Seen {
+    const NAME: &'static str = "seen";
+    type Request = ();
+    type Reply = Value;
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct News {
+    topic: String,
+    data: Value,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    times: Option<u32>,
+}
+
+/// Any object. `live = true` takes the next configuration while it runs; `refuse` is the text with
+/// which it refuses this one.
+type Config = Map<String, Value>;
+
+struct Witness {
+    host: Host,
+    config: RefCell<Config>,
+    heard: Mutex<(Subscription, Vec<News>)>,
+}
+
+impl Plugin for Witness {
+    const ABOUT: About = about!();
+    type Config = Config;
+
+    fn routes() -> Router<Self> {
+        Router::new()
+            .on::<Heard>(Self::heard)
+            .on::<Publish>(Self::publish)
+            .on_with::<Seen>(Self::seen)
+    }
+
+    async fn init(config: Config, host: Host) -> Result<Self> {
+        check(&config)?;
+        let heard = Mutex::new((host.events().subscribe("*"), Vec::new()));
+        Ok(Self { host, config: RefCell::new(config), heard })
+    }
+
+    async fn configure(&self, config: Config) -> Result<Configured> {
+        check(&config)?;
+        if self.config.borrow().get("live") != Some(&Value::Bool(true)) {
+            return Ok(Configured::AtRestart);
+        }
+        *self.config.borrow_mut() = config;
+        Ok(Configured::Now)
+    }
+}
+
+fn check(config: &Config) -> Result<()> {
+    match config.get("refuse").and_then(Value::as_str) {
+        Some(text) => Err(Error::new("CONFIG_INVALID", text)),
+        None => Ok(()),
+    }
+}
+
+impl Witness {
+    async fn heard(&self, count: usize) -> Result<Vec<News>> {
+        let mut heard = self.heard.lock().await;
+        let (subscription, news) = &mut *heard;
+        while news.len() < count {
+            let Some(event) = subscription.next().await else { break };
+            let mut data: Value = event.decode()?;
+            // What only makes an event long is not told again.
+            if let Value::Object(data) = &mut data {
+                data.remove("padding");
+            }
+            let Event { topic, .. } = event;
+            news.push(News { topic, data, times: None });
+        }
+        Ok(news.iter().take(count).cloned().collect())
+    }
+
+    async fn publish(&self, news: News) -> Result<()> {
+        for _ in 0..news.times.unwrap_or(1) {
+            self.host.events().publish(&news.topic, &news.data)?;
+        }
+        Ok(())
+    }
+
+    async fn seen(&self, (): (), context: Context) -> Result<Value> {
+        Ok(json!({
+            "config": *self.config.borrow(),
+            "onBehalfOf": context.on_behalf_of,
+            "trace": context.trace.map(|trace| trace.trace_id),
+        }))
+    }
+}

@@ -138,11 +138,7 @@ impl Default for Config {
         let (state, runtime, trust) = if geteuid().is_root() {
             ("/var/lib/bulkhead".into(), "/run/bulkhead".into(), "/etc/bulkhead/trust".into())
         } else {
-            (
-                home("XDG_STATE_HOME", ".local/state"),
-                runtime_directory(),
-                home("XDG_CONFIG_HOME", ".config").join("trust"),
-            )
+            (home("XDG_STATE_HOME", ".local/state"), runtime_directory(), of_user().join("trust"))
         };
         Self {
             state,
@@ -170,6 +166,11 @@ impl Default for Config {
 }
 
 /// `$variable/bulkhead`, else `$HOME/otherwise/bulkhead`.
+/// Where a user's own files of configuration are.
+pub(crate) fn of_user() -> PathBuf {
+    home("XDG_CONFIG_HOME", ".config")
+}
+
 fn home(variable: &str, otherwise: &str) -> PathBuf {
     let base = std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
     base.unwrap_or_else(|| {

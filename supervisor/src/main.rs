@@ -10,6 +10,7 @@ mod link;
 mod logging;
 mod manifest;
 mod package;
+mod signing;
 mod supervise;
 mod trust;
 

@@ -93,10 +93,23 @@ fn unsafe_code_is_in_the_sandbox_and_in_one_file_of_the_sdk() {
 #[test]
 fn the_launcher_names_no_parser_and_no_runtime() {
     let launcher = sources("supervisor/src/launcher");
-    let found = lines(&launcher, |_, code| {
-        ["tokio", "axum", "hyper", "rusqlite", "crate::manifest", "crate::supervise", "crate::cli"]
-            .iter()
-            .any(|word| code.contains(word))
+    let found = lines(&launcher, |file, code| {
+        // What a package may have at most is known to both who bounds it and who reads it.
+        let code = code.replace("crate::package::limits", "");
+        let words = [
+            "tokio",
+            "axum",
+            "hyper",
+            "rusqlite",
+            "tar::",
+            "zstd",
+            "crate::manifest",
+            "crate::package",
+            "crate::signing",
+            "crate::supervise",
+            "crate::cli",
+        ];
+        !is_test(file) && words.iter().any(|word| code.contains(word))
     });
     assert_eq!(found, [""; 0]);
 }

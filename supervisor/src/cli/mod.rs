@@ -10,8 +10,10 @@ mod doctor;
 mod exec;
 mod follow;
 mod install;
+mod keys;
 mod manual;
 mod packages;
+mod password;
 mod problem;
 mod progress;
 mod render;
@@ -64,6 +66,15 @@ pub(crate) fn main() -> ExitCode {
         Verb::Doctor => doctor::run(&mut Screen::stdout(global.json)),
         Verb::Pack(arguments) => {
             finish(packages::pack(&mut Screen::stdout(global.json), &arguments), global.json)
+        }
+        Verb::Keygen(arguments) => {
+            finish(keys::keygen(&mut Screen::stdout(global.json), &arguments), global.json)
+        }
+        Verb::Sign(arguments) => {
+            finish(keys::sign(&mut Screen::stdout(global.json), &arguments), global.json)
+        }
+        Verb::Verify(arguments) => {
+            finish(keys::verify(&mut Screen::stdout(global.json), &arguments), global.json)
         }
         Verb::Completion { shell } => {
             finish(manual::completion(&mut Screen::stdout(false), shell), global.json)

@@ -201,7 +201,7 @@ pub(super) fn read_config(path: &Path) -> Result<Value, Problem> {
     })
 }
 
-fn read_text(path: &Path) -> Result<String, Problem> {
+pub(super) fn read_text(path: &Path) -> Result<String, Problem> {
     let mut text = String::new();
     let read = if path == Path::new("-") {
         io::stdin().lock().take(MAX_INPUT + 1).read_to_string(&mut text)

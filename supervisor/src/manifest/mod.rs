@@ -49,7 +49,7 @@ pub(crate) use units::{ByteSize, CpuShare, TimeSpan};
 /// The name of the file in a plugin's tree.
 pub(crate) const FILE_NAME: &str = "plugin.toml";
 /// A longer manifest is refused before it is parsed.
-const MAX_BYTES: u64 = 256 * 1024;
+pub(crate) const MAX_BYTES: u64 = 256 * 1024;
 
 /// What a plugin says about itself and asks for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

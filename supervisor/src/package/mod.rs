@@ -13,6 +13,7 @@
 
 mod fault;
 mod header;
+mod inspect;
 pub(crate) mod limits;
 mod member;
 mod pack;
@@ -21,6 +22,7 @@ mod sink;
 mod source;
 pub(crate) mod unpack;
 
+pub(crate) use inspect::{inspect, open, unreadable};
 pub(crate) use pack::pack;
 
 #[cfg(test)]

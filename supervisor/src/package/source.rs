@@ -127,7 +127,7 @@ pub(super) fn changed(path: &Path) -> Failure {
     Failure::new(Code::Conflict, message).with("path", path)
 }
 
-pub(super) fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
+pub(crate) fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
     let code = match error.kind() {
         std::io::ErrorKind::NotFound => Code::NotFound,
         _ => Code::InvalidRequest,

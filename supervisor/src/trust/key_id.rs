@@ -147,7 +147,10 @@ impl FromStr for PublicKey {
     fn from_str(text: &str) -> Result<Self, BadKey> {
         let parse = || {
             let key = minisign_verify::PublicKey::from_base64(text).ok()?;
-            Some(Self { text: text.to_owned(), id: prefix(text)?.1, key })
+            // A key has one algorithm, whichever way is signed with it. minisign's crate takes the
+            // other name too, and then one key would have two texts.
+            let (Algorithm::Legacy, id) = prefix(text)? else { return None };
+            Some(Self { text: text.to_owned(), id, key })
         };
         // Whatever it is, it is shown: so not a whole file.
         parse().ok_or_else(|| BadKey { value: text.chars().take(80).collect() })

@@ -18,6 +18,8 @@ pub(crate) enum Refusal {
         "it is signed with key {key}, which is not trusted here; `bulkhead trust add` trusts it"
     )]
     UnknownKey { key: KeyId },
+    #[error("it is signed with key {key}, and not with {wanted}")]
+    OtherKey { key: KeyId, wanted: KeyId },
     #[error("it is signed with key {key}, which was revoked at {revoked}")]
     RevokedKey { key: KeyId, revoked: String },
     #[error("it is not what key {key} has signed: it was altered, or the signature is another's")]
@@ -38,6 +40,7 @@ impl Refusal {
             Refusal::Malformed => "malformed",
             Refusal::Legacy { .. } => "legacy",
             Refusal::UnknownKey { .. } => "unknown-key",
+            Refusal::OtherKey { .. } => "other-key",
             Refusal::RevokedKey { .. } => "revoked-key",
             Refusal::Mismatch { .. } => "mismatch",
             Refusal::OtherPlugin { .. } => "other-plugin",
@@ -49,6 +52,7 @@ impl Refusal {
             Refusal::Unsigned | Refusal::Malformed => None,
             Refusal::Legacy { key }
             | Refusal::UnknownKey { key }
+            | Refusal::OtherKey { key, .. }
             | Refusal::RevokedKey { key, .. }
             | Refusal::Mismatch { key }
             | Refusal::OtherPlugin { key, .. } => Some(*key),
@@ -57,7 +61,7 @@ impl Refusal {
 
     /// Of a package that is not (yet) known to be a certain plugin's.
     pub(crate) fn of_package(&self) -> Failure {
-        self.failure(format!("the package is not installed: {self}"))
+        self.failure(format!("the package is refused: {self}"))
     }
 
     /// Of a plugin that would be installed or started.

@@ -8,7 +8,7 @@ use minisign_verify::{Error, Signature};
 
 use super::key_id::{Algorithm, prefix};
 use super::stepwise::pause;
-use super::{KeyId, Refusal, Stepwise, TrustStore, TrustedKey};
+use super::{KeyId, PublicKey, Refusal, Scope, Stepwise, TrustStore, TrustedKey};
 use crate::failure::{Code, Failure};
 use crate::package::limits;
 
@@ -32,15 +32,20 @@ impl TrustStore {
     /// SIGNATURE_INVALID, with the reason.
     pub(crate) fn claim(&self, text: &str) -> Result<Claim, Failure> {
         let refused = |refusal: Refusal| refusal.of_package();
-        let (algorithm, id) = named_key(text).ok_or_else(|| refused(Refusal::Malformed))?;
-        if algorithm == Algorithm::Legacy {
-            return Err(refused(Refusal::Legacy { key: id }));
-        }
-        let signature = Signature::decode(text).map_err(|_| refused(Refusal::Malformed))?;
+        let (id, signature) = parse(text).map_err(refused)?;
         let key = self.find(id)?.ok_or_else(|| refused(Refusal::UnknownKey { key: id }))?;
         key.check_valid().map_err(refused)?;
         Ok(Claim { key, signature })
     }
+}
+
+/// The key that a signature names, and the signature.
+fn parse(text: &str) -> Result<(KeyId, Signature), Refusal> {
+    let (algorithm, key) = named_key(text).ok_or(Refusal::Malformed)?;
+    if algorithm == Algorithm::Legacy {
+        return Err(Refusal::Legacy { key });
+    }
+    Ok((key, Signature::decode(text).map_err(|_| Refusal::Malformed)?))
 }
 
 /// The algorithm and the key that a signature names in its second line.
@@ -52,6 +57,33 @@ fn named_key(text: &str) -> Option<(Algorithm, KeyId)> {
 }
 
 impl Claim {
+    /// Reads a signature that is to be this key's, for who needs no store to trust it.
+    ///
+    /// SIGNATURE_INVALID, with the reason.
+    pub(crate) fn of(key: &PublicKey, text: &str) -> Result<Self, Failure> {
+        let (id, signature) = parse(text).map_err(|refusal| refusal.of_package())?;
+        if id != key.id() {
+            return Err(Refusal::OtherKey { key: id, wanted: key.id() }.of_package());
+        }
+        let key = TrustedKey {
+            key: key.clone(),
+            plugins: vec![Scope::All],
+            comment: None,
+            added: String::new(),
+            revoked: None,
+        };
+        Ok(Self { key, signature })
+    }
+
+    /// What the signer says of it; signed too, and proven when the rest is.
+    pub(crate) fn comment(&self) -> &str {
+        self.signature.trusted_comment()
+    }
+
+    pub(crate) fn key(&self) -> &TrustedKey {
+        &self.key
+    }
+
     /// Copies `from`, whose owner may change it meanwhile, and gives the copy if the very bytes that
     /// are in it are what the key has signed.
     pub(crate) fn copy(

@@ -1,5 +1,9 @@
 //! Bulkhead runs third-party native plugins, each in a watertight compartment of its own.
 
+#[cfg(test)]
+#[path = "../../tests/src/archive.rs"]
+#[allow(dead_code, unreachable_pub, reason = "the integration tests use the rest")]
+mod archive;
 mod cli;
 mod clock;
 mod config;

@@ -19,15 +19,14 @@ pub(super) fn known(key: &Path, file: Option<&Path>) -> Result<String, Failure> 
 
 /// Of a new key: typed twice.
 pub(super) fn new(file: Option<&Path>) -> Result<String, Failure> {
-    let password = match file {
-        Some(file) => first_line(file)?,
-        None => {
-            let first = ask("Password for the new key: ")?;
-            if first != ask("Once more: ")? {
-                return Err(invalid("the two passwords differ; nothing was written".to_owned()));
-            }
-            first
+    let password = if let Some(file) = file {
+        first_line(file)?
+    } else {
+        let first = ask("Password for the new key: ")?;
+        if first != ask("Once more: ")? {
+            return Err(invalid("the two passwords differ; nothing was written".to_owned()));
         }
+        first
     };
     if password.is_empty() {
         let message = "an empty password protects nothing; --no-password says that you mean it";

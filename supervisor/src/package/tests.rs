@@ -10,13 +10,8 @@ use super::fault::Reason;
 use super::limits;
 use super::member::{Kind, Member, Members};
 use super::unpack::unpack;
+use crate::archive::{self, Archive, Attack, Header, attacks};
 use crate::failure::{Code, Failure};
-
-#[path = "../../../tests/src/archive.rs"]
-#[allow(dead_code, unreachable_pub, reason = "the integration tests use the rest")]
-mod archive;
-
-use archive::{Archive, Attack, Header, attacks};
 
 const BINARY: &[u8] = b"\x7fELF and so on";
 

@@ -17,11 +17,7 @@ use crate::link::{Reply, Request};
 use crate::trust::sample::Signing;
 use crate::trust::{Scope, TrustStore};
 
-#[path = "../../../../tests/src/archive.rs"]
-#[allow(dead_code, unreachable_pub, reason = "the integration tests use the rest")]
-mod archive;
-
-use archive::Archive;
+use crate::archive::Archive;
 
 /// A service, and a key that may sign `probe` and `probe-*` there.
 struct Trusting {

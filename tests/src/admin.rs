@@ -45,13 +45,14 @@ impl Admin {
         method: &str,
         path: &str,
         headers: &str,
-        body: &str,
+        body: impl AsRef<[u8]>,
     ) -> io::Result<Reply> {
+        let body = body.as_ref();
         let length = body.len();
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nhost: bulkhead\r\n{headers}content-length: {length}\r\n\r\n{body}"
+            "{method} {path} HTTP/1.1\r\nhost: bulkhead\r\n{headers}content-length: {length}\r\n\r\n"
         );
-        self.stream.get_mut().write_all(request.as_bytes())?;
+        self.stream.get_mut().write_all(&[request.as_bytes(), body].concat())?;
         self.reply()
     }
 

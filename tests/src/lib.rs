@@ -17,6 +17,7 @@ pub mod plugin;
 pub mod process;
 pub mod program;
 pub mod service;
+pub mod signing;
 
 /// Lets every user read a directory and all beneath it, as the service's users must.
 pub fn open_to_all(directory: &Path) {

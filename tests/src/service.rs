@@ -42,7 +42,7 @@ impl Service {
         let path = directory.path().display();
         let uids = uids();
         let config = format!(
-            "state = \"{path}/state\"\nruntime = \"{path}/run\"\nmode = \"{mode}\"\nallow_directories = true\n{lines}\n\
+            "state = \"{path}/state\"\nruntime = \"{path}/run\"\ntrust = \"{path}/trust\"\nmode = \"{mode}\"\nallow_directories = true\n{lines}\n\
              [uids]\nfirst = {}\ncount = {}\n",
             uids.start,
             uids.len()
@@ -81,6 +81,11 @@ impl Service {
     /// Its directory, with `state`, `run` and `bulkhead.toml`.
     pub fn directory(&self) -> &Path {
         self.directory.path()
+    }
+
+    /// Its configuration.
+    pub fn config(&self) -> PathBuf {
+        self.directory.path().join("bulkhead.toml")
     }
 
     pub fn socket(&self) -> PathBuf {
@@ -175,6 +180,50 @@ impl Service {
                 .map(|p| p.pid)
                 .collect()
         }
+    }
+
+    /// The cgroups of its compartments that are there now.
+    pub fn compartments(&self) -> Vec<String> {
+        let pid = self.pid();
+        let own = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        let own = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/").to_owned();
+        let mut found = Vec::new();
+        for hierarchy in ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"] {
+            // Beside the leaf that it has moved to; or, at the root of all, in one of its own.
+            let beside = Path::new(hierarchy).join(own.trim_start_matches('/')).join("..");
+            let made = std::fs::read_dir(hierarchy).into_iter().flatten().flatten();
+            let made = made.map(|entry| entry.path()).filter(|path| {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                name.starts_with(&format!("bulkhead-{pid}."))
+            });
+            for directory in std::iter::once(beside).chain(made) {
+                let compartments = std::fs::read_dir(directory.join("plugins"));
+                for entry in compartments.into_iter().flatten().flatten() {
+                    if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                        found.push(entry.file_name().to_string_lossy().into_owned());
+                    }
+                }
+            }
+        }
+        found
+    }
+
+    /// What there is of packages and plugins: in the store, storage, spooled, running.
+    pub fn remains(&self) -> Vec<String> {
+        let state = self.directory.path().join("state");
+        let mut found = Vec::new();
+        for below in ["store", "plugins", "supervisor"] {
+            for entry in std::fs::read_dir(state.join(below)).into_iter().flatten().flatten() {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                // The supervisor's own.
+                if below != "supervisor" || !(name.starts_with("bulkhead.db") || name == "logs") {
+                    found.push(format!("{below}/{name}"));
+                }
+            }
+        }
+        found.extend(self.compartments().into_iter().map(|name| format!("cgroup {name}")));
+        found.extend(self.plugin_processes().into_iter().map(|pid| format!("process {pid}")));
+        found
     }
 
     /// Waits until the supervisor that was, and every plugin's process, is gone.

@@ -23,7 +23,7 @@ use nix::unistd::geteuid;
 use serde::Deserialize;
 
 use crate::failure::{Code, Failure};
-use crate::manifest::TimeSpan;
+use crate::manifest::{ByteSize, TimeSpan};
 
 /// Where the file is looked for when none is named.
 const SYSTEM_FILE: &str = "/etc/bulkhead/bulkhead.toml";
@@ -63,6 +63,8 @@ pub(crate) struct Config {
     /// The keys that may sign plugins: `bulkhead trust`. `/etc/bulkhead/trust`; without privilege
     /// `$XDG_CONFIG_HOME/bulkhead/trust`.
     pub(crate) trust: PathBuf,
+    /// What all plugins that are enabled may use together.
+    pub(crate) admission: Admission,
     /// What plugins may be shown of this machine beyond its system directories.
     pub(crate) mounts: Mounts,
     /// The whole budget of a stop, from the request to the last process gone, where the request
@@ -123,6 +125,15 @@ impl Default for Uids {
     }
 }
 
+/// What all plugins that are enabled may use together, by the sum of their limits. What is not said
+/// is nine tenths of what the machine, or the service's cgroup, has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Admission {
+    pub(crate) memory: Option<ByteSize>,
+    pub(crate) pids: Option<u64>,
+}
+
 /// Directories of this machine that a plugin's grant can name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -153,6 +164,7 @@ impl Default for Config {
             advisories: None,
             advisories_policy: AdvisoriesPolicy::Warn,
             trust,
+            admission: Admission::default(),
             mounts: Mounts::default(),
             stop_timeout: TimeSpan::from_secs(5),
             resume_timeout: TimeSpan::from_secs(30),

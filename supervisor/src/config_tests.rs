@@ -38,6 +38,9 @@ fn every_field_is_read() {
         [uids]
         first = 100000
         count = 5
+        [admission]
+        memory = "2G"
+        pids = 500
         [mounts]
         read_only = ["/srv/a"]
         read_write = ["/srv/b"]
@@ -53,6 +56,8 @@ fn every_field_is_read() {
     assert_eq!(config.reader_group.as_deref(), Some("2000"));
     assert!(config.allow_directories);
     assert_eq!(config.advisories.as_deref(), Some(Path::new("/srv/advisory-db")));
+    assert_eq!(config.admission.memory.map(ByteSize::bytes), Some(2 << 30));
+    assert_eq!(config.admission.pids, Some(500));
     assert_eq!(config.advisories_policy, AdvisoriesPolicy::Refuse);
     assert_eq!(config.trust, Path::new("/t"));
 }

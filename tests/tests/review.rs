@@ -191,3 +191,28 @@ fn what_is_withheld_cannot_be_done() {
     service.json(["enable", "appointment-scheduler"]);
     assert!(!book().stderr.contains("withheld"), "{}", book().stderr);
 }
+
+#[test]
+fn a_plugin_that_there_is_no_room_for_is_not_enabled() {
+    let service = Service::with("[admission]\nmemory = \"150M\"");
+    let limits = "[limits]\nmemory = \"64M\"";
+    service.enable(&Package::hostile("one", "well", limits));
+    service.enable(&Package::hostile("two", "well", limits));
+    service.install(&Package::hostile("three", "well", limits));
+    let error = service.error(["enable", "three"]);
+    assert_eq!(error["code"], "RESOURCE_EXHAUSTED", "{error}");
+    let details = json!({
+        "resource": "memory", "limit": 150 << 20, "used": 128 << 20, "asked": 64 << 20
+    });
+    assert_eq!(error["details"], details);
+    let plugin = service.json(["inspect", "three"]);
+    assert_eq!((&plugin["state"], &plugin["desired"]), (&json!("disabled"), &json!("disabled")));
+    // What is up already has its place, and a place that is given up is free.
+    service.json(["enable", "one"]);
+    service.json(["disable", "one"]);
+    let plugin = service.json(["inspect", "one"]);
+    assert!(plugin["lastUsage"]["time"].is_string(), "{plugin}");
+    service.json(["enable", "three"]);
+    let error = service.error(["enable", "one"]);
+    assert_eq!(error["details"]["resource"], "memory", "{error}");
+}

@@ -33,7 +33,7 @@ use super::supervision::Supervision;
 use super::supervisor::Command;
 use crate::clock::Monotonic;
 use crate::config::{AdvisoriesPolicy, Config, Mode};
-use crate::link::{Advisories, Settings};
+use crate::link::{Admission, Advisories, Settings};
 use crate::trust::TrustStore;
 
 /// How long what a dead launcher left is given to disappear after SIGKILL.
@@ -124,6 +124,10 @@ pub(super) fn prepare(config: &Config) -> Result<(Launcher, Held), StartError> {
         admin_gid: access.admin_gid,
         reader_gid: access.reader_gid,
         launcher_uid: geteuid().as_raw(),
+        admission: Admission {
+            memory: config.admission.memory.map(|size| size.bytes()),
+            pids: config.admission.pids,
+        },
         advisories: config.advisories.clone().map(|path| Advisories {
             path,
             refuse: config.advisories_policy == AdvisoriesPolicy::Refuse,

@@ -241,8 +241,18 @@ pub(crate) struct Settings {
     pub(crate) launcher_uid: u32,
     /// Where known faults of crates are looked up.
     pub(crate) advisories: Option<Advisories>,
+    /// What plugins may be promised together.
+    pub(crate) admission: Admission,
     /// What this machine enforces, as `doctor` shows it.
     pub(crate) machine: serde_json::Value,
+}
+
+/// What plugins may be promised together; what is not said is measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Admission {
+    /// Bytes.
+    pub(crate) memory: Option<u64>,
+    pub(crate) pids: Option<u64>,
 }
 
 /// A local copy of an advisory database.

@@ -15,8 +15,8 @@ mod message;
 mod socket;
 
 pub(crate) use message::{
-    Adopted, Advisories, Exited, Json, Message, Numbered, Reply, Request, RequestNumber, Settings,
-    Signer, Spawn, Spawned, Stage, StageName, StorageUsage,
+    Admission, Adopted, Advisories, Exited, Json, Message, Numbered, Reply, Request, RequestNumber,
+    Settings, Signer, Spawn, Spawned, Stage, StageName, StorageUsage,
 };
 pub(crate) use socket::{LinkError, Received, decode, encode};
 

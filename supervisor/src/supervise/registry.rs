@@ -5,6 +5,7 @@
 //! and uninstalling take turns. Each is a list of steps with its undo: a failure at any step leaves
 //! what was there before.
 
+mod admission;
 mod broken;
 mod configuring;
 mod install;
@@ -57,6 +58,8 @@ pub(crate) struct Registry {
     broken: Mutex<BTreeMap<PluginId, Broken>>,
     /// Held while a plugin is installed or uninstalled.
     installing: tokio::sync::Mutex<()>,
+    /// Those that are being started, by what they may use.
+    admitted: Mutex<BTreeMap<PluginId, admission::Demand>>,
     closing: AtomicBool,
 }
 
@@ -87,6 +90,7 @@ impl Registry {
             plugins: Mutex::default(),
             broken: Mutex::default(),
             installing: tokio::sync::Mutex::default(),
+            admitted: Mutex::default(),
             closing: AtomicBool::new(false),
         }
     }
@@ -194,7 +198,7 @@ impl Registry {
         self.check_open()?;
         let handle = self.mend(id).await?;
         for dependency in self.dependency_order(id)? {
-            let started = enable_one(&self.get(&dependency)?, None).await;
+            let started = self.enable_one(&self.get(&dependency)?, None).await;
             started.map_err(|cause| {
                 Failure::new(
                     Code::DependencyMissing,
@@ -206,7 +210,17 @@ impl Registry {
                 .with("cause", &cause)
             })?;
         }
-        enable_one(&handle, config).await
+        self.enable_one(&handle, config).await
+    }
+
+    async fn enable_one(
+        &self,
+        handle: &PluginHandle,
+        config: Option<Value>,
+    ) -> Result<EnableReport, Failure> {
+        let _place = self.admit(handle)?;
+        let (answer, answered) = oneshot::channel();
+        ask(handle, Command::Enable { config, answer }, answered).await
     }
 
     /// Disables a plugin; refused while others that are enabled depend on it.
@@ -272,11 +286,6 @@ impl Registry {
             while stops.join_next().await.is_some() {}
         }
     }
-}
-
-async fn enable_one(handle: &PluginHandle, config: Option<Value>) -> Result<EnableReport, Failure> {
-    let (answer, answered) = oneshot::channel();
-    ask(handle, Command::Enable { config, answer }, answered).await
 }
 
 async fn ask<T>(

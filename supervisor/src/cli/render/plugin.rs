@@ -33,6 +33,7 @@ pub(in crate::cli) struct Plugin {
     process: Option<Process>,
     pub(in crate::cli) enforcement: Option<Enforcement>,
     usage: Option<Usage>,
+    last_usage: Option<LastUsage>,
     last_exit: Option<LastExit>,
     last_error: Option<LastError>,
 }
@@ -62,6 +63,14 @@ struct Usage {
     memory_peak_bytes: Option<u64>,
     cpu_usec: Option<u64>,
     pids: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct LastUsage {
+    time: String,
+    memory_peak_bytes: Option<u64>,
+    cpu_usec: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -195,8 +204,17 @@ impl Plugin {
     }
 
     fn show_usage<W: Write>(&self, screen: &mut Screen<W>) -> io::Result<()> {
-        let Some(usage) = &self.usage else { return Ok(()) };
         let unknown = || "not measured here".to_owned();
+        let Some(usage) = &self.usage else {
+            let Some(last) = self.last_usage.as_ref().filter(|_| self.process.is_none()) else {
+                return Ok(());
+            };
+            screen.line(&format!("last usage, {}", printable(&last.time)))?;
+            let memory = last.memory_peak_bytes.map_or_else(unknown, bytes);
+            field(screen, "memory", &format!("at most {memory}"))?;
+            let cpu = last.cpu_usec.map_or_else(unknown, |usec| span(usec / 1000));
+            return field(screen, "cpu", &cpu);
+        };
         let mut memory = usage.memory_bytes.map_or_else(unknown, bytes);
         if let Some(limit) = self.limits.memory {
             memory = format!("{memory} of {}", bytes(limit));

@@ -30,6 +30,7 @@ use crate::failure::{Code, Failure};
 use crate::link::{Adopted, Exited};
 use crate::manifest::{Manifest, TimeSpan};
 use crate::supervise::store::PluginRow;
+use crate::supervise::usage::{self, Usage};
 
 use configuring::Asked;
 pub(crate) use configuring::{Applied, ConfigureAnswer};
@@ -105,6 +106,8 @@ struct Actor {
     last_stop: Option<Result<StopReport, Failure>>,
     /// Why it is not stored that the operator wants it to be disabled.
     unstored: Option<Failure>,
+    /// What a start used when it was asked to stop.
+    sampled: Option<(u64, Usage)>,
     /// The newest start whose output is being read.
     heard: u64,
     /// The process is being asked to take another configuration.
@@ -145,6 +148,7 @@ pub(crate) fn spawn(context: Context, row: PluginRow, manifest: Arc<Manifest>) -
         last_failure: None,
         last_stop: None,
         unstored: None,
+        sampled: None,
         heard: 0,
         configuring: false,
     };
@@ -394,6 +398,8 @@ impl Actor {
             let _ = self.news.send(News::Stopped(Ok(report)));
             return;
         };
+        self.sampled =
+            process.cgroup.as_deref().map(|path| (process.generation, usage::read(path)));
         let (launcher, id) = (self.context.launcher.clone(), self.row.id.clone());
         let (options, asked) = (self.stop_options.clone(), self.stop_asked);
         let news = self.news.clone();

@@ -46,7 +46,7 @@ async fn fill(store: &Store) {
     store.put_plugin(row("appointments", true)).await.unwrap();
     store.put_plugin(row("leaving", true)).await.unwrap();
     let exit = json!({ "time": "2026-01-02T00:00:00.000Z", "explanation": "exited with code 7" });
-    store.set_last_exit(id("appointments"), exit).await.unwrap();
+    store.set_last_exit(id("appointments"), exit, json!({})).await.unwrap();
     store.mark_uninstalling(id("leaving")).await.unwrap();
     let quota = 1 << 20;
     for (key, value) in [("lastSync", &b"\"2026-01-02\""[..]), ("raw", b"\x00\xff'"), ("raw", b"2")]

@@ -93,22 +93,17 @@ impl Store {
     }
 
     /// Keeps how the plugin ended; the launcher's record of it is acknowledged after this.
-    pub(crate) async fn set_last_exit(&self, id: PluginId, exit: Value) -> Result<(), Failure> {
+    /// So is what it had used.
+    pub(crate) async fn set_last_exit(
+        &self,
+        id: PluginId,
+        exit: Value,
+        usage: Value,
+    ) -> Result<(), Failure> {
         self.run(move |connection| {
             connection
-                .prepare_cached("UPDATE plugin SET last_exit = ?2 WHERE id = ?1")?
-                .execute(params![id.as_str(), exit.to_string()])
-                .map(drop)
-        })
-        .await
-    }
-
-    /// Keeps what the plugin had used when it was stopped.
-    pub(crate) async fn set_last_usage(&self, id: PluginId, usage: Value) -> Result<(), Failure> {
-        self.run(move |connection| {
-            connection
-                .prepare_cached("UPDATE plugin SET last_usage = ?2 WHERE id = ?1")?
-                .execute(params![id.as_str(), usage.to_string()])
+                .prepare_cached("UPDATE plugin SET last_exit = ?2, last_usage = ?3 WHERE id = ?1")?
+                .execute(params![id.as_str(), exit.to_string(), usage.to_string()])
                 .map(drop)
         })
         .await

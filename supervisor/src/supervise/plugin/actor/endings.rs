@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bulkhead_ipc_protocol::EndReason;
 use bulkhead_sandbox::Cause;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::super::machine::{Input, State};
 use super::super::stop;
@@ -40,6 +40,24 @@ impl Actor {
         stop::arm(&self.context.launcher, &self.row.id, generation, term_in, kill_in).await;
     }
 
+    /// What a start had used, as the launcher counted it at its end, and what of that can only be
+    /// seen while it runs, as it was when it was asked to stop.
+    fn last_usage(&mut self, exited: &Exited) -> Value {
+        let sampled =
+            self.sampled.take().filter(|(generation, _)| *generation == exited.generation);
+        let sampled = sampled.map(|(_, usage)| usage).unwrap_or_default();
+        let total = exited.exit.0.usage;
+        json!({
+            "time": crate::supervise::timestamp(),
+            "memoryBytes": sampled.memory_bytes,
+            "memoryPeakBytes": total.memory_peak.or(sampled.memory_peak_bytes),
+            "cpuUsec": total.cpu_usec.or(sampled.cpu_usec),
+            "pids": sampled.pids,
+            "ioReadBytes": total.io_read,
+            "ioWrittenBytes": total.io_written,
+        })
+    }
+
     pub(super) async fn exited(&mut self, exited: Box<Exited>, descriptors: Vec<OwnedFd>) {
         let exited: Arc<Exited> = Arc::from(exited);
         self.exits.send_replace(Some(Arc::clone(&exited)));
@@ -59,7 +77,9 @@ impl Actor {
             "explanation": explanation,
         });
         self.row.last_exit = Some(exit.clone());
-        let stored = self.context.store.set_last_exit(self.row.id.clone(), exit).await;
+        let usage = self.last_usage(&exited);
+        self.row.last_usage = Some(usage.clone());
+        let stored = self.context.store.set_last_exit(self.row.id.clone(), exit, usage).await;
         match stored {
             Ok(()) => {
                 let (id, generation) = (exited.id.clone(), exited.generation);

@@ -84,6 +84,10 @@ pub(crate) enum Verb {
     /// The unprivileged half of the service; the launcher starts it
     #[command(hide = true)]
     Supervise,
+    /// The places where a test can hold an operation
+    #[cfg(debug_assertions)]
+    #[command(hide = true)]
+    PausePoints,
     /// Opens a package inside a compartment; the launcher starts it
     #[command(hide = true)]
     Unpack,

@@ -21,6 +21,15 @@ pub(super) fn page(screen: &mut Screen) -> Result<(), Ended> {
     Ok(screen.flush()?)
 }
 
+/// Where `BULKHEAD_PAUSE_AT` can hold an operation, one a line.
+#[cfg(debug_assertions)]
+pub(super) fn pause_points(screen: &mut Screen) -> Result<(), Ended> {
+    for point in crate::supervise::pause_points() {
+        screen.line(&point)?;
+    }
+    Ok(screen.flush()?)
+}
+
 fn roff() -> io::Result<Vec<u8>> {
     let mut program = Arguments::command();
     program.build();

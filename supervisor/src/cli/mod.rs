@@ -60,6 +60,8 @@ pub(crate) fn main() -> ExitCode {
         Verb::Exec(arguments) => exec::run(&arguments, &global),
         Verb::Serve(arguments) => roles::serve(&arguments, &global),
         Verb::Supervise => roles::supervise(&global),
+        #[cfg(debug_assertions)]
+        Verb::PausePoints => finish(manual::pause_points(&mut Screen::stdout(false)), global.json),
         Verb::Unpack => crate::package::unpack::run(),
         Verb::Run(arguments) => run::run(&arguments, &global),
         Verb::Trust(verb) => trust::run(&verb, &global),

@@ -19,7 +19,7 @@ use super::supervision::Supervision;
 use crate::clock::Monotonic;
 use crate::failure::{Code, Failure};
 use crate::id::{Digest, PluginId};
-use crate::link::{Json, Numbered, Reply, Request, RequestNumber, Spawn, Spawned};
+use crate::link::{Json, LEASES, Numbered, Reply, Request, RequestNumber, Spawn, Spawned};
 
 /// What a request that is not refused is answered with.
 enum Answer {
@@ -57,6 +57,10 @@ impl Launcher {
             Request::Authorize { id, digest } => self.authorize(&id, digest).map(|()| DONE),
             Request::Discard { digest } => self.discard(number, digest),
             Request::Allot { id } => self.allot(&id),
+            Request::Leases { after } => {
+                let (leases, more) = self.storage.leases_after(after.as_ref(), LEASES);
+                Ok(Answer::Now(Reply::Leases { leases, more }, Vec::new()))
+            }
             Request::Release { id } => self.release(number, id),
             Request::Measure { id } => self.measure(number, id),
             Request::Spawn(spawn) => self.spawn(number, *spawn),

@@ -12,6 +12,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder};
 use std::io::ErrorKind;
+use std::ops::Bound;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
@@ -21,6 +22,7 @@ use nix::unistd::{Gid, Uid, chown};
 use super::removal::{Removal, remove_at_once};
 use crate::failure::{Code, Failure};
 use crate::id::PluginId;
+use crate::link::Lease;
 
 /// The uids that may be leased: `first` and `count - 1` more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,6 +175,26 @@ impl Storage {
     /// What the plugin has.
     pub(super) fn get(&self, id: &PluginId) -> Option<Allotment> {
         self.leases.get(id).map(|uid| Allotment { uid: *uid, data: self.data(id) })
+    }
+
+    /// The leases after that one, in the order of their ids, at most `limit`; whether there are more.
+    pub(super) fn leases_after(
+        &self,
+        after: Option<&PluginId>,
+        limit: usize,
+    ) -> (Vec<Lease>, bool) {
+        let begin = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut rest = self.leases.range::<PluginId, _>((begin, Bound::Unbounded));
+        let leases = rest
+            .by_ref()
+            .take(limit)
+            .map(|(id, _)| {
+                // What cannot be looked into is not claimed to be empty.
+                let empty = fs::read_dir(self.data(id)).is_ok_and(|mut it| it.next().is_none());
+                Lease { id: id.clone(), empty }
+            })
+            .collect();
+        (leases, rest.next().is_some())
     }
 
     /// What the plugin has, or a new uid and empty storage.

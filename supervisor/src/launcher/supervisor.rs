@@ -24,7 +24,9 @@ const READY_PATIENCE: Duration = Duration::from_secs(60);
 const SEND_BUFFER: usize = 1 << 20;
 
 /// Variables of the launcher's environment that the supervisor gets.
-const ENVIRONMENT: [&str; 7] = [
+const ENVIRONMENT: &[&str] = &[
+    #[cfg(debug_assertions)]
+    crate::link::PAUSE_VARIABLE,
     logging::FILTER_VARIABLE,
     logging::FORMAT_VARIABLE,
     "JOURNAL_STREAM",

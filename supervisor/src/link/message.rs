@@ -51,6 +51,9 @@ pub(crate) enum Request {
     Release { id: PluginId },
     /// Counts what the plugin's storage takes. → [`Reply::Measured`]
     Measure { id: PluginId },
+    /// The storage that there is, in the order of the ids, beginning after one: a bounded number.
+    /// → [`Reply::Leases`]
+    Leases { after: Option<PluginId> },
     /// Starts a plugin. → [`Reply::Spawned`] with three descriptors: session, standard output,
     /// standard error (read ends).
     Spawn(Box<Spawn>),
@@ -107,6 +110,11 @@ pub(crate) enum Reply {
         data: PathBuf,
     },
     Measured(StorageUsage),
+    Leases {
+        leases: Vec<Lease>,
+        /// There are others after the last of these.
+        more: bool,
+    },
     Spawned(Spawned),
 }
 
@@ -121,6 +129,14 @@ pub(crate) struct StorageUsage {
     pub(crate) too_deep: bool,
     /// Without privilege: the plugin has closed directories to us, what is in them was not counted.
     pub(crate) closed: bool,
+}
+
+/// The storage of a plugin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Lease {
+    pub(crate) id: PluginId,
+    /// The plugin has put nothing there.
+    pub(crate) empty: bool,
 }
 
 /// Who has signed a package.

@@ -15,12 +15,17 @@ mod message;
 mod socket;
 
 pub(crate) use message::{
-    Admission, Adopted, Advisories, Exited, Json, Message, Numbered, Reply, Request, RequestNumber,
-    Settings, Signer, Spawn, Spawned, Stage, StageName, StorageUsage,
+    Admission, Adopted, Advisories, Exited, Json, Lease, Message, Numbered, Reply, Request,
+    RequestNumber, Settings, Signer, Spawn, Spawned, Stage, StageName, StorageUsage,
 };
 pub(crate) use socket::{LinkError, Received, decode, encode};
 
 /// A packet is at most this long; a longer one is refused by the sender.
 pub(crate) const MAX_PACKET: usize = 128 * 1024;
+/// Leases in one reply: with ids of the longest it fills half of a packet.
+pub(crate) const LEASES: usize = 512;
+/// Where a test holds an operation: the launcher passes it on. Debug builds only.
+#[cfg(debug_assertions)]
+pub(crate) const PAUSE_VARIABLE: &str = "BULKHEAD_PAUSE_AT";
 /// The most descriptors on one packet: session, standard output, standard error.
 pub(crate) const MAX_DESCRIPTORS: usize = 3;

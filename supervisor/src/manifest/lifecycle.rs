@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::units::TimeSpan;
 
+/// Nothing else can be done to the plugin meanwhile.
+const MAX_PROBATION: TimeSpan = TimeSpan::from_secs(600);
+
 /// Deadlines, health and restarts. Every field has a default.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -23,6 +26,9 @@ pub(crate) struct Lifecycle {
     pub(crate) health_timeout: TimeSpan,
     /// This many failed checks in a row count as a hang.
     pub(crate) health_failures: u32,
+    /// How long a new version has to stay up before an upgrade is committed; `0s`: it only has to
+    /// come up.
+    pub(crate) probation: TimeSpan,
     pub(crate) restart: Restart,
 }
 
@@ -36,6 +42,7 @@ impl Default for Lifecycle {
             health_interval: TimeSpan::from_secs(10),
             health_timeout: TimeSpan::from_secs(5),
             health_failures: 3,
+            probation: TimeSpan::from_secs(0),
             restart: Restart::default(),
         }
     }
@@ -108,6 +115,10 @@ impl Lifecycle {
                 return Err((name, "must be longer than zero".into()));
             }
         }
+        if self.probation > MAX_PROBATION {
+            let probation = self.probation;
+            return Err(("probation", format!("{probation} is more than {MAX_PROBATION}")));
+        }
         if self.restart.backoff > self.restart.backoff_max {
             let (backoff, max) = (self.restart.backoff, self.restart.backoff_max);
             return Err(("restart.backoff", format!("{backoff} is more than backoff_max, {max}")));
@@ -137,6 +148,8 @@ mod tests {
         assert_eq!(fault("health_failures = 0"), Some("health_failures"));
         assert_eq!(fault("init_timeout = '0s'"), Some("init_timeout"));
         assert_eq!(fault("health_interval = '0s'"), None);
+        assert_eq!(fault("probation = '10m'"), None);
+        assert_eq!(fault("probation = '601s'"), Some("probation"));
         assert_eq!(fault("[restart]\nbackoff = '1m'"), Some("restart.backoff"));
     }
 }

@@ -26,6 +26,7 @@ mod request;
 mod route;
 mod service;
 mod state;
+mod upgrade;
 mod upload;
 mod view;
 
@@ -72,6 +73,8 @@ fn routes() -> Vec<Route> {
         Route::ruling(Method::POST, "/v1/plugins", install::install),
         Route::reading(Method::GET, "/v1/plugins/{id}", plugins::inspect),
         Route::ruling(Method::DELETE, "/v1/plugins/{id}", install::uninstall),
+        Route::ruling(Method::POST, "/v1/plugins/{id}/upgrade", upgrade::upgrade),
+        Route::ruling(Method::POST, "/v1/plugins/{id}/rollback", upgrade::rollback),
         Route::ruling(Method::POST, "/v1/plugins/{id}/enable", lifecycle::enable),
         Route::ruling(Method::POST, "/v1/plugins/{id}/disable", lifecycle::disable),
         Route::ruling(Method::POST, "/v1/plugins/{id}/call/{*method}", call::call),

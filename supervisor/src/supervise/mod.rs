@@ -32,6 +32,8 @@ use crate::link::{Adopted, Exited, LinkError, Message, Request, Settings};
 use events::Events;
 use launcher_link::Launcher;
 use plugin::Command;
+#[cfg(debug_assertions)]
+pub(crate) use registry::points as pause_points;
 use registry::{LocalJob, Registry};
 use store::Store;
 
@@ -177,17 +179,31 @@ async fn take_over(
     registry: &Arc<Registry>,
     mut running: BTreeMap<PluginId, (Box<Adopted>, Vec<OwnedFd>)>,
     exits: Vec<(Box<Exited>, Vec<OwnedFd>)>,
-) -> Result<Vec<PluginId>, Failure> {
+) -> Result<Vec<Start>, Failure> {
     let mut starting = Vec::new();
+    let recovered = registry.recover().await?;
+    registry.sweep().await?;
+    for operation in recovered.removals() {
+        if let Some(row) = &operation.plan.from {
+            registry.show_uninstalling(row.clone(), None);
+        }
+    }
     for row in registry.store.plugins().await? {
-        if row.uninstalling {
-            // What a supervisor before this one had begun; its process, if any, is stopped below.
-            let registry = Arc::clone(registry);
-            tokio::spawn(async move { registry.finish_uninstall(row).await });
+        let removal = recovered.uninstall(&row.id);
+        if removal.is_some_and(|operation| !operation.needs_task()) {
+            // Its process, if any, is stopped below.
             continue;
         }
-        let (id, wanted) = (row.id.clone(), row.enabled);
-        let adopted = running.remove(&id);
+        let (id, wanted) = (row.id.clone(), row.enabled && removal.is_none());
+        // What runs in another version is what an upgrade that is undone had started: it is not
+        // heard any more, as what it writes is not to be kept, and is stopped below.
+        let adopted = match running.remove(&id) {
+            Some((adopted, _)) if adopted.digest != row.digest => {
+                running.insert(id.clone(), (adopted, Vec::new()));
+                None
+            }
+            other => other,
+        };
         let generation = adopted.as_ref().map(|(adopted, _)| adopted.spawned.generation);
         let manifest = match registry.manifest(&row) {
             Ok(manifest) => Arc::new(manifest),
@@ -208,14 +224,22 @@ async fn take_over(
         };
         match adopted {
             Some((adopted, descriptors)) => {
+                let again = adopted.stopping && wanted && recovered.was_undone(&id);
                 let _ = handle.commands.send(Command::Adopt(adopted, descriptors));
+                if again {
+                    starting.push(Start { id, how: How::Again });
+                }
             }
-            None if wanted => starting.push(id),
+            None if wanted && running.contains_key(&id) => {
+                starting.push(Start { id, how: How::AfterAnother });
+            }
+            None if wanted => starting.push(Start { id, how: How::Fresh }),
             None => {}
         }
     }
     for (id, (adopted, _)) in running {
         tracing::error!(plugin = %id, "runs and cannot be managed; it is stopped");
+        registry.expect_end(&id);
         let now = std::time::Duration::ZERO;
         let generation = adopted.spawned.generation;
         let stop = Request::Stop { id, generation, term_in: now, kill_in: now };
@@ -224,29 +248,52 @@ async fn take_over(
     for (exited, descriptors) in exits {
         pass_on(registry, exited, descriptors);
     }
+    registry.go_on_uninstalling(recovered);
     Ok(starting)
 }
 
 /// Gives an exit to its plugin's task; one that nobody waits for is acknowledged here.
 fn pass_on(registry: &Arc<Registry>, exited: Box<Exited>, descriptors: Vec<OwnedFd>) {
+    registry.note_end(&exited.id);
     if let Some(handle) = registry.find(&exited.id) {
         let _ = handle.commands.send(Command::Exited(exited, descriptors));
         return;
     }
-    let launcher = registry.launcher.clone();
+    let registry = Arc::clone(registry);
     tokio::task::spawn_local(async move {
-        let (id, generation) = (exited.id, exited.generation);
-        let _ = launcher.ask_done(Request::Acknowledge { id, generation }).await;
+        let (id, generation) = (exited.id.clone(), exited.generation);
+        let _ = registry.launcher.ask_done(Request::Acknowledge { id, generation }).await;
+        registry.retry_unfinished(&exited.id);
     });
+}
+
+/// A plugin that is wanted and does not run, or not as it should.
+struct Start {
+    id: PluginId,
+    how: How,
+}
+
+enum How {
+    /// Nothing of it runs.
+    Fresh,
+    /// Another version of it is being stopped.
+    AfterAnother,
+    /// It runs and was asked to stop, by an operation that is undone.
+    Again,
 }
 
 impl Registry {
     /// Starts what the operator wants to be enabled, side by side.
-    async fn start_wanted(self: Arc<Self>, wanted: Vec<PluginId>) {
+    async fn start_wanted(self: Arc<Self>, wanted: Vec<Start>) {
         let mut starts = tokio::task::JoinSet::new();
-        for id in wanted {
+        for Start { id, how } in wanted {
             let registry = Arc::clone(&self);
             starts.spawn(async move {
+                match how {
+                    How::Fresh => {}
+                    How::AfterAnother => registry.wait_for_end(&id).await,
+                    How::Again => registry.bring_down(&id).await,
+                }
                 if let Err(failure) = registry.enable(&id, None).await {
                     tracing::error!(plugin = %id, %failure, "not started");
                 }

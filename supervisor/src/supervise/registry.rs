@@ -1,29 +1,34 @@
 //! All installed plugins, and the operations that concern more than one of them.
 //!
 //! Theory of operation. Each plugin is a task of its own; this is the table of their handles and
-//! the order among them: dependencies are enabled first and dependents disabled first. Installing
-//! and uninstalling take turns. Each is a list of steps with its undo: a failure at any step leaves
-//! what was there before.
+//! the order among them: dependencies are enabled first and dependents disabled first. What changes
+//! which plugins there are is an [`operation`], journalled, with an undo for each step; one at a time on
+//! each plugin.
 
 mod admission;
 mod broken;
 mod configuring;
 mod install;
+mod leaving;
 mod losses;
+mod operation;
 mod options;
 mod order;
+mod orphans;
 mod publishing;
 mod review;
 mod routing;
 mod source;
+mod trees;
+mod upgrade;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::events::Events;
 use super::launcher_link::Launcher;
@@ -37,6 +42,8 @@ use crate::manifest::Manifest;
 
 pub(crate) use broken::Broken;
 pub(crate) use install::Installed;
+#[cfg(debug_assertions)]
+pub(crate) use operation::points;
 pub(crate) use options::InstallOptions;
 pub(crate) use publishing::Delivery;
 pub(crate) use review::{Grant, Review};
@@ -56,10 +63,14 @@ pub(crate) struct Registry {
     plugins: Mutex<BTreeMap<PluginId, PluginHandle>>,
     /// Those that are installed and have no task.
     broken: Mutex<BTreeMap<PluginId, Broken>>,
-    /// Held while a plugin is installed or uninstalled.
-    installing: tokio::sync::Mutex<()>,
     /// Those that are being started, by what they may use.
     admitted: Mutex<BTreeMap<PluginId, admission::Demand>>,
+    turns: Arc<operation::Turns>,
+    /// Operations that could be neither done nor undone yet.
+    unfinished: Mutex<BTreeMap<PluginId, operation::Operation>>,
+    trees: trees::HeldTrees,
+    /// Plugins of which a process is still there that nobody manages: their start waits for its end.
+    leaving: watch::Sender<BTreeSet<PluginId>>,
     closing: AtomicBool,
 }
 
@@ -89,8 +100,11 @@ impl Registry {
             losses: losses::Losses::default(),
             plugins: Mutex::default(),
             broken: Mutex::default(),
-            installing: tokio::sync::Mutex::default(),
             admitted: Mutex::default(),
+            turns: Arc::default(),
+            unfinished: Mutex::default(),
+            trees: trees::HeldTrees::default(),
+            leaving: watch::Sender::default(),
             closing: AtomicBool::new(false),
         }
     }
@@ -110,17 +124,19 @@ impl Registry {
     }
 
     pub(crate) fn get(&self, id: &PluginId) -> Result<PluginHandle, Failure> {
-        self.find(id).ok_or_else(|| {
-            if let Some(Broken { failure, .. }) = self.find_broken(id) {
-                return broken::refusal(id, &failure);
-            }
-            Failure::new(
-                Code::NotFound,
-                format!("no plugin {id} is installed; `bulkhead ls` shows those that are"),
-            )
-            .with("what", "plugin")
-            .with("name", id)
+        self.find(id).ok_or_else(|| match self.find_broken(id) {
+            Some(broken) => broken.refusal(),
+            None => self.not_installed(id),
         })
+    }
+
+    fn not_installed(&self, id: &PluginId) -> Failure {
+        Failure::new(
+            Code::NotFound,
+            format!("no plugin {id} is installed; `bulkhead ls` shows those that are"),
+        )
+        .with("what", "plugin")
+        .with("name", id)
     }
 
     /// Makes the task of an installed plugin and puts it into the table.
@@ -130,6 +146,17 @@ impl Registry {
         manifest: Arc<Manifest>,
         running: Option<u64>,
     ) -> Result<PluginHandle, Failure> {
+        self.register_with(row, manifest, running, None).await
+    }
+
+    /// The same for a plugin whose log is open already.
+    async fn register_with(
+        self: &Arc<Self>,
+        row: PluginRow,
+        manifest: Arc<Manifest>,
+        running: Option<u64>,
+        book: Option<Book>,
+    ) -> Result<PluginHandle, Failure> {
         let directory = self.log_directory(&row.id);
         let unusable = |error: std::io::Error| {
             Failure::new(
@@ -138,8 +165,14 @@ impl Registry {
             )
             .with("path", &directory)
         };
-        let book = Book::open(&directory).map_err(unusable)?;
-        finish_spools(&book, running).map_err(unusable)?;
+        let book = match book {
+            Some(book) => book,
+            None => {
+                let book = Book::open(&directory).map_err(unusable)?;
+                finish_spools(&book, running).map_err(unusable)?;
+                book
+            }
+        };
         let context = Context {
             id: row.id.clone(),
             launcher: self.launcher.clone(),
@@ -157,7 +190,8 @@ impl Registry {
         let ending = || Failure::new(Code::ShuttingDown, "the service is going down");
         self.local.send(job).map_err(|_| ending())?;
         let handle = making.await.map_err(|_| ending())?;
-        self.table().insert(id, handle.clone());
+        self.table().insert(id.clone(), handle.clone());
+        self.forget_broken(&id);
         Ok(handle)
     }
 
@@ -196,8 +230,20 @@ impl Registry {
         config: Option<Value>,
     ) -> Result<EnableReport, Failure> {
         self.check_open()?;
-        let handle = self.mend(id).await?;
+        self.turns.check(id)?;
+        self.mend(id).await?;
+        self.bring_up(id, config).await
+    }
+
+    /// The same for whoever has the plugin's turn.
+    async fn bring_up(
+        &self,
+        id: &PluginId,
+        config: Option<Value>,
+    ) -> Result<EnableReport, Failure> {
+        let handle = self.get(id)?;
         for dependency in self.dependency_order(id)? {
+            self.turns.check(&dependency)?;
             let started = self.enable_one(&self.get(&dependency)?, None).await;
             started.map_err(|cause| {
                 Failure::new(
@@ -229,15 +275,9 @@ impl Registry {
         id: &PluginId,
         request: DisableRequest,
     ) -> Result<StopReport, Failure> {
+        self.turns.check(id)?;
         let handle = self.get(id)?;
-        let dependents = self.enabled_dependents(id);
-        if !dependents.is_empty() {
-            return Err(Failure::new(
-                Code::DependentsEnabled,
-                format!("{} depend on {id}; disable them first", dependents.join(", ")),
-            )
-            .with("dependents", dependents));
-        }
+        self.check_dependents(id)?;
         self.disable_one(&handle, request, true).await
     }
 

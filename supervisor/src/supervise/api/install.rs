@@ -51,8 +51,8 @@ pub(super) struct PackageForm {
 #[schema(as = InstalledPlugin)]
 pub(super) struct InstalledPlugin {
     #[serde(flatten)]
-    plugin: Plugin,
-    review: Review,
+    pub(super) plugin: Plugin,
+    pub(super) review: Review,
 }
 
 /// Install a plugin
@@ -80,8 +80,8 @@ pub(super) async fn install(
         Source::Package { name, .. } => operation.with("package", name),
     };
     let Installed { plugin, review } = operation
-        .run(&registry, move |registry, _| async move {
-            let installed = registry.install(source, options).await;
+        .run(&registry, move |registry, principal| async move {
+            let installed = registry.install(source, &options, &principal).await;
             drop(place);
             installed
         })
@@ -140,10 +140,9 @@ pub(super) async fn uninstall(
     Operation::new(principal, Action::Uninstall)
         .about(&id)
         .with("force", query.force)
-        .run(
-            &registry,
-            move |registry, _| async move { registry.uninstall(&plugin, query.force).await },
-        )
+        .run(&registry, move |registry, principal| async move {
+            registry.uninstall(&plugin, query.force, &principal).await
+        })
         .await?;
     Ok(Json(Uninstalled { id }))
 }

@@ -12,6 +12,7 @@ use utoipa::{Modify, OpenApi as _};
 
 use super::{
     call, config, events, install, lifecycle, logs, plugins, problem, publish, service, state,
+    upgrade,
 };
 use crate::failure::Code;
 
@@ -43,6 +44,8 @@ const CODES: &str = "x-codes";
         plugins::inspect,
         install::install,
         install::uninstall,
+        upgrade::upgrade,
+        upgrade::rollback,
         lifecycle::enable,
         lifecycle::disable,
         config::show,

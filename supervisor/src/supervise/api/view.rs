@@ -16,6 +16,7 @@ use crate::id::{Digest, PluginId};
 use crate::manifest::{Limits, Line, Permission, ServiceName};
 use crate::supervise::plugin::{PluginHandle, STATES};
 use crate::supervise::registry::Broken;
+use crate::supervise::store::Previous;
 use crate::supervise::usage::{self, Usage};
 
 /// A plugin with all that is known of it.
@@ -43,6 +44,8 @@ pub(super) struct Plugin {
     digest: Digest,
     /// RFC 3339, UTC.
     installed_at: String,
+    /// The version before, which a rollback returns to.
+    previous: Option<Previous>,
     /// What it asks for.
     #[schema(value_type = Vec<String>)]
     permissions: Vec<Permission>,
@@ -104,8 +107,8 @@ pub(super) struct BrokenPlugin {
     /// How it last ended: `time`, `exit`, `explanation`.
     #[schema(value_type = Option<Object>)]
     last_exit: Option<Value>,
-    /// Why it is broken.
-    last_error: Failure,
+    /// Why it is broken; null while it is being uninstalled and nothing has failed.
+    last_error: Option<Failure>,
 }
 
 /// A plugin, or what is known of one that is broken.
@@ -145,6 +148,7 @@ impl Plugin {
             desired: if view.enabled { "enabled" } else { "disabled" },
             digest: view.digest,
             installed_at: view.installed_at,
+            previous: view.previous,
             permissions: manifest.permissions.clone(),
             granted: view.granted.permissions,
             dependencies: manifest.dependencies.clone(),
@@ -214,7 +218,7 @@ pub(super) fn states() -> RefOr<Schema> {
 }
 
 fn broken() -> RefOr<Schema> {
-    one_of("Its task could not be made.", &["broken"])
+    one_of("Its task could not be made.", &["broken", "uninstalling"])
 }
 
 fn one_of(description: &str, names: &[&str]) -> RefOr<Schema> {

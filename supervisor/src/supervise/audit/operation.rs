@@ -16,6 +16,8 @@ use crate::supervise::registry::Registry;
 pub(crate) enum Action {
     Install,
     Uninstall,
+    Upgrade,
+    Rollback,
     Enable,
     Disable,
     /// An event of the host application for plugins.

@@ -458,6 +458,7 @@ impl Actor {
             id: self.row.id.clone(),
             digest: self.row.digest,
             installed_at: self.row.installed_at.clone(),
+            previous: self.row.previous.clone(),
             state: self.machine.state().name(),
             enabled: self.row.enabled,
             config: self.row.config.clone(),

@@ -15,8 +15,8 @@ use std::sync::Arc;
 
 pub(crate) use actor::{Applied, Command, EnableReport, PluginHandle, ProcessView, spawn};
 pub(crate) use machine::STATES;
-pub(crate) use plan::StartPlan;
-pub(crate) use stop::{StopOptions, StopReport};
+pub(crate) use plan::{StartPlan, check_config};
+pub(crate) use stop::{AFTER_KILL, StopOptions, StopReport};
 
 use super::events::Events;
 use super::launcher_link::Launcher;

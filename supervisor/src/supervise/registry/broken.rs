@@ -14,19 +14,49 @@ use crate::id::PluginId;
 use crate::supervise::plugin::PluginHandle;
 use crate::supervise::store::PluginRow;
 
-/// The state's name, as the API and the command line show it.
-const STATE: &str = "broken";
+/// Why a plugin has no task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    /// Nobody could manage it.
+    Broken,
+    /// It is being removed, and something of it is left.
+    Uninstalling,
+}
 
 /// A plugin without a task.
 #[derive(Clone, Debug)]
 pub(crate) struct Broken {
     pub(crate) row: PluginRow,
-    pub(crate) failure: Failure,
+    /// None while it is being uninstalled and nothing has failed.
+    pub(crate) failure: Option<Failure>,
+    why: Why,
 }
 
 impl Broken {
+    /// The state's name, as the API and the command line show it.
     pub(crate) fn state(&self) -> &'static str {
-        STATE
+        match self.why {
+            Why::Broken => "broken",
+            Why::Uninstalling => "uninstalling",
+        }
+    }
+
+    /// Why nothing can be asked of it.
+    pub(super) fn refusal(&self) -> Failure {
+        let id = &self.row.id;
+        let cause = self.failure.as_ref().map_or("", |failure| failure.message.as_str());
+        let message = match self.why {
+            Why::Broken => format!(
+                "{id} is broken: {cause}; install the same version again to repair it, or uninstall it"
+            ),
+            Why::Uninstalling if self.failure.is_some() => {
+                format!("{id} is only partly uninstalled: {cause}; uninstall it again")
+            }
+            Why::Uninstalling => format!("{id} is being uninstalled"),
+        };
+        Failure::new(Code::Conflict, message)
+            .with("state", self.state())
+            .with("cause", &self.failure)
     }
 }
 
@@ -48,7 +78,16 @@ impl Registry {
     /// Keeps a plugin that cannot be managed in sight.
     pub(crate) fn set_aside(&self, row: PluginRow, failure: Failure) {
         self.events.emit("plugin:error", &row.id, json!({ "error": failure }));
-        self.broken_table().insert(row.id.clone(), Broken { row, failure });
+        self.insert_broken(row, Some(failure), Why::Broken);
+    }
+
+    /// Keeps a plugin in sight that is being uninstalled and has no task any more.
+    pub(crate) fn show_uninstalling(&self, row: PluginRow, failure: Option<Failure>) {
+        self.insert_broken(row, failure, Why::Uninstalling);
+    }
+
+    fn insert_broken(&self, row: PluginRow, failure: Option<Failure>, why: Why) {
+        self.broken_table().insert(row.id.clone(), Broken { row, failure, why });
     }
 
     pub(super) fn forget_broken(&self, id: &PluginId) {
@@ -57,33 +96,20 @@ impl Registry {
 
     /// Tries once more to manage a plugin that is broken; one that is not is left alone.
     pub(super) async fn mend(self: &Arc<Self>, id: &PluginId) -> Result<PluginHandle, Failure> {
-        let Some(Broken { row, .. }) = self.find_broken(id) else { return self.get(id) };
+        let row = match self.find_broken(id) {
+            Some(Broken { row, why: Why::Broken, .. }) => row,
+            _ => return self.get(id),
+        };
         let mended = match self.manifest(&row) {
             Ok(manifest) => self.register(row.clone(), Arc::new(manifest), None).await,
             Err(failure) => Err(failure),
         };
         match mended {
-            Ok(handle) => {
-                self.forget_broken(id);
-                Ok(handle)
-            }
+            Ok(handle) => Ok(handle),
             Err(failure) => {
-                self.broken_table().insert(id.clone(), Broken { row, failure: failure.clone() });
-                Err(refusal(id, &failure))
+                self.insert_broken(row, Some(failure), Why::Broken);
+                self.get(id)
             }
         }
     }
-}
-
-/// Why nothing can be asked of a plugin that is broken.
-pub(super) fn refusal(id: &PluginId, failure: &Failure) -> Failure {
-    Failure::new(
-        Code::Conflict,
-        format!(
-            "{id} is broken: {}; install the same version again to repair it, or uninstall it",
-            failure.message
-        ),
-    )
-    .with("state", STATE)
-    .with("cause", failure)
 }

@@ -20,6 +20,7 @@ impl Registry {
         restart: bool,
     ) -> Result<Applied, Failure> {
         self.check_open()?;
+        self.turns.check(id)?;
         let handle = self.get(id)?;
         let (answer, answered) = oneshot::channel();
         let applied = ask(&handle, Command::Configure { config, answer }, answered).await?;

@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use semver::{Version, VersionReq};
 use serde_json::Value;
 
 use super::Registry;
 use crate::failure::{Code, Failure};
 use crate::id::PluginId;
+use crate::manifest::Manifest;
 use crate::supervise::plugin::PluginHandle;
 
 impl Registry {
@@ -42,21 +44,7 @@ impl Registry {
         path.push(id.clone());
         for (dependency, required) in &self.get(id)?.manifest.dependencies {
             let found = self.find(dependency).map(|handle| handle.manifest.version.clone());
-            if !found.as_ref().is_some_and(|version| required.matches(version)) {
-                let what = match &found {
-                    Some(version) => format!("version {version} is installed"),
-                    None => "it is not installed".to_owned(),
-                };
-                return Err(Failure::new(
-                    Code::DependencyMissing,
-                    format!(
-                        "{id} needs {dependency} {required}, but {what}; install one that fits"
-                    ),
-                )
-                .with("dependency", dependency)
-                .with("required", required.to_string())
-                .with("found", found.map(|version| version.to_string())));
-            }
+            check_dependency(id, dependency, required, found)?;
             self.visit(dependency, path, done, order)?;
         }
         path.pop();
@@ -80,6 +68,56 @@ impl Registry {
             .filter(|handle| handle.view().state != "disabled")
             .map(|handle| handle.manifest.id.to_string())
             .collect()
+    }
+
+    /// DEPENDENTS_ENABLED while plugins that are not at rest depend on `id`.
+    pub(super) fn check_dependents(&self, id: &PluginId) -> Result<(), Failure> {
+        let dependents = self.enabled_dependents(id);
+        if dependents.is_empty() {
+            return Ok(());
+        }
+        Err(Failure::new(
+            Code::DependentsEnabled,
+            format!("{} depend on {id}; disable them first", dependents.join(", ")),
+        )
+        .with("dependents", dependents))
+    }
+
+    /// VERSION_INCOMPATIBLE where a plugin that is not at rest needs another version of `id` than
+    /// this manifest's.
+    pub(super) fn check_fits_dependents(
+        &self,
+        id: &PluginId,
+        manifest: &Manifest,
+    ) -> Result<(), Failure> {
+        let unfit = self.all().into_iter().find_map(|handle| {
+            let required = handle.manifest.dependencies.get(id)?;
+            let fits = required.matches(&manifest.version) || handle.view().state == "disabled";
+            (!fits).then(|| (handle.manifest.id.clone(), required.clone()))
+        });
+        let Some((dependent, required)) = unfit else { return Ok(()) };
+        Err(Failure::new(
+            Code::VersionIncompatible,
+            format!(
+                "{dependent}, which is enabled, needs {id} {required}, which {} is not; disable \
+                 {dependent}, or upgrade it first",
+                manifest.version
+            ),
+        )
+        .with("what", "dependent")
+        .with("dependent", dependent)
+        .with("required", required.to_string())
+        .with("found", manifest.version.to_string()))
+    }
+
+    /// DEPENDENCY_MISSING where one of the plugins that this manifest names is not installed in a
+    /// version that will do.
+    pub(super) fn check_dependencies(&self, manifest: &Manifest) -> Result<(), Failure> {
+        for (dependency, required) in &manifest.dependencies {
+            let found = self.find(dependency).map(|handle| handle.manifest.version.clone());
+            check_dependency(&manifest.id, dependency, required, found)?;
+        }
+        Ok(())
     }
 
     /// All plugins in groups: those of a group can be stopped together, each group before the next.
@@ -109,4 +147,27 @@ impl Registry {
         }
         levels.into_values().rev().collect()
     }
+}
+
+/// DEPENDENCY_MISSING unless the version that was found will do.
+fn check_dependency(
+    id: &PluginId,
+    dependency: &PluginId,
+    required: &VersionReq,
+    found: Option<Version>,
+) -> Result<(), Failure> {
+    if found.as_ref().is_some_and(|version| required.matches(version)) {
+        return Ok(());
+    }
+    let what = match &found {
+        Some(version) => format!("version {version} is installed"),
+        None => "it is not installed".to_owned(),
+    };
+    Err(Failure::new(
+        Code::DependencyMissing,
+        format!("{id} needs {dependency} {required}, but {what}; install one that fits"),
+    )
+    .with("dependency", dependency)
+    .with("required", required.to_string())
+    .with("found", found.map(|version| version.to_string())))
 }

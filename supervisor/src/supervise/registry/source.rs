@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use semver::Version;
 
 use super::Registry;
+use super::operation::{FETCH, Kind, Moment, pause};
 use crate::failure::{Code, Failure};
 use crate::id::{Digest, PluginId};
 use crate::link::{Reply, Request, Signer};
@@ -69,11 +70,11 @@ impl Expected {
 }
 
 impl Registry {
-    /// Brings a tree into the store. Whatever fails leaves nothing behind that was not there before.
+    /// Brings a tree into the store, held until [`Registry::let_go`]. Whatever fails leaves nothing behind that was not there before.
     ///
     /// SIGNATURE_INVALID: no trusted key has signed it, or none that may sign this plugin.
     /// PACKAGE_INVALID: it is signed, and no package; or its name is another's.
-    pub(crate) async fn fetch(&self, source: Source) -> Result<Imported, Failure> {
+    pub(super) async fn fetch(&self, source: Source, kind: Kind) -> Result<Imported, Failure> {
         let (request, package, name) = match source {
             Source::Directory(source) => (Request::Import { source }, None, None),
             Source::Package { file, name, signature } => {
@@ -84,15 +85,23 @@ impl Registry {
                 (Request::ImportPackage { signature }, Some(file.into()), name)
             }
         };
-        let (digest, root, signer) = match self.launcher.ask_with(request, package).await? {
-            (Reply::Imported { digest, root, signer }, _) => (digest, root, signer),
-            (Reply::Unopened { report }, _) => return Err(unopened(&report)),
-            (other, _) => return Err(unexpected(&other)),
+        let (digest, root, signer) = {
+            // Until it is held nobody may look for trees that nobody needs.
+            let mut held = self.trees.lock().await;
+            pause(self, kind, FETCH, Moment::Before);
+            let imported = match self.launcher.ask_with(request, package).await? {
+                (Reply::Imported { digest, root, signer }, _) => (digest, root, signer),
+                (Reply::Unopened { report }, _) => return Err(unopened(&report)),
+                (other, _) => return Err(unexpected(&other)),
+            };
+            *held.entry(imported.0).or_default() += 1;
+            pause(self, kind, FETCH, Moment::After);
+            imported
         };
         let manifest = match self.accept(digest, &root, name.as_deref()).await {
             Ok(manifest) => manifest,
             Err(failure) => {
-                self.discard_unused(digest).await;
+                self.let_go(digest).await;
                 return Err(failure);
             }
         };

@@ -41,13 +41,15 @@ async fn fill(store: &Store) {
         last_exit: None,
         granted: None,
         last_usage: None,
-        uninstalling: false,
+        previous: None,
     };
     store.put_plugin(row("appointments", true)).await.unwrap();
-    store.put_plugin(row("leaving", true)).await.unwrap();
+    let leaving = row("leaving", false);
+    store.put_plugin(leaving.clone()).await.unwrap();
     let exit = json!({ "time": "2026-01-02T00:00:00.000Z", "explanation": "exited with code 7" });
     store.set_last_exit(id("appointments"), exit, json!({})).await.unwrap();
-    store.mark_uninstalling(id("leaving")).await.unwrap();
+    let plan = json!({ "kind": "uninstall", "force": false, "from": leaving, "to": null });
+    store.begin_operation(id("leaving"), json!({}), "storage", plan).await.unwrap();
     let quota = 1 << 20;
     for (key, value) in [("lastSync", &b"\"2026-01-02\""[..]), ("raw", b"\x00\xff'"), ("raw", b"2")]
     {
@@ -150,7 +152,12 @@ async fn check(store: &Store, version: usize) {
     assert_eq!(kept.config["workingHours"], json!({ "start": "09:00" }));
     assert_eq!(kept.installed_at, "2026-01-01T00:00:00.000Z");
     assert_eq!(kept.last_exit.as_ref().unwrap()["explanation"], "exited with code 7");
-    assert!(kept.enabled && !kept.uninstalling && leaving.uninstalling && !leaving.enabled);
+    assert!(kept.enabled && !leaving.enabled);
+    // Of version 1 a mark in its row.
+    let [open] = &store.open_operations().await.unwrap()[..] else { panic!("of {version}") };
+    assert_eq!((open.plugin.as_str(), open.step.as_str()), ("leaving", "storage"));
+    assert_eq!(open.plan["kind"], "uninstall");
+    assert_eq!(serde_json::from_value(open.plan["from"].clone()).ok(), Some(leaving.clone()));
     let appointments = id("appointments");
     let listed = store.list_state(appointments.clone(), String::new()).await.unwrap();
     assert_eq!(listed, [("lastSync".to_owned(), 1, 12), ("raw".to_owned(), 2, 1)]);

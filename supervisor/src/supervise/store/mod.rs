@@ -9,6 +9,9 @@
 mod events;
 #[cfg(test)]
 mod golden_tests;
+mod journal;
+#[cfg(test)]
+mod journal_tests;
 mod plugins;
 mod state;
 #[cfg(test)]
@@ -24,10 +27,12 @@ use tokio::sync::oneshot;
 use crate::failure::{Code, Failure};
 
 pub(crate) use events::Recorded;
-pub(crate) use plugins::PluginRow;
+pub(crate) use journal::OpenOperation;
+pub(crate) use plugins::{PluginRow, Previous};
 
 /// The migrations, in order: the store is at version n after the n-th.
-const MIGRATIONS: &[&str] = &[include_str!("schema_v1.sql"), include_str!("schema_v2.sql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("schema_v1.sql"), include_str!("schema_v2.sql"), include_str!("schema_v3.sql")];
 /// How many closures share one commit at the most.
 const MAX_BATCH: usize = 256;
 

@@ -1,16 +1,24 @@
 //! The registry: which plugins are installed, and what the operator wants of each.
 
-use rusqlite::{Row, params};
+use rusqlite::{OptionalExtension, Row, params};
 use semver::Version;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use super::Store;
 use crate::failure::Failure;
 use crate::id::{Digest, PluginId};
 use crate::supervise::registry::Grant;
 
-/// An installed plugin.
-#[derive(Clone, Debug, PartialEq)]
+/// As [`read`] takes them.
+const COLUMNS: &str = "id, version, digest, config, enabled, installed_at, last_exit, previous, \
+                       granted, last_usage";
+
+/// An installed plugin. A journalled operation carries it as JSON.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct PluginRow {
     pub(crate) id: PluginId,
     pub(crate) version: Version,
@@ -28,21 +36,42 @@ pub(crate) struct PluginRow {
     pub(crate) granted: Option<Grant>,
     /// What it had used when it was last stopped: an object, with `time`.
     pub(crate) last_usage: Option<Value>,
-    /// It is being uninstalled: what is left of it goes at the next start, if not before.
-    pub(crate) uninstalling: bool,
+    /// The version before, which a rollback returns to.
+    pub(crate) previous: Option<Previous>,
+}
+
+/// A version that a plugin had, its tree kept.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Previous {
+    #[schema(value_type = String)]
+    pub(crate) version: Version,
+    #[schema(value_type = String)]
+    pub(crate) digest: Digest,
+    /// RFC 3339, UTC.
+    pub(crate) installed_at: String,
+    /// What the operator let it do; null: all that it asked for.
+    #[schema(value_type = Option<Object>)]
+    pub(crate) granted: Option<Grant>,
 }
 
 impl Store {
     pub(crate) async fn plugins(&self) -> Result<Vec<PluginRow>, Failure> {
         self.run(|connection| {
             connection
-                .prepare_cached(
-                    "SELECT id, version, digest, config, enabled, installed_at, last_exit,
-                            uninstalling, granted, last_usage
-                     FROM plugin ORDER BY id",
-                )?
+                .prepare_cached(&format!("SELECT {COLUMNS} FROM plugin ORDER BY id"))?
                 .query_map([], read)?
                 .collect()
+        })
+        .await
+    }
+
+    pub(crate) async fn plugin(&self, id: PluginId) -> Result<Option<PluginRow>, Failure> {
+        self.run(move |connection| {
+            connection
+                .prepare_cached(&format!("SELECT {COLUMNS} FROM plugin WHERE id = ?1"))?
+                .query_row([id.as_str()], read)
+                .optional()
         })
         .await
     }
@@ -52,11 +81,12 @@ impl Store {
         self.run(move |connection| {
             connection
                 .prepare_cached(
-                    "INSERT INTO plugin (id, version, digest, config, enabled, installed_at, granted)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+                    "INSERT INTO plugin (id, version, digest, config, enabled, installed_at, previous,
+                                         granted)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
                      ON CONFLICT (id) DO UPDATE SET version = ?2, digest = ?3, config = ?4,
-                                                    enabled = ?5, installed_at = ?6, granted = ?7,
-                                                    uninstalling = 0",
+                                                    enabled = ?5, installed_at = ?6,
+                                                    previous = ?7, granted = ?8",
                 )?
                 .execute(params![
                     row.id.as_str(),
@@ -65,6 +95,7 @@ impl Store {
                     row.config.to_string(),
                     row.enabled,
                     row.installed_at,
+                    row.previous.as_ref().map(|previous| json!(previous).to_string()),
                     row.granted.as_ref().map(|granted| json!(granted).to_string())
                 ])
                 .map(drop)
@@ -109,17 +140,6 @@ impl Store {
         .await
     }
 
-    /// From here on the plugin is only to be removed.
-    pub(crate) async fn mark_uninstalling(&self, id: PluginId) -> Result<(), Failure> {
-        self.run(move |connection| {
-            connection
-                .prepare_cached("UPDATE plugin SET uninstalling = 1, enabled = 0 WHERE id = ?1")?
-                .execute([id.as_str()])
-                .map(drop)
-        })
-        .await
-    }
-
     /// Removes the plugin and, with it, its state.
     pub(crate) async fn remove_plugin(&self, id: PluginId) -> Result<(), Failure> {
         self.run(move |connection| {
@@ -132,21 +152,29 @@ impl Store {
     }
 }
 
+/// A column that does not parse is corruption: say which column.
+pub(super) fn parse<T>(row: &Row<'_>, column: usize) -> rusqlite::Result<T>
+where
+    T: std::str::FromStr,
+    T::Err: std::error::Error + Send + Sync + 'static,
+{
+    row.get::<_, String>(column)?.parse().map_err(|error| unreadable(column, error))
+}
+
+fn unreadable(
+    column: usize,
+    error: impl std::error::Error + Send + Sync + 'static,
+) -> rusqlite::Error {
+    let kind = rusqlite::types::Type::Text;
+    rusqlite::Error::FromSqlConversionFailure(column, kind, Box::new(error))
+}
+
 fn read(row: &Row<'_>) -> rusqlite::Result<PluginRow> {
-    /// A column that does not parse is corruption: say which column.
-    fn parse<T>(row: &Row<'_>, column: usize) -> rusqlite::Result<T>
-    where
-        T: std::str::FromStr,
-        T::Err: std::error::Error + Send + Sync + 'static,
-    {
-        row.get::<_, String>(column)?.parse().map_err(|error| unfit(column, error))
-    }
-    fn unfit(
-        column: usize,
-        error: impl std::error::Error + Send + Sync + 'static,
-    ) -> rusqlite::Error {
-        let kind = rusqlite::types::Type::Text;
-        rusqlite::Error::FromSqlConversionFailure(column, kind, Box::new(error))
+    /// A column of JSON that may be empty.
+    fn object<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<T>> {
+        let text: Option<String> = row.get(column)?;
+        text.map(|text| serde_json::from_str(&text).map_err(|error| unreadable(column, error)))
+            .transpose()
     }
     Ok(PluginRow {
         id: parse(row, 0)?,
@@ -155,12 +183,9 @@ fn read(row: &Row<'_>) -> rusqlite::Result<PluginRow> {
         config: parse(row, 3)?,
         enabled: row.get(4)?,
         installed_at: row.get(5)?,
-        last_exit: row.get::<_, Option<String>>(6)?.map(|_| parse(row, 6)).transpose()?,
-        uninstalling: row.get(7)?,
-        granted: row
-            .get::<_, Option<String>>(8)?
-            .map(|text| serde_json::from_str(&text).map_err(|error| unfit(8, error)))
-            .transpose()?,
-        last_usage: row.get::<_, Option<String>>(9)?.map(|_| parse(row, 9)).transpose()?,
+        last_exit: object(row, 6)?,
+        previous: object(row, 7)?,
+        granted: object(row, 8)?,
+        last_usage: object(row, 9)?,
     })
 }

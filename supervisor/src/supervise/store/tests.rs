@@ -17,7 +17,7 @@ fn row(id: &str) -> PluginRow {
         last_exit: None,
         granted: None,
         last_usage: None,
-        uninstalling: false,
+        previous: None,
     }
 }
 
@@ -209,23 +209,5 @@ fn state_is_bounded_by_its_quota_and_can_always_shrink() {
         set("k3", 1, 100).await.unwrap_err();
         store.delete_state(id.clone(), "k1".into(), None).await.unwrap();
         set("k3", 1, 100).await.unwrap();
-    });
-}
-
-#[test]
-fn an_uninstall_that_was_begun_is_seen_after_reopening() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("db");
-    block_on(async {
-        let store = Store::open(&path).unwrap();
-        store.put_plugin(PluginRow { enabled: true, ..row("a") }).await.unwrap();
-        store.mark_uninstalling("a".parse().unwrap()).await.unwrap();
-    });
-    block_on(async {
-        let store = Store::open(&path).unwrap();
-        let row = store.plugins().await.unwrap().remove(0);
-        assert!(row.uninstalling && !row.enabled);
-        store.put_plugin(PluginRow { uninstalling: false, ..row }).await.unwrap();
-        assert!(!store.plugins().await.unwrap()[0].uninstalling, "installed again");
     });
 }

@@ -8,8 +8,15 @@ use tokio::sync::{mpsc, watch};
 
 use super::super::machine::{Origin, State};
 use super::{Command, View};
+use crate::failure::Failure;
 use crate::manifest::Manifest;
 use crate::supervise::logs::Book;
+
+/// How a plugin stopped being enabled.
+pub(crate) struct Ended {
+    pub(crate) state: &'static str,
+    pub(crate) cause: Option<Failure>,
+}
 
 /// What others hold of a plugin; cheap to clone, usable from any thread.
 #[derive(Clone)]
@@ -34,6 +41,23 @@ impl PluginHandle {
             return Err(self.view.borrow().state);
         };
         settled.peer().ok_or(settled.state)
+    }
+
+    /// Watches an enabled plugin for a while: `Err` if it ended meanwhile.
+    pub(crate) async fn stays_up(&self, span: Duration) -> Result<(), Ended> {
+        let mut view = self.view.clone();
+        let generation = |view: &View| {
+            let up = view.process.as_ref().filter(|_| view.state == State::Enabled.name());
+            up.map(|process| process.generation)
+        };
+        let first = generation(&view.borrow());
+        let changed = view.wait_for(|view| first.is_none() || generation(view) != first);
+        match tokio::time::timeout(span, changed).await {
+            Err(_) => Ok(()),
+            Ok(Ok(view)) => Err(Ended { state: view.state, cause: view.last_failure.clone() }),
+            // The task is gone, and the plugin with it.
+            Ok(Err(_)) => Err(Ended { state: State::Disabled.name(), cause: None }),
+        }
     }
 
     /// The session, if the plugin is enabled right now.

@@ -15,7 +15,7 @@ use crate::failure::Failure;
 use crate::id::{Digest, PluginId};
 use crate::manifest::Manifest;
 use crate::supervise::registry::Grant;
-use crate::supervise::store::PluginRow;
+use crate::supervise::store::{PluginRow, Previous};
 
 /// A copy of what the plugin's task knows, as of its last step.
 #[derive(Clone)]
@@ -23,6 +23,8 @@ pub(crate) struct View {
     pub(crate) id: PluginId,
     pub(crate) digest: Digest,
     pub(crate) installed_at: String,
+    /// What a rollback returns to.
+    pub(crate) previous: Option<Previous>,
     /// See [`State::name`](super::super::machine::State::name).
     pub(crate) state: &'static str,
     /// What the operator wants.
@@ -57,6 +59,7 @@ impl View {
             id: row.id.clone(),
             digest: row.digest,
             installed_at: row.installed_at.clone(),
+            previous: row.previous.clone(),
             state: "disabled",
             enabled: row.enabled,
             config: row.config.clone(),

@@ -1,0 +1,135 @@
+//! What becomes of the operations of a supervisor that died: before anything is managed or told.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::super::Registry;
+use super::{Kind, Operation, Step, Turn};
+use crate::failure::{Code, Failure};
+use crate::id::PluginId;
+
+/// What those who take over have to know.
+#[derive(Default)]
+pub(crate) struct Recovered {
+    /// Uninstallations that go on once all is taken over, each with its turn.
+    uninstalls: Vec<(Operation, Turn)>,
+    /// Plugins whose upgrade was undone: what ran may have been asked to stop for it.
+    undone: BTreeSet<PluginId>,
+}
+
+impl Registry {
+    /// Undoes or finishes each operation that is not over. Nothing is managed yet, so only what
+    /// outlives a supervisor is touched; the rows are right afterwards.
+    pub(crate) async fn recover(self: &Arc<Self>) -> Result<Recovered, Failure> {
+        let mut recovered = Recovered::default();
+        for open in self.store.open_operations().await? {
+            let operation = match Operation::read(open) {
+                Ok(operation) => operation,
+                Err(failure) => {
+                    tracing::error!(%failure, "an operation is left as it is");
+                    continue;
+                }
+            };
+            let (plugin, plan, step) = (&operation.plugin, &operation.plan, operation.step);
+            tracing::warn!(%plugin, kind = plan.kind.name(), step = step.name(),
+                "an operation was interrupted");
+            if plan.kind == Kind::Uninstall {
+                if let Some(turn) = self.turns.try_take(plugin, plan.kind) {
+                    recovered.uninstalls.push((operation, turn));
+                }
+                continue;
+            }
+            if let Err(failure) = self.settle_interrupted(&operation, &mut recovered).await {
+                self.events.emit("plugin:error", plugin, json!({ "error": failure }));
+                self.leave_unfinished(operation, &failure);
+            }
+        }
+        Ok(recovered)
+    }
+
+    async fn settle_interrupted(
+        self: &Arc<Self>,
+        operation: &Operation,
+        recovered: &mut Recovered,
+    ) -> Result<(), Failure> {
+        let kind = operation.plan.kind;
+        if kind.is_finished(operation.step) {
+            if operation.step == Step::Settle {
+                self.perform(operation, Step::Settle).await?;
+            }
+            self.store.close_operation(operation.number).await?;
+            self.tell_done(operation, None);
+            return Ok(());
+        }
+        self.undo_durable(operation).await?;
+        let interrupted = Failure::new(
+            Code::ShuttingDown,
+            format!(
+                "the service ended while it was {} {}, at the step {}; all is as it was before",
+                kind.doing(),
+                operation.plugin,
+                operation.step.name()
+            ),
+        )
+        .with("step", operation.step.name());
+        match kind {
+            Kind::Upgrade | Kind::Rollback => {
+                recovered.undone.insert(operation.plugin.clone());
+                self.tell_done(operation, Some(&interrupted));
+            }
+            Kind::Install | Kind::Uninstall => {
+                self.events.emit(
+                    "plugin:error",
+                    &operation.plugin,
+                    json!({ "error": interrupted }),
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes on with the uninstallations; the plugins' tasks are there, where they are needed.
+    pub(crate) fn go_on_uninstalling(self: &Arc<Self>, recovered: Recovered) {
+        for (operation, turn) in recovered.uninstalls {
+            let registry = Arc::clone(self);
+            tokio::spawn(async move {
+                let plugin = operation.plugin.clone();
+                // A failure is told where it happens.
+                if registry.go_on(operation).await.is_ok() {
+                    registry.forget_broken(&plugin);
+                }
+                drop(turn);
+            });
+        }
+    }
+
+    /// Tries again what could not be done while a process of the plugin was still there.
+    pub(crate) fn retry_unfinished(self: &Arc<Self>, plugin: &PluginId) {
+        let Some(turn) = self.turns.try_take(plugin, Kind::Uninstall) else { return };
+        let registry = Arc::clone(self);
+        tokio::spawn(async move {
+            // A failure is told where it happens.
+            let _ = registry.end_unfinished(&turn).await;
+        });
+    }
+}
+
+impl Recovered {
+    /// The operation that removes this plugin.
+    pub(crate) fn uninstall(&self, plugin: &PluginId) -> Option<&Operation> {
+        let mut operations = self.uninstalls.iter().map(|(operation, _)| operation);
+        operations.find(|operation| operation.plugin == *plugin)
+    }
+
+    /// Those whose task is gone already.
+    pub(crate) fn removals(&self) -> impl Iterator<Item = &Operation> {
+        self.uninstalls.iter().map(|(operation, _)| operation).filter(|it| !it.needs_task())
+    }
+
+    /// Whether an upgrade of it was undone.
+    pub(crate) fn was_undone(&self, plugin: &PluginId) -> bool {
+        self.undone.contains(plugin)
+    }
+}

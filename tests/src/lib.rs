@@ -10,6 +10,7 @@ use std::path::Path;
 pub mod admin;
 pub mod archive;
 pub mod census;
+pub mod description;
 pub mod elf;
 pub mod lane;
 pub mod package;

@@ -5,6 +5,7 @@
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 
+use bulkhead_tests::description;
 use bulkhead_tests::package::Package;
 use bulkhead_tests::process::{DEADLINE, Program};
 use bulkhead_tests::service::Service;
@@ -28,6 +29,9 @@ fn ask(service: &Service, request: &str, body: &[u8]) -> (u16, Value) {
     let (head, body) =
         reply.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no reply: {reply:?}"));
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    let (method, target) = request.split_once(' ').unwrap();
+    let media_type = head.lines().find_map(|line| line.strip_prefix("content-type: ")).unwrap();
+    description::check(method, target, status, media_type, body.as_bytes());
     (status, serde_json::from_str(body).unwrap_or_else(|_| panic!("not JSON: {body}")))
 }
 
@@ -127,5 +131,42 @@ fn nothing_is_left_of_what_was_uninstalled() {
                 .collect();
             assert!(left.is_empty(), "{place}: {left:?}");
         }
+    }
+}
+
+#[test]
+fn what_is_answered_is_what_is_described() {
+    let service = Service::start();
+    let mut admin = service.admin();
+    let served = admin.ask("GET", "/openapi.json", "").unwrap().json();
+    assert_eq!(&served, description::document(), "the program is of the same sources");
+    service.enable(&Package::witness("victim", ""));
+    service.command(["call", "victim", "set-state", "{\"a\": 1}"]).run().expect(0);
+    for path in [
+        "/v1/health",
+        "/v1/machine",
+        "/v1/plugins",
+        "/v1/plugins/victim",
+        "/v1/plugins/victim/config",
+        "/v1/plugins/victim/state",
+        "/v1/plugins/absent",
+    ] {
+        admin.ask("GET", path, "").unwrap();
+    }
+    for (method, path, body, status) in [
+        ("POST", "/v1/plugins/victim/call/get-state", "", 200),
+        ("POST", "/v1/plugins/victim/call/nothing", "", 502),
+        ("PUT", "/v1/plugins/victim/config", "{\"rooms\": 1}", 200),
+        ("PUT", "/v1/plugins/victim/config", "[]", 400),
+        ("POST", "/v1/events", "{\"name\": \"news\"}", 202),
+        ("POST", "/v1/plugins/victim/disable", "", 200),
+        ("GET", "/v1/plugins/victim", "", 200),
+        ("POST", "/v1/plugins/victim/enable", "", 200),
+        ("DELETE", "/v1/plugins/victim", "", 200),
+        ("DELETE", "/v1/plugins/victim", "", 404),
+    ] {
+        let reply = admin.ask(method, path, body).unwrap();
+        let text = String::from_utf8_lossy(&reply.body);
+        assert_eq!(reply.status, status, "{method} {path}: {text}");
     }
 }

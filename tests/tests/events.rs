@@ -16,7 +16,7 @@ fn witness(id: &str, subscribes: &str, publishes: &str) -> Package {
 }
 
 fn announce(service: &Service, event: &Value) -> Reply {
-    service.admin().post("/v1/events", &event.to_string()).unwrap()
+    service.admin().ask("POST", "/v1/events", &event.to_string()).unwrap()
 }
 
 /// The first `count` events that a witness has heard; it waits for them.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use utoipa::openapi::path::{Operation, PathItem};
-use utoipa::openapi::{ContentBuilder, OpenApi, Ref, ResponseBuilder};
+use utoipa::openapi::{ContentBuilder, OpenApi, Ref, Response, ResponseBuilder};
 use utoipa::{Modify, OpenApi as _};
 
 use super::{
@@ -107,13 +107,19 @@ fn refuse(operation: &mut Operation) {
         }
     }
     for (status, codes) in statuses {
-        let problem = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
-        let response = ResponseBuilder::new()
-            .description(codes.join(", "))
-            .content(problem::MEDIA_TYPE, problem)
-            .build();
+        let response = refusal(&codes.join(", "));
         operation.responses.responses.insert(status.to_string(), response.into());
     }
+    if operation.request_body.is_some() {
+        // What is too long is refused before anybody reads it.
+        let response = refusal(&format!("`{}`", Code::ResourceExhausted));
+        operation.responses.responses.insert("413".to_owned(), response.into());
+    }
+}
+
+fn refusal(codes: &str) -> Response {
+    let problem = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+    ResponseBuilder::new().description(codes).content(problem::MEDIA_TYPE, problem).build()
 }
 
 #[cfg(test)]

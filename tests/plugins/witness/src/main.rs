@@ -35,6 +35,24 @@ impl Method for Publish {
     type Reply = ();
 }
 
+/// `set-state`: keeps a value.
+struct SetState;
+
+impl Method for SetState {
+    const NAME: &'static str = "set-state";
+    type Request = Value;
+    type Reply = u64;
+}
+
+/// `get-state`: what was kept.
+struct GetState;
+
+impl Method for GetState {
+    const NAME: &'static str = "get-state";
+    type Request = ();
+    type Reply = Option<Value>;
+}
+
 /// `seen`: the configuration in force, and who asks.
 struct Seen;
 
@@ -71,6 +89,8 @@ impl Plugin for Witness {
         Router::new()
             .on::<Heard>(Self::heard)
             .on::<Publish>(Self::publish)
+            .on::<SetState>(Self::set_state)
+            .on::<GetState>(Self::get_state)
             .on_with::<Seen>(Self::seen)
     }
 
@@ -119,6 +139,14 @@ impl Witness {
             self.host.events().publish(&news.topic, &news.data)?;
         }
         Ok(())
+    }
+
+    async fn set_state(&self, value: Value) -> Result<u64> {
+        self.host.state().set("state", &value).await
+    }
+
+    async fn get_state(&self, (): ()) -> Result<Option<Value>> {
+        self.host.state().get("state").await
     }
 
     async fn seen(&self, (): (), context: Context) -> Result<Value> {

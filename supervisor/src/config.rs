@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::unistd::geteuid;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::failure::{Code, Failure};
 use crate::manifest::{ByteSize, TimeSpan};
@@ -67,6 +67,8 @@ pub(crate) struct Config {
     pub(crate) admission: Admission,
     /// What plugins may be shown of this machine beyond its system directories.
     pub(crate) mounts: Mounts,
+    /// What the audit has beyond operations, refusals and deaths, which it always has.
+    pub(crate) audit: Audit,
     /// The whole budget of a stop, from the request to the last process gone, where the request
     /// does not say; also that of the service's own stop. 100 ms to 1 h.
     pub(crate) stop_timeout: TimeSpan,
@@ -144,6 +146,25 @@ pub(crate) struct Mounts {
     pub(crate) read_write: Vec<PathBuf>,
 }
 
+/// What the audit has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Audit {
+    /// Which calls of the host application: never with what was asked or answered.
+    pub(crate) calls: AuditedCalls,
+}
+
+/// Which calls through the admin API are in the audit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum AuditedCalls {
+    Off,
+    /// Those with the header `bulkhead-on-behalf-of`.
+    #[default]
+    OnBehalfOf,
+    All,
+}
+
 impl Default for Config {
     fn default() -> Self {
         let (state, runtime, trust) = if geteuid().is_root() {
@@ -166,6 +187,7 @@ impl Default for Config {
             trust,
             admission: Admission::default(),
             mounts: Mounts::default(),
+            audit: Audit::default(),
             stop_timeout: TimeSpan::from_secs(5),
             resume_timeout: TimeSpan::from_secs(30),
             heartbeat: TimeSpan::from_secs(1),

@@ -69,6 +69,9 @@ pub(crate) enum Code {
     CallFailed,
     /// A conditional write of state met another version. Details: `key`, `expected`, `found`.
     StateConflict,
+    /// The audit is not what was written: a row was changed, removed, added or moved. Details:
+    /// `sequence`, `reason`.
+    AuditBroken,
     /// The store could not be read or written. What was there is kept.
     StorageFailed,
     /// No supervisor answers on the socket. Details: `socket`.
@@ -118,7 +121,7 @@ impl Code {
             | Code::CallFailed => 502,
             Code::SandboxUnavailable | Code::Unreachable | Code::ShuttingDown => 503,
             Code::Timeout => 504,
-            Code::SandboxFailed | Code::StorageFailed | Code::Internal => 500,
+            Code::SandboxFailed | Code::StorageFailed | Code::AuditBroken | Code::Internal => 500,
         }
     }
 }

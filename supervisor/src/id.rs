@@ -71,8 +71,12 @@ pub(crate) struct BadDigest {
 }
 
 impl Digest {
-    pub(crate) fn new(bytes: [u8; 32]) -> Self {
+    pub(crate) const fn new(bytes: [u8; 32]) -> Self {
         Self(bytes)
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
     }
 
     pub(crate) fn of(bytes: &[u8]) -> Self {

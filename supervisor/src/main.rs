@@ -4,6 +4,7 @@
 #[path = "../../tests/src/archive.rs"]
 #[allow(dead_code, unreachable_pub, reason = "the integration tests use the rest")]
 mod archive;
+mod audit_chain;
 mod cli;
 mod clock;
 mod config;

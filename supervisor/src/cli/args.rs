@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueHint};
 
 use super::trust::Trust;
+use crate::audit_chain::Head;
 use crate::id::PluginId;
 use crate::manifest::{ByteSize, CpuShare, Permission, TimeSpan};
 
@@ -66,6 +67,8 @@ pub(crate) enum Verb {
     Call(Call),
     /// Show what happened, and with -f what happens
     Events(Events),
+    /// Show who did what, or check that this was not changed
+    Audit(Audit),
     /// Show what a plugin wrote
     Logs(Logs),
     /// Show a plugin's configuration, or replace it
@@ -258,6 +261,29 @@ pub(crate) struct Events {
     /// Begin after this sequence number
     #[arg(long, value_name = "N")]
     pub(crate) since: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Audit {
+    /// Only what concerns this plugin
+    #[arg(long, value_name = "ID")]
+    pub(crate) plugin: Option<PluginId>,
+    /// Begin after this sequence number
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) since: u64,
+    #[command(subcommand)]
+    pub(crate) check: Option<AuditCheck>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuditCheck {
+    /// Check that no row was changed, removed, added in between or moved
+    Verify {
+        /// A place that was in the audit once, as an earlier check printed it
+        #[arg(long, value_name = "SEQ:HASH")]
+        head: Option<Head>,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -4,6 +4,7 @@
 //! directly; all other verbs are clients of the admin API and have no way in of their own.
 
 mod args;
+mod audit;
 mod client;
 mod consent;
 mod doctor;
@@ -102,6 +103,7 @@ fn ask(verb: Verb, global: &Global) -> Result<(), Ended> {
             Verb::Call(arguments) => verbs::call(&client, screen, arguments).await,
             Verb::Config(arguments) => verbs::config(&client, screen, arguments).await,
             Verb::State(named) => verbs::state(&client, screen, &named.id).await,
+            Verb::Audit(arguments) => audit::run(&client, screen, arguments).await,
             Verb::Events(arguments) => follow::events(&client, screen, arguments).await,
             Verb::Logs(arguments) => follow::logs(&client, screen, arguments).await,
             other => Err(Problem::from(Failure::internal(format!("{other:?} asks nobody"))).into()),

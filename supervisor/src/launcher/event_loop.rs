@@ -15,6 +15,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use super::admin_socket::AdminSocket;
 use super::admission::Rules;
+use super::audit_anchor::AuditAnchor;
 use super::errands::{Errands, Role};
 use super::jobs::{Jobs, Outcome};
 use super::notify::Notify;
@@ -50,6 +51,7 @@ pub(super) struct Launcher {
     pub(super) tree: Option<Tree>,
     pub(super) store: PackageStore,
     pub(super) storage: Storage,
+    pub(super) anchor: AuditAnchor,
     pub(super) plugins: Plugins,
     pub(super) jobs: Jobs,
     pub(super) errands: Errands,

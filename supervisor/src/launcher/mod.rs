@@ -24,6 +24,7 @@
 
 mod admin_socket;
 mod admission;
+pub(crate) mod audit_anchor;
 mod channels;
 mod errands;
 mod event_loop;

@@ -65,6 +65,11 @@ impl Launcher {
             Request::Measure { id } => self.measure(number, id),
             Request::Spawn(spawn) => self.spawn(number, *spawn),
             Request::Session { id, generation } => self.session(&id, generation),
+            Request::AuditHead => Ok(Answer::Now(Reply::AuditHead(self.anchor.head()), Vec::new())),
+            Request::Anchor { after, bodies } => {
+                let anchored = self.anchor.extend(after, &bodies);
+                anchored.map(|head| Answer::Now(Reply::AuditHead(Some(head)), Vec::new()))
+            }
             Request::Stop { id, generation, term_in, kill_in } => {
                 self.stop(&id, generation, term_in, kill_in)
             }

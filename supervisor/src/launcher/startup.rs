@@ -20,6 +20,7 @@ use nix::unistd::{Gid, Group, Uid, User, chown, geteuid};
 
 use super::admin_socket::{Access, AdminSocket, SocketError};
 use super::admission::Rules;
+use super::audit_anchor::AuditAnchor;
 use super::errands::{Errands, Role};
 use super::event_loop::{Launcher, block_signals, new_epoll};
 use super::jobs::Jobs;
@@ -99,6 +100,7 @@ pub(super) fn prepare(config: &Config) -> Result<(Launcher, Held), StartError> {
     let store =
         PackageStore::open(store_path.clone()).map_err(|error| path_error(&store_path, error))?;
     let storage = Storage::open(state.join("plugins"), ownership)?;
+    let anchor = AuditAnchor::open(&state).map_err(|error| path_error(&state, error))?;
     let access = Access {
         admin_gid: group(config.admin_group.as_deref(), "admin_group")?,
         reader_gid: group(config.reader_group.as_deref(), "reader_group")?,
@@ -123,6 +125,7 @@ pub(super) fn prepare(config: &Config) -> Result<(Launcher, Held), StartError> {
         usage_interval: config.usage_interval.duration(),
         admin_gid: access.admin_gid,
         reader_gid: access.reader_gid,
+        audited_calls: config.audit.calls,
         launcher_uid: geteuid().as_raw(),
         admission: Admission {
             memory: config.admission.memory.map(|size| size.bytes()),
@@ -143,6 +146,7 @@ pub(super) fn prepare(config: &Config) -> Result<(Launcher, Held), StartError> {
         tree,
         store,
         storage,
+        anchor,
         plugins: Plugins::default(),
         jobs: Jobs::default(),
         errands: Errands::default(),

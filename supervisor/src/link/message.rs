@@ -8,7 +8,9 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::audit_chain::Head;
 use crate::clock::Monotonic;
+use crate::config::AuditedCalls;
 use crate::failure::Failure;
 use crate::id::{Digest, PluginId};
 use crate::trust::KeyId;
@@ -66,6 +68,11 @@ pub(crate) enum Request {
     Stop { id: PluginId, generation: u64, term_in: Duration, kill_in: Duration },
     /// The exit is in the supervisor's store; the launcher may forget it. → [`Reply::Done`]
     Acknowledge { id: PluginId, generation: u64 },
+    /// The head of the audit as the launcher keeps it. → [`Reply::AuditHead`]
+    AuditHead,
+    /// Moves that head on from `after`, which it must be unless none is kept, by rows of these
+    /// bodies (see [`crate::audit_chain`]). → [`Reply::AuditHead`]
+    Anchor { after: Head, bodies: Vec<Digest> },
     /// The supervisor has stopped all it could and is about to end. Not answered.
     Bye,
 }
@@ -116,6 +123,7 @@ pub(crate) enum Reply {
         more: bool,
     },
     Spawned(Spawned),
+    AuditHead(Option<Head>),
 }
 
 /// What a plugin's storage takes.
@@ -254,6 +262,7 @@ pub(crate) struct Settings {
     /// and root may always do all.
     pub(crate) admin_gid: Option<u32>,
     pub(crate) reader_gid: Option<u32>,
+    pub(crate) audited_calls: AuditedCalls,
     pub(crate) launcher_uid: u32,
     /// Where known faults of crates are looked up.
     pub(crate) advisories: Option<Advisories>,

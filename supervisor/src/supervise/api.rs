@@ -10,6 +10,7 @@
 #![allow(unused_qualifications, reason = "the macro that describes parameters writes them")]
 
 mod acting;
+mod audit;
 mod call;
 mod caller;
 mod config;
@@ -52,7 +53,7 @@ pub(crate) fn serve(
     registry: Arc<Registry>,
 ) -> std::io::Result<impl Future<Output = ()> + Send> {
     let roles = caller::Roles::new(&registry.settings);
-    let listener = AdminListener::new(listener, roles)?;
+    let listener = AdminListener::new(listener, roles, registry.audit.clone())?;
     let service = router(registry).into_make_service_with_connect_info::<Caller>();
     Ok(async move {
         if let Err(error) = axum::serve(listener, service).await {
@@ -83,11 +84,16 @@ fn routes() -> Vec<Route> {
         // State and logs can hold what only an admin may see.
         Route::ruling(Method::GET, "/v1/plugins/{id}/state", state::show),
         Route::ruling(Method::GET, "/v1/plugins/{id}/logs", logs::read),
+        // Who did what is for those who may do it.
+        Route::ruling(Method::GET, "/v1/audit", audit::list),
+        Route::ruling(Method::GET, "/v1/audit/verify", audit::verify),
     ]
 }
 
 fn router(registry: Arc<Registry>) -> Router {
-    let router = routes().into_iter().fold(Router::new(), |router, route| route.join(router));
+    let audit = &registry.audit;
+    let router =
+        routes().into_iter().fold(Router::new(), |router, route| route.join(router, audit.clone()));
     router
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use serde_json::Value;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-use super::store::{Recorded, Store};
+use super::audit;
+use super::store::{Kind, Recorded, Store};
 use super::timestamp;
 use crate::id::PluginId;
 
@@ -49,8 +50,10 @@ impl Events {
                         continue;
                     }
                 };
-                let appended =
-                    store.append_event(time.clone(), name.clone(), plugin.clone(), body.clone());
+                let audited = plugin.as_ref().and_then(|id| audit::of_event(&name, id, &body));
+                let audited = audited.map(|entry| entry.row(Kind::Single));
+                let told = (time.clone(), name.clone(), plugin.clone(), body.clone());
+                let appended = store.append_event(told.0, told.1, told.2, told.3, audited);
                 match appended.await {
                     // Nobody may be listening.
                     Ok(sequence) => {

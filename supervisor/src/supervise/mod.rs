@@ -29,9 +29,11 @@ use tokio::task::LocalSet;
 use crate::failure::Failure;
 use crate::id::PluginId;
 use crate::link::{Adopted, Exited, LinkError, Message, Request, Settings};
+use audit::{Action, Operation};
 use events::Events;
 use launcher_link::Launcher;
 use plugin::Command;
+use principal::Principal;
 #[cfg(debug_assertions)]
 pub(crate) use registry::points as pause_points;
 use registry::{LocalJob, Registry};
@@ -108,6 +110,11 @@ async fn serve(link: OwnedFd) -> Result<(), Fatal> {
             }
         }
     });
+    registry.audit.close_interrupted().await?;
+    let version = serde_json::json!({ "version": env!("CARGO_PKG_VERSION") });
+    registry.audit.service(Action::ServiceStarted, version).await;
+    let anchored = registry.audit.clone().keep_anchored(launcher.clone());
+    tokio::spawn(anchored);
     let starting = take_over(&registry, inherited.running, inherited.exits).await?;
     tokio::spawn(api::serve(inherited.listener, Arc::clone(&registry))?);
     launcher.ask_done(Request::Ready).await?;
@@ -126,8 +133,13 @@ async fn serve(link: OwnedFd) -> Result<(), Fatal> {
             Message::Shutdown { budget } => {
                 let (registry, over) = (Arc::clone(&registry), over.clone());
                 tokio::task::spawn_local(async move {
+                    let budget_ms = serde_json::json!({ "budgetMs": budget.as_millis() as u64 });
+                    registry.audit.service(Action::ServiceStopping, budget_ms).await;
                     registry.shut_down(budget).await;
                     registry.events.flush().await;
+                    if let Err(failure) = registry.audit.anchor(&registry.launcher).await {
+                        tracing::error!(%failure, "the end of the audit is not anchored");
+                    }
                     if let Err(error) = registry.launcher.tell(Request::Bye).await {
                         tracing::warn!(%error, "the launcher did not hear the goodbye");
                     }
@@ -294,7 +306,15 @@ impl Registry {
                     How::AfterAnother => registry.wait_for_end(&id).await,
                     How::Again => registry.bring_down(&id).await,
                 }
-                if let Err(failure) = registry.enable(&id, None).await {
+                let plugin = id.clone();
+                let enabled = Operation::new(Principal::service(), Action::Enable)
+                    .about(&id)
+                    .run(
+                        &registry,
+                        |registry, _| async move { registry.enable(&plugin, None).await },
+                    )
+                    .await;
+                if let Err(failure) = enabled {
                     tracing::error!(plugin = %id, %failure, "not started");
                 }
             });

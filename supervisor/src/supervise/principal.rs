@@ -32,14 +32,12 @@ impl Principal {
     }
 
     /// The service itself: what nobody asked for, or what goes on after those who asked are gone.
-    #[cfg_attr(not(test), expect(dead_code, reason = "what goes on by itself is recorded next"))]
     pub(crate) fn service() -> Self {
         let uid = nix::unistd::geteuid().as_raw();
         Self { uid: Some(uid), name: Some("bulkhead".to_owned()), on_behalf_of: None }
     }
 
     /// A plugin that asks its host for something.
-    #[cfg_attr(not(test), expect(dead_code, reason = "denials are recorded next"))]
     pub(crate) fn plugin(id: &PluginId, on_behalf_of: Option<String>) -> Self {
         Self { uid: None, name: Some(format!("plugin:{id}")), on_behalf_of }
     }

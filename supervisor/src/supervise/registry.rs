@@ -30,6 +30,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::audit::Audit;
 use super::events::Events;
 use super::launcher_link::Launcher;
 use super::logs::{Book, finish_spools};
@@ -56,6 +57,7 @@ pub(crate) struct Registry {
     pub(crate) launcher: Launcher,
     pub(crate) store: Store,
     pub(crate) events: Events,
+    pub(crate) audit: Audit,
     pub(crate) settings: Arc<Settings>,
     local: mpsc::UnboundedSender<LocalJob>,
     /// Events that did not arrive.
@@ -93,6 +95,7 @@ impl Registry {
     ) -> Self {
         Self {
             launcher,
+            audit: Audit::new(store.clone()),
             store,
             events,
             settings,

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 pub(super) use layers::{brief, machine};
 pub(super) use plugin::{Plugin, list};
-pub(super) use record::{event, log, state};
+pub(super) use record::{audit, event, log, state};
 pub(super) use review::{asks, review};
 pub(super) use stop::stop;
 pub(super) use table::{Cell, table};

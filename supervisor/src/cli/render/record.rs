@@ -33,6 +33,42 @@ pub(in crate::cli) fn event<W: Write>(screen: &mut Screen<W>, data: &Value) -> i
     screen.line(line.trim_end())
 }
 
+/// `sequence time outcome action plugin principal details`, the details as JSON.
+pub(in crate::cli) fn audit<W: Write>(screen: &mut Screen<W>, row: &Value) -> io::Result<()> {
+    let text = |value: &Value| match value {
+        Value::String(text) => printable(text),
+        Value::Null => "-".to_owned(),
+        other => printable(&other.to_string()),
+    };
+    let sequence = screen.paint(Tone::Faint, &text(&row["sequence"]));
+    let plugin = text(&row["pluginId"]);
+    if row["removed"] == true {
+        let gone = screen.paint(Tone::Faint, "removed when it was uninstalled");
+        return screen.line(&format!("{sequence} {plugin} {gone}"));
+    }
+    let outcome = text(&row["outcome"]);
+    let tone = match outcome.as_str() {
+        "ok" => Tone::Good,
+        "begun" => Tone::Faint,
+        "cancelled" | "interrupted" => Tone::Doubtful,
+        _ => Tone::Bad,
+    };
+    let who = &row["principal"];
+    let mut principal = match &who["name"] {
+        Value::Null => format!("uid {}", who["uid"]),
+        name => text(name),
+    };
+    if !who["onBehalfOf"].is_null() {
+        principal = format!("{principal} for {}", text(&who["onBehalfOf"]));
+    }
+    let details = if row["details"].is_null() { String::new() } else { text(&row["details"]) };
+    let time = screen.paint(Tone::Faint, &text(&row["time"]));
+    let outcome = screen.paint(tone, &outcome);
+    let action = text(&row["action"]);
+    let line = format!("{sequence} {time} {outcome} {action} {plugin} ({principal}) {details}");
+    screen.line(line.trim_end())
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Record {
@@ -120,6 +156,25 @@ mod tests {
         let data = json!({"sequence": 7, "time": "t", "event": "plugin:enabled", "pluginId": "a", "startedInMs": 1.5});
         event(&mut screen, &data).unwrap();
         assert_eq!(screen.text(), "7 t plugin:enabled a {\"startedInMs\":1.5}\n");
+    }
+
+    #[test]
+    fn a_row_of_the_audit_is_one_line() {
+        let mut screen = Screen::of_test(true);
+        let row = json!({"sequence": 7, "time": "t", "action": "enable", "outcome": "ok",
+            "pluginId": "a", "principal": {"uid": 0, "name": "root", "onBehalfOf": "dr.s\u{1b}[m"},
+            "details": {"configured": true}, "hash": "h"});
+        audit(&mut screen, &row).unwrap();
+        let anybody = json!({"sequence": 8, "time": "t", "action": "denied",
+            "outcome": "PERMISSION_DENIED", "principal": {"uid": 7}});
+        audit(&mut screen, &anybody).unwrap();
+        audit(&mut screen, &json!({"sequence": 9, "pluginId": "a", "removed": true})).unwrap();
+        let text = screen.text();
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[0].starts_with("7 t ok enable a (root for dr.s"), "{text}");
+        assert!(lines[0].ends_with("{\"configured\":true}") && !text.contains('\u{1b}'), "{text}");
+        assert_eq!(lines[1], "8 t PERMISSION_DENIED denied - (uid 7)");
+        assert_eq!(lines[2], "9 a removed when it was uninstalled");
     }
 
     #[test]

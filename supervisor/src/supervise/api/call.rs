@@ -13,7 +13,9 @@ use utoipa::IntoParams;
 use super::acting::Acting;
 use super::problem::Problem;
 use super::request::{Server, id, json, text_header};
+use crate::config::AuditedCalls;
 use crate::failure::{Code, Failure};
+use crate::supervise::audit::{Action, Operation};
 
 /// How to call.
 #[derive(Deserialize, IntoParams)]
@@ -57,13 +59,29 @@ pub(super) async fn call(
     let id = id(&text)?;
     let argument = if bytes.is_empty() { Bytes::from_static(b"null") } else { bytes };
     json::<serde::de::IgnoredAny>(&argument, "the call's argument is not JSON")?;
+    let audited = match registry.settings.audited_calls {
+        AuditedCalls::Off => false,
+        AuditedCalls::OnBehalfOf => principal.on_behalf_of.is_some(),
+        AuditedCalls::All => true,
+    };
     let call = Call {
         timeout: query.timeout.map(Duration::from_millis),
         trace: trace(&headers)?,
-        on_behalf_of: principal.on_behalf_of,
+        on_behalf_of: principal.on_behalf_of.clone(),
         ..Call::new(method, Payload::json_bytes(argument))
     };
-    let reply = registry.call(&id, call).await?;
+    let reply = if audited {
+        Operation::new(principal, Action::Call)
+            .about(&id)
+            .with("method", &call.method)
+            .run_while_wanted(
+                &registry,
+                |registry, _| async move { registry.call(&id, call).await },
+            )
+            .await?
+    } else {
+        registry.call(&id, call).await?
+    };
     let kind = match reply.encoding {
         Encoding::Json => "application/json",
         Encoding::Raw | Encoding::Bincode => "application/octet-stream",

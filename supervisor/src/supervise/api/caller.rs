@@ -2,7 +2,7 @@
 
 use std::os::fd::BorrowedFd;
 
-use axum::extract::{ConnectInfo, Request};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use bulkhead_sandbox::descriptors;
@@ -11,6 +11,11 @@ use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use super::problem::Problem;
 use crate::failure::{Code, Failure};
 use crate::link::Settings;
+use crate::supervise::audit::{Action, Audit, Entry, Outcome};
+use crate::supervise::principal::Principal;
+
+/// How many characters of a refused path the audit has.
+const MAX_SHOWN: usize = 200;
 
 /// What a caller may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,15 +77,23 @@ impl Roles {
     }
 }
 
-pub(super) async fn require_reader(request: Request, next: Next) -> Response {
-    require(Role::Reader, request, next).await
+pub(super) async fn require_reader(
+    State(audit): State<Audit>,
+    request: Request,
+    next: Next,
+) -> Response {
+    require(Role::Reader, &audit, request, next).await
 }
 
-pub(super) async fn require_admin(request: Request, next: Next) -> Response {
-    require(Role::Admin, request, next).await
+pub(super) async fn require_admin(
+    State(audit): State<Audit>,
+    request: Request,
+    next: Next,
+) -> Response {
+    require(Role::Admin, &audit, request, next).await
 }
 
-async fn require(role: Role, request: Request, next: Next) -> Response {
+async fn require(role: Role, audit: &Audit, request: Request, next: Next) -> Response {
     let caller = request
         .extensions()
         .get::<ConnectInfo<Caller>>()
@@ -88,21 +101,37 @@ async fn require(role: Role, request: Request, next: Next) -> Response {
     if caller.role >= role {
         return next.run(request).await;
     }
-    tracing::warn!(
-        uid = caller.uid,
-        pid = caller.pid,
-        path = request.uri().path(),
-        "refused on the admin socket"
-    );
+    let (method, path) = (request.method().as_str(), request.uri().path());
+    tracing::warn!(uid = caller.uid, pid = caller.pid, path, "refused on the admin socket");
+    let entry = refused(&caller, role).with("method", method).with("path", first(path));
+    audit.refused(entry).await;
     Problem::from(denied(&caller, role)).into_response()
+}
+
+/// The audit's entry for a refusal.
+pub(super) fn refused(caller: &Caller, role: Role) -> Entry {
+    let outcome = Outcome::Failed(Code::PermissionDenied);
+    Entry::new(Principal::user(caller.uid, None), Action::Denied, outcome)
+        .with("role", group(role))
+        .with("pid", caller.pid)
+}
+
+/// The beginning of a path that somebody without a role has chosen.
+fn first(path: &str) -> String {
+    path.chars().take(MAX_SHOWN).collect()
+}
+
+/// The groups whose members have a role.
+fn group(role: Role) -> &'static str {
+    match role {
+        Role::Reader => "reader or the admin",
+        _ => "admin",
+    }
 }
 
 /// Why a caller may not do what needs `role`.
 fn denied(caller: &Caller, role: Role) -> Failure {
-    let group = match role {
-        Role::Reader => "reader or the admin",
-        _ => "admin",
-    };
+    let group = group(role);
     Failure::new(
         Code::PermissionDenied,
         format!(

@@ -16,7 +16,7 @@ use super::upload::Upload;
 use super::view::Plugin;
 use crate::failure::{Code, Failure};
 use crate::id::PluginId;
-use crate::supervise::audit::{Action, Operation};
+use crate::supervise::audit::{Action, Operation, Subject};
 use crate::supervise::registry::{InstallOptions, Installed, Review, Source};
 
 /// What to install, and what the client wants to be held against it.
@@ -80,11 +80,15 @@ pub(super) async fn install(
         Source::Package { name, .. } => operation.with("package", name),
     };
     let Installed { plugin, review } = operation
-        .run(&registry, move |registry, principal| async move {
-            let installed = registry.install(source, &options, &principal).await;
-            drop(place);
-            installed
-        })
+        .run_about(
+            &registry,
+            |registry, principal| async move {
+                let installed = registry.install(source, &options, &principal).await;
+                drop(place);
+                installed
+            },
+            |installed: &Installed| installed.plugin.as_ref().map(Subject::of),
+        )
         .await?;
     let Some(handle) = plugin else { return Ok(Json(review).into_response()) };
     let plugin = Plugin::new(&handle, registry.settings.strict);

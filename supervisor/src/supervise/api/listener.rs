@@ -12,6 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Semaphore;
 
 use super::caller::{Caller, Role, Roles};
+use crate::supervise::audit::Audit;
 
 /// How long to wait after an accept that failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -27,14 +28,15 @@ pub(super) struct AdminListener {
     listener: LocalListener,
     roles: Roles,
     strangers: Arc<Semaphore>,
+    audit: Audit,
 }
 
 impl AdminListener {
-    pub(super) fn new(listener: OwnedFd, roles: Roles) -> io::Result<Self> {
+    pub(super) fn new(listener: OwnedFd, roles: Roles, audit: Audit) -> io::Result<Self> {
         let listener = std::os::unix::net::UnixListener::from(listener);
         listener.set_nonblocking(true)?;
         let listener = LocalListener::UdSocket(OwnedFd::from(listener).try_into()?);
-        Ok(Self { listener, roles, strangers: Arc::new(Semaphore::new(STRANGERS)) })
+        Ok(Self { listener, roles, strangers: Arc::new(Semaphore::new(STRANGERS)), audit })
     }
 }
 
@@ -49,7 +51,9 @@ impl AdminListener {
              content-length: {}\r\nconnection: close\r\n\r\n{body}",
             body.len()
         );
+        let (audit, entry) = (self.audit.clone(), super::caller::refused(caller, Role::Reader));
         tokio::spawn(async move {
+            audit.refused(entry).await;
             let answered = tokio::time::timeout(PATIENCE, async {
                 // What is asked does not matter; a response before a request would.
                 let _ = stream.read(&mut [0; 4096]).await?;

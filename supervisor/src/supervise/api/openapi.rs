@@ -11,8 +11,8 @@ use utoipa::openapi::{ContentBuilder, OpenApi, Ref, Response, ResponseBuilder};
 use utoipa::{Modify, OpenApi as _};
 
 use super::{
-    call, config, events, install, lifecycle, logs, plugins, problem, publish, service, state,
-    upgrade,
+    audit, call, config, events, install, lifecycle, logs, plugins, problem, publish, service,
+    state, upgrade,
 };
 use crate::failure::Code;
 
@@ -32,6 +32,7 @@ const CODES: &str = "x-codes";
         (name = "plugins", description = "What there is"),
         (name = "calls", description = "Talking to plugins"),
         (name = "events", description = "What happens"),
+        (name = "audit", description = "Who did what"),
         (name = "service", description = "The service itself"),
     ),
     paths(
@@ -53,8 +54,10 @@ const CODES: &str = "x-codes";
         state::show,
         logs::read,
         call::call,
+        audit::list,
+        audit::verify,
     ),
-    components(schemas(problem::Document, events::Told, logs::LogLine)),
+    components(schemas(problem::Document, events::Told, logs::LogLine, audit::AuditRow)),
     modifiers(&Refusals)
 )]
 struct Description;

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use axum::Router;
 use axum::handler::Handler;
 use axum::http::Method;
-use axum::middleware::from_fn;
+use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodFilter, MethodRouter, on};
 
 use super::caller::{Role, require_admin, require_reader};
+use crate::supervise::audit::Audit;
 use crate::supervise::registry::Registry;
 
 /// A method of a path.
@@ -44,10 +45,12 @@ impl Route {
     }
 
     /// Adds it to the others, behind the question whether the caller has its role.
-    pub(super) fn join(self, router: Router<Arc<Registry>>) -> Router<Arc<Registry>> {
+    pub(super) fn join(self, router: Router<Arc<Registry>>, audit: Audit) -> Router<Arc<Registry>> {
         let handler = match self.role {
-            Role::Admin => self.handler.route_layer(from_fn(require_admin)),
-            Role::Reader | Role::None => self.handler.route_layer(from_fn(require_reader)),
+            Role::Admin => self.handler.route_layer(from_fn_with_state(audit, require_admin)),
+            Role::Reader | Role::None => {
+                self.handler.route_layer(from_fn_with_state(audit, require_reader))
+            }
         };
         router.route(self.path, handler)
     }

@@ -1,8 +1,135 @@
-//! Who did what: every operation that somebody asks for, with its outcome.
+//! The audit: who did what, who was refused what, and what died.
 //!
-//! Theory of operation. An operation runs in a task of its own, so that it ends as it should even if
-//! whoever asked for it goes away meanwhile, and its outcome is written down before it is answered.
+//! Theory of operation. Each row is one JSON object in a chain of hashes ([`crate::audit_chain`]), so
+//! that a row that is changed, removed, added in between or moved is found ([`verification`]). An
+//! operation ([`Operation`]) has two: one before anything is done, so that what cannot be recorded is
+//! not done, and one with the outcome, before it is answered. What ends because the service dies is
+//! closed as interrupted at the next start. Deaths and refusals are rows of their own, in the same
+//! transaction as what is stored of them. The launcher keeps how far the chain had come
+//! ([`anchoring`]), so that its end cannot be cut off either.
+//!
+//! Deliberately absent from every row: payloads, values of configurations, secrets, and the text of
+//! errors, which could quote any of them.
 
+mod anchoring;
+mod entry;
+mod notice;
 mod operation;
+#[cfg(test)]
+mod tests;
+mod throttle;
+mod verification;
 
-pub(crate) use operation::{Action, Operation};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::{Value, json};
+
+pub(crate) use entry::{Action, Entry, Outcome};
+pub(crate) use notice::of_event;
+pub(crate) use operation::{Operation, Subject};
+pub(crate) use verification::Verified;
+
+use super::principal::Principal;
+use super::store::{AuditRow, Kind, Store};
+use crate::audit_chain::Head;
+use crate::clock::Monotonic;
+use crate::failure::Failure;
+use crate::id::PluginId;
+use throttle::Throttle;
+
+/// A handle on the audit; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Audit {
+    store: Store,
+    refusals: Arc<Mutex<Throttle>>,
+}
+
+impl Audit {
+    pub(crate) fn new(store: Store) -> Self {
+        Self { store, refusals: Arc::default() }
+    }
+
+    /// Writes down something that happened.
+    pub(crate) async fn record(&self, entry: Entry) -> Result<Head, Failure> {
+        self.store.append_audit(entry.row(Kind::Single)).await
+    }
+
+    /// Writes down that somebody was refused something. So many of one principal are counted only,
+    /// as otherwise whoever is refused could fill the disk.
+    pub(crate) async fn refused(&self, entry: Entry) {
+        // Not by the person acted for, whom the user may name as it likes.
+        let who = Principal { on_behalf_of: None, ..entry.principal.clone() }.to_string();
+        let passed = {
+            // Nothing that holds it can leave it half changed.
+            let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+            refusals.admit(&who, Monotonic::now())
+        };
+        let Some(uncounted) = passed else { return };
+        let entry = if uncounted > 0 { entry.with("unrecorded", uncounted) } else { entry };
+        if let Err(failure) = self.record(entry).await {
+            // The refusal stands all the same.
+            tracing::error!(%who, %failure, "a refusal is not in the audit");
+        }
+    }
+
+    /// The rows after `sequence`, oldest first, at most `limit`; all, or those of a plugin.
+    pub(crate) async fn since(
+        &self,
+        sequence: u64,
+        plugin: Option<PluginId>,
+        limit: usize,
+    ) -> Result<Vec<AuditRow>, Failure> {
+        self.store.audit_since(sequence, plugin, limit).await
+    }
+
+    /// Ends what a supervisor before this one had begun and could not end. What it asked for may be
+    /// done, be undone, or yet be finished: rows after this one say so.
+    pub(crate) async fn close_interrupted(&self) -> Result<(), Failure> {
+        let open = self.store.audit_open().await?;
+        if open.is_empty() {
+            return Ok(());
+        }
+        let installed = self.store.plugins().await?;
+        for (begun, plugin, content) in open {
+            let gone = plugin.as_ref().is_some_and(|id| installed.iter().all(|row| row.id != *id));
+            let uninstalled = content["action"] == json!(Action::Uninstall) && gone;
+            let (kind, outcome) = if uninstalled {
+                (Kind::Farewell(begun), Outcome::Done)
+            } else {
+                (Kind::End(begun), Outcome::Interrupted)
+            };
+            let row = entry::again(content, plugin, kind, &outcome, begun);
+            self.store.append_audit(row).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes down that the service itself did something.
+    pub(crate) async fn service(&self, action: Action, details: Value) {
+        let mut entry = Entry::new(Principal::service(), action, Outcome::Done);
+        if let Value::Object(details) = details {
+            entry.details = details;
+        }
+        if let Err(failure) = self.record(entry).await {
+            tracing::error!(?action, %failure, "not in the audit");
+        }
+    }
+}
+
+/// A row as the API shows it: what it says, with its place.
+pub(crate) fn shown(row: &AuditRow) -> Value {
+    let mut shown = json!({
+        "sequence": row.sequence,
+        "pluginId": row.plugin,
+        "hash": row.hash,
+    });
+    let content = row.content.as_deref().and_then(|text| serde_json::from_str::<Value>(text).ok());
+    match (content, &mut shown) {
+        (Some(Value::Object(content)), Value::Object(shown)) => {
+            // Random, and of use to nobody who reads.
+            shown.extend(content.into_iter().filter(|(key, _)| key != "salt"));
+        }
+        _ => shown["removed"] = Value::Bool(true),
+    }
+    shown
+}

@@ -3,57 +3,41 @@
 use std::sync::Arc;
 
 use serde::Serialize;
-use serde_json::{Map, Value};
+use tokio::sync::oneshot;
 
-use crate::failure::Failure;
+use super::entry::{Action, Entry, Outcome};
+use crate::failure::{Code, Failure};
 use crate::id::PluginId;
+use crate::supervise::plugin::PluginHandle;
 use crate::supervise::principal::Principal;
 use crate::supervise::registry::Registry;
-
-/// What is done. Others rely on the names: one is never renamed, only added.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Action {
-    Install,
-    Uninstall,
-    Upgrade,
-    Rollback,
-    Enable,
-    Disable,
-    /// An event of the host application for plugins.
-    Publish,
-    /// A configuration that is replaced.
-    Configure,
-}
+use crate::supervise::store::Kind;
 
 /// An operation that somebody asks for.
 #[derive(Clone, Debug)]
 pub(crate) struct Operation {
-    principal: Principal,
-    action: Action,
-    plugin: Option<PluginId>,
-    details: Map<String, Value>,
+    entry: Entry,
 }
 
 impl Operation {
     pub(crate) fn new(principal: Principal, action: Action) -> Self {
-        Self { principal, action, plugin: None, details: Map::new() }
+        Self { entry: Entry::new(principal, action, Outcome::Begun) }
     }
 
     /// The plugin that it is about, where that is known beforehand.
-    pub(crate) fn about(mut self, plugin: &PluginId) -> Self {
-        self.plugin = Some(plugin.clone());
-        self
+    pub(crate) fn about(self, plugin: &PluginId) -> Self {
+        Self { entry: self.entry.about(plugin) }
     }
 
     /// Adds a detail: never a payload, a value of a configuration, or a secret.
-    pub(crate) fn with(mut self, key: &str, value: impl Serialize) -> Self {
-        let value = serde_json::to_value(value).unwrap_or(Value::Null);
-        self.details.insert(key.to_owned(), value);
-        self
+    pub(crate) fn with(self, key: &str, value: impl Serialize) -> Self {
+        Self { entry: self.entry.with(key, value) }
     }
 
     /// Carries it out, to its end even if the client that asked for it goes away meanwhile.
+    ///
+    /// STORAGE_FAILED: the audit cannot be written, so it was not begun; or it was done, which the
+    /// message then says.
     pub(crate) async fn run<T, F>(
         self,
         registry: &Arc<Registry>,
@@ -63,25 +47,134 @@ impl Operation {
         T: Send + 'static,
         F: Future<Output = Result<T, Failure>> + Send + 'static,
     {
-        let work = work(Arc::clone(registry), self.principal.clone());
+        self.run_about(registry, work, |_| None).await
+    }
+
+    /// The same, where only the result says which plugin it was about.
+    pub(crate) async fn run_about<T, F>(
+        self,
+        registry: &Arc<Registry>,
+        work: impl FnOnce(Arc<Registry>, Principal) -> F,
+        about: impl FnOnce(&T) -> Option<Subject> + Send + 'static,
+    ) -> Result<T, Failure>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Failure>> + Send + 'static,
+    {
+        let begun = self.begin(registry).await?;
+        let work = work(Arc::clone(registry), self.entry.principal.clone());
+        let registry = Arc::clone(registry);
         let task = tokio::spawn(async move {
             let result = work.await;
-            self.record(result.as_ref().err());
-            result
+            let subject = result.as_ref().ok().and_then(about);
+            self.end(&registry, begun, subject, result).await
         });
         task.await
             .unwrap_or_else(|error| Err(Failure::internal(format!("an operation ended: {error}"))))
     }
 
-    fn record(&self, failure: Option<&Failure>) {
-        let details = Value::Object(self.details.clone());
-        tracing::info!(
-            action = ?self.action,
-            plugin = self.plugin.as_ref().map(PluginId::as_str),
-            principal = %self.principal,
-            %details,
-            outcome = failure.map_or_else(|| "ok".to_owned(), |failure| failure.code.to_string()),
-            "operation"
-        );
+    /// Carries it out for as long as whoever asked is there: a call that nobody waits for is given up.
+    pub(crate) async fn run_while_wanted<T, F>(
+        self,
+        registry: &Arc<Registry>,
+        work: impl FnOnce(Arc<Registry>, Principal) -> F,
+    ) -> Result<T, Failure>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Failure>> + Send + 'static,
+    {
+        let begun = self.begin(registry).await?;
+        let work = work(Arc::clone(registry), self.entry.principal.clone());
+        let registry = Arc::clone(registry);
+        // Dropped with the request.
+        let (_wanted, unwanted) = oneshot::channel::<()>();
+        let task = tokio::spawn(async move {
+            let result = tokio::select! {
+                result = work => result,
+                _ = unwanted => {
+                    let end = Entry { outcome: Outcome::Cancelled, begun, ..self.entry };
+                    let kind = begun.map_or(Kind::Single, Kind::End);
+                    if let Err(failure) = registry.store.append_audit(end.row(kind)).await {
+                        tracing::error!(%failure, "a call that was given up is not in the audit");
+                    }
+                    return Err(Failure::new(Code::Conflict, "whoever asked has gone away"));
+                }
+            };
+            self.end(&registry, begun, None, result).await
+        });
+        task.await.unwrap_or_else(|error| Err(Failure::internal(format!("a call ended: {error}"))))
+    }
+
+    async fn begin(&self, registry: &Registry) -> Result<Option<u64>, Failure> {
+        let action = self.entry.action;
+        match registry.store.append_audit(self.entry.clone().row(Kind::Begin)).await {
+            Ok(head) => Ok(Some(head.sequence)),
+            // A store that cannot be written must not keep a plugin running: it may be the very
+            // plugin that filled the disk.
+            Err(failure) if action == Action::Disable => {
+                tracing::error!(%failure, "a plugin is disabled without a record of who asked");
+                Ok(None)
+            }
+            Err(failure) => Err(Failure {
+                message: format!(
+                    "not done, as it could not be recorded in the audit: {}",
+                    failure.message
+                ),
+                ..failure
+            }),
+        }
+    }
+
+    async fn end<T>(
+        self,
+        registry: &Registry,
+        begun: Option<u64>,
+        subject: Option<Subject>,
+        result: Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let action = self.entry.action;
+        let mut end = Entry { outcome: Outcome::of(&result), begun, ..self.entry };
+        if let Some(Subject { plugin, version, granted }) = subject {
+            end = end.about(&plugin).with("version", version).with("granted", granted);
+        }
+        let kind = match begun {
+            None => Kind::Single,
+            Some(begun) if action == Action::Uninstall && result.is_ok() => Kind::Farewell(begun),
+            Some(begun) => Kind::End(begun),
+        };
+        let recorded = registry.store.append_audit(end.row(kind)).await;
+        match (result, recorded) {
+            (result, Ok(_)) => result,
+            (Err(failure), Err(unrecorded)) => {
+                tracing::error!(?action, failure = %unrecorded, "its end is not in the audit");
+                Err(failure)
+            }
+            (Ok(_), Err(failure)) => Err(Failure {
+                message: format!(
+                    "done, but its end could not be recorded in the audit: {}",
+                    failure.message
+                ),
+                ..failure
+            }),
+        }
+    }
+}
+
+/// What an operation turned out to be about.
+#[derive(Clone, Debug)]
+pub(crate) struct Subject {
+    plugin: PluginId,
+    version: String,
+    granted: Vec<String>,
+}
+
+impl Subject {
+    pub(crate) fn of(handle: &PluginHandle) -> Self {
+        let granted = handle.view().granted.permissions;
+        Self {
+            plugin: handle.manifest.id.clone(),
+            version: handle.manifest.version.to_string(),
+            granted: granted.iter().map(ToString::to_string).collect(),
+        }
     }
 }

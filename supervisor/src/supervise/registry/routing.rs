@@ -10,7 +10,10 @@ use tokio::time::Instant;
 use super::Registry;
 use crate::failure::{Code, Failure};
 use crate::id::PluginId;
+use crate::manifest::Permission;
+use crate::supervise::audit::{Action, Entry, Outcome};
 use crate::supervise::plugin::{PluginHandle, StartPlan};
+use crate::supervise::principal::Principal;
 
 impl Registry {
     /// Calls a method of a plugin for the host application.
@@ -38,6 +41,7 @@ impl Registry {
         if let Some(permission) = permission
             && !caller.permissions.contains(&permission)
         {
+            self.audit.refused(not_granted(caller, &call, &permission)).await;
             return Err(Failure::new(
                 Code::PermissionDenied,
                 format!(
@@ -85,7 +89,7 @@ impl Registry {
         &self,
         caller: &StartPlan,
         method: &str,
-    ) -> Result<(PluginHandle, Option<crate::manifest::Permission>), Failure> {
+    ) -> Result<(PluginHandle, Option<Permission>), Failure> {
         let unknown = |why: String| {
             Failure::new(Code::NotFound, why).with("what", "method").with("name", method)
         };
@@ -115,6 +119,15 @@ impl Registry {
         .with("required", Value::Null)
         .with("found", Value::Null))
     }
+}
+
+/// The audit's entry for a call without the permission that it needs.
+fn not_granted(caller: &StartPlan, call: &IncomingCall, permission: &Permission) -> Entry {
+    let principal = Principal::plugin(&caller.id, call.on_behalf_of.clone());
+    Entry::new(principal, Action::Denied, Outcome::Failed(Code::PermissionDenied))
+        .about(&caller.id)
+        .with("method", &call.method)
+        .with("permission", permission)
 }
 
 /// A call that did not succeed, as its caller is told.

@@ -4,6 +4,7 @@ use rusqlite::params;
 use serde_json::Value;
 
 use super::Store;
+use super::audit::{self, NewAuditRow};
 use crate::failure::Failure;
 use crate::id::PluginId;
 
@@ -24,15 +25,21 @@ pub(crate) struct Recorded {
 }
 
 impl Store {
-    /// Appends an event and returns its sequence number: one more than that of the one before.
+    /// Appends an event, and what the audit has of it, and returns its sequence number: one more
+    /// than that of the one before.
     pub(crate) async fn append_event(
         &self,
         time: String,
         name: String,
         plugin: Option<PluginId>,
         body: Value,
+        audited: Option<NewAuditRow>,
     ) -> Result<u64, Failure> {
+        let news = self.audited.clone();
         self.run(move |connection| {
+            if let Some(row) = audited {
+                audit::append(connection, row, &news)?;
+            }
             connection
                 .prepare_cached(
                     "INSERT INTO event (time, name, plugin, body) VALUES (?1, ?2, ?3, ?4)",

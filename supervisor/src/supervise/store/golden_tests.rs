@@ -47,7 +47,7 @@ async fn fill(store: &Store) {
     let leaving = row("leaving", false);
     store.put_plugin(leaving.clone()).await.unwrap();
     let exit = json!({ "time": "2026-01-02T00:00:00.000Z", "explanation": "exited with code 7" });
-    store.set_last_exit(id("appointments"), exit, json!({})).await.unwrap();
+    store.set_last_exit(id("appointments"), exit, json!({}), None).await.unwrap();
     let plan = json!({ "kind": "uninstall", "force": false, "from": leaving, "to": null });
     store.begin_operation(id("leaving"), json!({}), "storage", plan).await.unwrap();
     let quota = 1 << 20;
@@ -58,7 +58,7 @@ async fn fill(store: &Store) {
     let told = "2026-01-01T00:00:00.000Z".to_owned();
     let body = json!({ "version": "1.2.3-rc.1" });
     let name = "plugin:installed".to_owned();
-    store.append_event(told, name, Some(id("appointments")), body).await.unwrap();
+    store.append_event(told, name, Some(id("appointments")), body, None).await.unwrap();
 }
 
 /// All of a database as SQL that makes it again.

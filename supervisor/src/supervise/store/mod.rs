@@ -6,6 +6,7 @@
 //! fails rolls its own savepoint back and leaves its neighbours alone; a commit that fails fails
 //! them all, and the file keeps what it had.
 
+mod audit;
 mod events;
 #[cfg(test)]
 mod golden_tests;
@@ -22,17 +23,22 @@ use std::sync::mpsc;
 use std::thread;
 
 use rusqlite::Connection;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::failure::{Code, Failure};
 
+pub(crate) use audit::{AuditRow, Kind, NewAuditRow};
 pub(crate) use events::Recorded;
 pub(crate) use journal::OpenOperation;
 pub(crate) use plugins::{PluginRow, Previous};
 
 /// The migrations, in order: the store is at version n after the n-th.
-const MIGRATIONS: &[&str] =
-    &[include_str!("schema_v1.sql"), include_str!("schema_v2.sql"), include_str!("schema_v3.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("schema_v1.sql"),
+    include_str!("schema_v2.sql"),
+    include_str!("schema_v3.sql"),
+    include_str!("schema_v4.sql"),
+];
 /// How many closures share one commit at the most.
 const MAX_BATCH: usize = 256;
 
@@ -41,6 +47,8 @@ const MAX_BATCH: usize = 256;
 pub(crate) struct Store {
     jobs: mpsc::Sender<Box<dyn Job>>,
     path: PathBuf,
+    /// The newest row of the audit that was written since the start.
+    audited: watch::Sender<u64>,
 }
 
 /// One closure with its answer, apart so that the answer is given after the commit.
@@ -94,7 +102,7 @@ impl Store {
             .name("store".to_owned())
             .spawn(move || serve(&mut connection, &queue, &thread_path))
             .map_err(|e| Failure::internal(format!("the store's thread did not start: {e}")))?;
-        Ok(Self { jobs, path: path.to_owned() })
+        Ok(Self { jobs, path: path.to_owned(), audited: watch::Sender::new(0) })
     }
 
     /// Runs `work` and answers when it is committed.

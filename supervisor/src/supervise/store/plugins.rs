@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use super::Store;
+use super::audit::{self, NewAuditRow};
 use crate::failure::Failure;
 use crate::id::{Digest, PluginId};
 use crate::supervise::registry::Grant;
@@ -124,14 +125,19 @@ impl Store {
     }
 
     /// Keeps how the plugin ended; the launcher's record of it is acknowledged after this.
-    /// So is what it had used.
+    /// So is what it had used. And the row that the audit has of it, if it was not asked for.
     pub(crate) async fn set_last_exit(
         &self,
         id: PluginId,
         exit: Value,
         usage: Value,
+        died: Option<NewAuditRow>,
     ) -> Result<(), Failure> {
+        let news = self.audited.clone();
         self.run(move |connection| {
+            if let Some(row) = died {
+                audit::append(connection, row, &news)?;
+            }
             connection
                 .prepare_cached("UPDATE plugin SET last_exit = ?2, last_usage = ?3 WHERE id = ?1")?
                 .execute(params![id.as_str(), exit.to_string(), usage.to_string()])

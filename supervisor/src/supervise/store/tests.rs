@@ -157,7 +157,8 @@ fn events_are_numbered_and_read_from_a_number() {
         let store = Store::open(&path).unwrap();
         for n in 1..=5 {
             let body = json!({"n": n});
-            let appended = store.append_event("t".into(), "plugin:x".into(), None, body).await;
+            let appended =
+                store.append_event("t".into(), "plugin:x".into(), None, body, None).await;
             assert_eq!(appended, Ok(n));
         }
         let some = store.events_since(2, 2).await.unwrap();
@@ -166,7 +167,8 @@ fn events_are_numbered_and_read_from_a_number() {
     });
     block_on(async {
         let store = Store::open(&path).unwrap();
-        let appended = store.append_event("t".into(), "plugin:y".into(), None, json!({})).await;
+        let appended =
+            store.append_event("t".into(), "plugin:y".into(), None, json!({}), None).await;
         assert_eq!(appended, Ok(6), "the numbers go on after a restart");
     });
 }

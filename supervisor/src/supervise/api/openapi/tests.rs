@@ -83,7 +83,9 @@ fn references_lead_somewhere() {
 #[test]
 fn what_changes_something_or_shows_data_is_for_admins() {
     for route in routes() {
-        let private = ["/state", "/logs"].iter().any(|end| route.path.ends_with(end));
+        let private = ["/state", "/logs", "/audit", "/audit/verify"]
+            .iter()
+            .any(|end| route.path.ends_with(end));
         let admin = route.method != axum::http::Method::GET || private;
         let expected = if admin { Role::Admin } else { Role::Reader };
         assert_eq!(route.role, expected, "{} {}", route.method, route.path);

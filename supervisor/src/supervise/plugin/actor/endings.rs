@@ -12,10 +12,32 @@ use super::super::machine::{Input, State};
 use super::super::stop;
 use super::{Actor, EXIT_AFTER_CLOSE};
 use crate::failure::{Code, Failure};
-use crate::link::{Exited, Request};
+use crate::link::{Exited, Request, Stage, StageName};
+use crate::supervise::audit::{Action, Entry, Outcome};
 use crate::supervise::logs::Stream;
+use crate::supervise::principal::Principal;
+use crate::supervise::store::Kind;
 
 impl Actor {
+    /// The entry of the audit for an end that nobody asked for.
+    fn unasked(&self, exited: &Exited, explanation: &str) -> Option<Entry> {
+        let told = |stage: &Stage| matches!(stage.name, StageName::Sigterm | StageName::Sigkill);
+        match self.machine.state() {
+            State::Disabling => return None,
+            // Told to go by us, it may have earned that: by breaking the protocol, say.
+            State::Enabled => {}
+            // A start that failed for another reason is taken back.
+            _ if exited.stages.iter().any(told) => return None,
+            _ => {}
+        }
+        let entry = Entry::new(Principal::service(), Action::Died, Outcome::Done)
+            .about(&self.row.id)
+            .with("generation", exited.generation)
+            .with("version", self.row.version.to_string())
+            .with("explanation", explanation);
+        Some(entry)
+    }
+
     /// The session of an enabled plugin ended: it exits by itself, or it is made to.
     pub(super) async fn session_ended(&mut self, generation: u64, end: EndReason) {
         let Some(process) = self.process.clone() else { return };
@@ -79,7 +101,8 @@ impl Actor {
         self.row.last_exit = Some(exit.clone());
         let usage = self.last_usage(&exited);
         self.row.last_usage = Some(usage.clone());
-        let stored = self.context.store.set_last_exit(self.row.id.clone(), exit, usage).await;
+        let died = self.unasked(&exited, &explanation).map(|entry| entry.row(Kind::Single));
+        let stored = self.context.store.set_last_exit(self.row.id.clone(), exit, usage, died).await;
         match stored {
             Ok(()) => {
                 let (id, generation) = (exited.id.clone(), exited.generation);

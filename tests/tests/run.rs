@@ -170,3 +170,33 @@ fn a_state_that_is_kept_is_there_at_the_next_run() {
         place.assert_nothing_left();
     }
 }
+
+#[test]
+fn a_package_is_run_whoever_signed_it_and_what_is_altered_is_not() {
+    let place = Place::new();
+    let directory = plugin::example(place.path(), "appointments");
+    let package = place.path().join("appointments-0.1.0.plugin");
+    bulkhead(["pack"]).arg(directory).arg("-o").arg(&package).run().expect(0);
+    // Nobody has signed it: that is said, and it runs.
+    let mut running = place.run(&[&package]).start();
+    running.stderr.line(|line| line.contains("not signed"));
+    running.stdout.line(|line| line.starts_with("ready: appointments"));
+    place.call(&["call", "appointments", "stats", "{}"]).run().expect(0);
+    running.signal(Signal::SIGINT);
+    running.wait().expect(0);
+    place.assert_nothing_left();
+    // A signature that is none, a package that is none, another name.
+    let signature = place.path().join("appointments-0.1.0.plugin.minisig");
+    std::fs::write(&signature, "nonsense").unwrap();
+    let outcome = place.run(&[&package]).run().expect(1);
+    assert!(outcome.stderr.contains("SIGNATURE_INVALID"), "{}", outcome.stderr);
+    std::fs::remove_file(&signature).unwrap();
+    let renamed = place.path().join("appointments-0.2.0.plugin");
+    std::fs::copy(&package, &renamed).unwrap();
+    let outcome = place.run(&[&renamed]).run().expect(1);
+    assert!(outcome.stderr.contains("must be appointments-0.1.0.plugin"), "{}", outcome.stderr);
+    std::fs::write(&package, "nonsense").unwrap();
+    let outcome = place.run(&[&package]).run().expect(1);
+    assert!(outcome.stderr.contains("PACKAGE_INVALID"), "{}", outcome.stderr);
+    place.assert_nothing_left();
+}

@@ -36,7 +36,7 @@ pub(crate) struct Global {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
-    /// Run plugins from their directories in the foreground, with nothing to set up
+    /// Run plugins from their directories or packages in the foreground, with nothing to set up
     Run(Run),
     /// Run any command in a compartment
     Exec(Box<Exec>),
@@ -309,9 +309,10 @@ pub(crate) struct Serve {
 
 #[derive(Debug, Args)]
 pub(crate) struct Run {
-    /// Directories with plugin.toml and the binary; one that others depend on may come later
-    #[arg(required = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
-    pub(crate) directories: Vec<PathBuf>,
+    /// Packages, and directories with plugin.toml and the binary; one that others depend on may
+    /// come later
+    #[arg(required = true, value_name = "FILE|DIR", value_hint = ValueHint::AnyPath)]
+    pub(crate) paths: Vec<PathBuf>,
     /// Configuration, as JSON or TOML: `FILE` for a single plugin, `ID=FILE` for one of several
     #[arg(long, value_name = "[ID=]FILE")]
     pub(crate) config: Vec<String>,

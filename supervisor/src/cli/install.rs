@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use hyper::Method;
 use serde_json::{Map, Value, json};
@@ -17,6 +17,7 @@ use super::progress::Progress;
 use super::render::{self, Screen};
 use super::verbs::{answer, plugin};
 use crate::failure::{Code, Failure};
+use crate::signing::path_of;
 use crate::trust::{MAX_PACKAGE, MAX_SIGNATURE, Refusal, too_large};
 
 pub(super) async fn install(
@@ -116,7 +117,7 @@ fn form(
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let signature = match signature {
         Some(signature) => signature.to_owned(),
-        None => signature_of(path),
+        None => path_of(path),
     };
     let text = read_signature(&signature)?;
     let mut form = Form::new().text("signature", "text/plain", &text);
@@ -126,13 +127,6 @@ fn form(
     }
     let form = form.file("package", &name, file);
     Ok(Package { form, size: metadata.len() })
-}
-
-/// Where the signature of a package is if nobody says: beside it.
-pub(super) fn signature_of(package: &Path) -> PathBuf {
-    let mut name = package.as_os_str().to_owned();
-    name.push(".minisig");
-    name.into()
 }
 
 /// The text of a signature.

@@ -47,6 +47,7 @@ mod supervision;
 mod supervisor;
 #[cfg(test)]
 mod tests;
+pub(crate) mod unpacking;
 
 use std::process::ExitCode;
 

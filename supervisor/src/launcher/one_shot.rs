@@ -19,6 +19,8 @@ use bulkhead_sandbox::{
     Stdio, Strictness,
 };
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
 use super::channels::output;
 use super::plugins::no_descriptors;
 use crate::clock::Monotonic;
@@ -32,37 +34,39 @@ const WORK: &str = "/data";
 const MEMORY: u64 = 512 << 20;
 const PIDS: u32 = 16;
 const OPEN_FILES: u64 = 64;
+/// How long to wait for processes that are dying.
+const MOMENT: Duration = Duration::from_millis(100);
 
 /// What is to be run.
-pub(super) struct Task {
+pub(crate) struct Task {
     /// Of the compartment: no plugin's, so it has a character that no plugin's id can have.
-    pub(super) name: String,
-    pub(super) identity: Identity,
+    pub(crate) name: String,
+    pub(crate) identity: Identity,
     /// The executable, on the machine.
-    pub(super) program: PathBuf,
+    pub(crate) program: PathBuf,
     /// With the program's own name first.
-    pub(super) arguments: Vec<String>,
-    pub(super) stdin: OwnedFd,
-    pub(super) stdout: Stdout,
+    pub(crate) arguments: Vec<String>,
+    pub(crate) stdin: OwnedFd,
+    pub(crate) stdout: Stdout,
     /// The one directory of the machine that it sees beyond the system's, and whether it may write
     /// there.
-    pub(super) directory: PathBuf,
-    pub(super) writable: bool,
+    pub(crate) directory: PathBuf,
+    pub(crate) writable: bool,
     /// The largest file that it can write, there or to its standard output.
-    pub(super) file_size: u64,
-    pub(super) strictness: Strictness,
-    pub(super) within: Duration,
+    pub(crate) file_size: u64,
+    pub(crate) strictness: Strictness,
+    pub(crate) within: Duration,
 }
 
 /// Where what it says goes.
-pub(super) enum Stdout {
+pub(crate) enum Stdout {
     /// To whom it concerns, when it has ended: [`Ended::output`].
     Kept,
     File(OwnedFd),
 }
 
 /// A program that runs, or that is not all gone yet.
-pub(super) struct OneShot {
+pub(crate) struct OneShot {
     name: String,
     child: Child,
     /// Our end of its standard output, until it ends or everything is gone.
@@ -77,17 +81,17 @@ pub(super) struct OneShot {
 }
 
 /// How it ended. Nothing of it is left.
-pub(super) struct Ended {
-    pub(super) exit: Exit,
+pub(crate) struct Ended {
+    pub(crate) exit: Exit,
     /// What it wrote, where that was [`Stdout::Kept`].
-    pub(super) output: Vec<u8>,
+    pub(crate) output: Vec<u8>,
     /// The time that it had, where it was killed because it took longer.
-    pub(super) late: Option<Duration>,
+    pub(crate) late: Option<Duration>,
 }
 
 impl OneShot {
     /// Starts it. An error leaves nothing behind.
-    pub(super) fn start(tree: Option<&Tree>, task: Task) -> Result<Self, Failure> {
+    pub(crate) fn start(tree: Option<&Tree>, task: Task) -> Result<Self, Failure> {
         let no_descriptors = |error: std::io::Error| no_descriptors(&error);
         let program = File::open(&task.program).map_err(no_descriptors)?;
         let (stdout, ours) = match task.stdout {
@@ -147,22 +151,48 @@ impl OneShot {
         })
     }
 
-    pub(super) fn child(&self) -> &Child {
+    /// Starts it and waits for its end: for who has nothing else to do meanwhile.
+    pub(crate) fn run(tree: Option<&Tree>, task: Task) -> Result<Ended, Failure> {
+        let mut one_shot = Self::start(tree, task)?;
+        while !one_shot.observe() {
+            one_shot.wait();
+            one_shot.keep_time(Monotonic::now());
+        }
+        Ok(one_shot.finish())
+    }
+
+    /// Until it says something, or ends, or its time is over; or a moment.
+    fn wait(&self) {
+        let left = self.deadline().map_or(MOMENT, |at| Monotonic::now().until(at));
+        // Rounded up, so that a rest of less than a millisecond does not spin.
+        let millis = left.as_micros().div_ceil(1000).min(60_000) as u16;
+        let mut polled = Vec::new();
+        // Once it has ended this would be readable for ever, and its cgroup tells when it is empty.
+        if !self.has_exited() {
+            polled.push(PollFd::new(self.child.pidfd(), PollFlags::POLLIN));
+        }
+        polled.extend(self.child.events_fd().map(|fd| PollFd::new(fd, PollFlags::POLLPRI)));
+        polled.extend(self.stdout().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        // Interrupted or not, everything is looked at again.
+        let _ = poll(&mut polled, PollTimeout::from(millis));
+    }
+
+    pub(crate) fn child(&self) -> &Child {
         &self.child
     }
 
     /// Readable when it has said something.
-    pub(super) fn stdout(&self) -> Option<BorrowedFd<'_>> {
+    pub(crate) fn stdout(&self) -> Option<BorrowedFd<'_>> {
         self.stdout.as_ref().map(File::as_fd)
     }
 
     /// When [`OneShot::keep_time`] must be asked next.
-    pub(super) fn deadline(&self) -> Option<Monotonic> {
+    pub(crate) fn deadline(&self) -> Option<Monotonic> {
         (!self.killed && self.exit.is_none()).then_some(self.deadline)
     }
 
     /// Kills it if its time is over.
-    pub(super) fn keep_time(&mut self, now: Monotonic) {
+    pub(crate) fn keep_time(&mut self, now: Monotonic) {
         if self.deadline().is_some_and(|at| at <= now) {
             self.late = true;
             self.kill();
@@ -170,7 +200,7 @@ impl OneShot {
     }
 
     /// Ends it, with all that it has started. [`OneShot::observe`] tells when it is gone.
-    pub(super) fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.killed = true;
         if let Err(error) = self.child.kill() {
             tracing::error!(name = self.name, %error, "a helper cannot be killed");
@@ -178,12 +208,12 @@ impl OneShot {
     }
 
     /// Whether its main process has ended: its pidfd has no more to tell.
-    pub(super) fn has_exited(&self) -> bool {
+    pub(crate) fn has_exited(&self) -> bool {
         self.exit.is_some()
     }
 
     /// Takes what it said, and looks what is left of it. `true` when no process is.
-    pub(super) fn observe(&mut self) -> bool {
+    pub(crate) fn observe(&mut self) -> bool {
         // First: what is in the pipe when it has ended is all that there will be.
         let exit = match self.child.try_reap() {
             Ok(exit) => exit,
@@ -228,7 +258,7 @@ impl OneShot {
     }
 
     /// Removes its cgroup. Only when [`OneShot::observe`] said that no process is left.
-    pub(super) fn finish(self) -> Ended {
+    pub(crate) fn finish(self) -> Ended {
         let Self { name, child, output, within, late, exit, .. } = self;
         let mut exit = exit.expect("observe says `true` only after it was reaped");
         match child.remove() {

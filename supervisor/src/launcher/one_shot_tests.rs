@@ -4,7 +4,6 @@ use std::os::unix::fs::{MetadataExt as _, chown};
 use std::time::Instant;
 
 use bulkhead_sandbox::{Cause, Status};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::geteuid;
 use tempfile::TempDir;
 
@@ -51,19 +50,8 @@ fn file(content: &str) -> File {
     file
 }
 
-/// As the loop does it.
 fn run(task: Task) -> Ended {
-    let mut one_shot = OneShot::start(None, task).unwrap();
-    let limit = Instant::now() + 2 * PATIENCE;
-    while !one_shot.observe() {
-        assert!(Instant::now() < limit, "it does not end");
-        let left = one_shot.deadline().map_or(PATIENCE, |at| Monotonic::now().until(at));
-        let mut polled = vec![PollFd::new(one_shot.child().pidfd(), PollFlags::POLLIN)];
-        polled.extend(one_shot.stdout().map(|stdout| PollFd::new(stdout, PollFlags::POLLIN)));
-        poll(&mut polled, PollTimeout::try_from(left.as_millis() as i32 + 1).unwrap()).unwrap();
-        one_shot.keep_time(Monotonic::now());
-    }
-    one_shot.finish()
+    OneShot::run(None, task).unwrap()
 }
 
 #[test]

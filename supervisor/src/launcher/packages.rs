@@ -11,32 +11,29 @@
 //! What the compartment leaves is believed to be no more than a directory of a stranger.
 
 use std::fs::File;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::time::Duration;
 
-use bulkhead_sandbox::{Cause, Status, Strictness};
+use bulkhead_sandbox::Strictness;
 use nix::sys::stat::{SFlag, fstat};
 use nix::sys::statfs::{fstatfs, statfs};
 
 use super::errands::Purpose;
 use super::event_loop::Launcher;
 use super::jobs::Work;
-use super::one_shot::{Ended, Stdout, Task};
+use super::one_shot::{Ended, Task};
 use super::package_store::{Importing, PackageStore, Scratch, Step};
 use super::plugins::no_descriptors;
 use super::removal::Removal;
 use super::storage::Storage;
+use super::unpacking;
 use crate::failure::{Code, Failure};
 use crate::id::Digest;
 use crate::link::{Reply, RequestNumber, Signer};
-use crate::package::limits;
 use crate::trust::{Claim, MAX_PACKAGE, Stepwise, TrustedKey, too_large};
 
 /// Packages on their way at once: each has a copy, and what comes out of it, on the disk.
 const MAX_PACKAGES: usize = 4;
-/// The largest file that a package can have.
-const MAX_FILE: u64 = limits::FILE_BYTES;
 
 /// A package as a job of the loop.
 pub(super) struct Package(Phase);
@@ -180,8 +177,7 @@ impl Launcher {
         // The service may have been told to stop while it was copied.
         self.check_serving()?;
         // Not our own descriptor, which can write.
-        let stdin = File::open(format!("/proc/self/fd/{}", package.as_raw_fd()))
-            .map_err(|error| no_descriptors(&error))?;
+        let stdin = unpacking::reading(package).map_err(|error| no_descriptors(&error))?;
         let uid = self.storage.borrow_uid()?;
         let scratch = match self.store.scratch(uid, self.ownership) {
             Ok(scratch) => scratch,
@@ -190,19 +186,16 @@ impl Launcher {
                 return Err(failure);
             }
         };
+        let strictness =
+            if self.rules.strict { Strictness::Strict } else { Strictness::BestEffort };
         let task = Task {
             // No plugin's id has this character.
             name: format!("_unpack-{}", self.generation),
-            identity: self.ownership.identity(uid),
-            program: self.unpack.program.clone(),
-            arguments: self.unpack.arguments.clone(),
-            stdin: stdin.into(),
-            stdout: Stdout::Kept,
-            directory: scratch.work(),
-            writable: true,
-            file_size: MAX_FILE,
-            strictness: if self.rules.strict { Strictness::Strict } else { Strictness::BestEffort },
+            strictness,
             within: self.unpack.within,
+            arguments: self.unpack.arguments.clone(),
+            program: self.unpack.program.clone(),
+            ..unpacking::task(stdin, scratch.work(), self.ownership.identity(uid))
         };
         let opening = Opening { scratch, uid, signer };
         if let Err((failure, Purpose::Unpack(opening))) =
@@ -220,7 +213,7 @@ impl Launcher {
         opening: Opening,
         ended: Ended,
     ) {
-        let begin = match judge(ended) {
+        let begin = match unpacking::judge(ended) {
             // Nobody is left to be told.
             Ok(None) if reply_to.is_none() => Err(Ok(Reply::Done)),
             Ok(None) => self.store.import(&opening.scratch.work()).map_err(Err),
@@ -260,33 +253,3 @@ fn admitted(package: OwnedFd, home: &Path) -> Result<File, Failure> {
     }
     Ok(package.into())
 }
-
-/// What the end of `bulkhead unpack` means: `None` that a tree is there, a report that the package
-/// was refused. The report is a stranger's word, which is passed on and not read here.
-fn judge(ended: Ended) -> Result<Option<Vec<u8>>, Failure> {
-    let Ended { exit, output, late } = ended;
-    if let Some(within) = late {
-        let message = format!("the package was not opened within {within:?}");
-        return Err(Failure::new(Code::Timeout, message)
-            .with("stage", "unpack")
-            .with("budgetMs", within.as_millis() as u64));
-    }
-    match (exit.status, exit.cause) {
-        (Status::Exited(0), _) => Ok(None),
-        (Status::Exited(_), _) if !output.is_empty() => Ok(Some(output)),
-        (_, Cause::OutOfMemory { .. }) => Err(Failure::new(
-            Code::ResourceExhausted,
-            "opening the package takes more memory than a package may need",
-        )
-        .with("resource", "memory")),
-        (_, Cause::Killed) => {
-            Err(Failure::new(Code::ShuttingDown, "the package was not opened: the service stops"))
-        }
-        (status, cause) => Err(Failure::internal(format!(
-            "`bulkhead unpack` ended without a word ({status:?}, {cause:?})"
-        ))),
-    }
-}
-
-/// What `bulkhead unpack` has for one package.
-pub(super) const UNPACK_WITHIN: Duration = Duration::from_secs(120);

@@ -26,12 +26,12 @@ use super::event_loop::{Launcher, block_signals, new_epoll};
 use super::jobs::Jobs;
 use super::notify::Notify;
 use super::package_store::PackageStore;
-use super::packages::UNPACK_WITHIN;
 use super::plugins::Plugins;
 use super::restarts::Restarts;
 use super::storage::{Ownership, Storage, StorageError, UidRange};
 use super::supervision::Supervision;
 use super::supervisor::Command;
+use super::unpacking;
 use crate::clock::Monotonic;
 use crate::config::{AdvisoriesPolicy, Config, Mode};
 use crate::link::{Admission, Advisories, Settings};
@@ -358,10 +358,10 @@ fn command(config: &Config, user: Option<unprivileged::User>) -> Command {
 }
 
 fn unpack(config: &Config) -> Role {
-    let own = || ["bulkhead", "unpack"].map(str::to_owned).to_vec();
     Role {
+        // This very program, as it is the supervisor.
         program: "/proc/self/exe".into(),
-        arguments: config.unpack_arguments.clone().unwrap_or_else(own),
-        within: config.unpack_within.unwrap_or(UNPACK_WITHIN),
+        arguments: config.unpack_arguments.clone().unwrap_or_else(unpacking::arguments),
+        within: config.unpack_within.unwrap_or_else(unpacking::within),
     }
 }

@@ -39,20 +39,28 @@ pub(crate) fn inspect(package: &File, path: &Path) -> Result<Manifest, Failure> 
     let mut sink = ManifestOnly::default();
     read(package, &mut sink).map_err(|error| Failure::from(error).with("path", path))?;
     let manifest = Manifest::parse(&sink.manifest, &path.join(MANIFEST))?;
-    let right = file_name(&manifest.id, &manifest.version);
-    if path.file_name().is_some_and(|name| name == right.as_str()) {
-        return Ok(manifest);
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    check_name(&name, &manifest).map_err(|failure| failure.with("path", path))?;
+    Ok(manifest)
+}
+
+/// A package says by its name what is in it, so it must not say something else.
+///
+/// # Errors
+/// [`Code::PackageInvalid`], with the name `expected`.
+pub(crate) fn check_name(name: &str, manifest: &Manifest) -> Result<(), Failure> {
+    let expected = file_name(&manifest.id, &manifest.version);
+    if name == expected {
+        return Ok(());
     }
     let message = format!(
-        "{} holds plugin {} {}, so its name must be {right}; rename it",
-        path.display(),
-        manifest.id,
-        manifest.version
+        "{name:?} holds plugin {} {}, so its name must be {expected}; rename it",
+        manifest.id, manifest.version
     );
     Err(Failure::new(Code::PackageInvalid, message)
         .with("reason", "file-name")
-        .with("path", path)
-        .with("expected", right))
+        .with("expected", expected)
+        .with("found", name))
 }
 
 /// Keeps the manifest and nothing else.

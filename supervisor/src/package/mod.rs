@@ -22,7 +22,7 @@ mod sink;
 mod source;
 pub(crate) mod unpack;
 
-pub(crate) use inspect::{inspect, open, unreadable};
+pub(crate) use inspect::{check_name, inspect, open, unreadable};
 pub(crate) use pack::pack;
 
 #[cfg(test)]

@@ -47,3 +47,32 @@ pub(crate) fn unpack(package: impl Read, directory: &Path) -> Result<Contents, F
         open(directory, flags, Mode::empty()).map_err(|errno| unusable(io::Error::from(errno)))?;
     read(package, &mut Tree::new(root)).map_err(Failure::from)
 }
+
+/// What [`run`] has written, as whoever started it reads it. A stranger's bytes went through it, so
+/// only what it can have to say is believed.
+pub(crate) fn reported(report: &[u8]) -> Failure {
+    match serde_json::from_slice::<Failure>(report) {
+        Ok(failure) if matches!(failure.code, Code::PackageInvalid | Code::StorageFailed) => {
+            failure
+        }
+        _ => Failure::internal(format!(
+            "`bulkhead unpack` failed and said {:?}",
+            String::from_utf8_lossy(&report[..report.len().min(200)])
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_opening_of_a_package_can_say_is_believed() {
+        let code = |failure: &Failure| reported(&serde_json::to_vec(failure).unwrap()).code;
+        assert_eq!(code(&Failure::new(Code::PackageInvalid, "x")), Code::PackageInvalid);
+        assert_eq!(code(&Failure::new(Code::PermissionDenied, "x")), Code::Internal);
+        let garbage = reported(&[b'x'; 100_000]);
+        assert_eq!(garbage.code, Code::Internal);
+        assert!(garbage.message.len() < 1000);
+    }
+}

@@ -1,4 +1,4 @@
-//! `bulkhead run`: plugins from their directories, in the foreground.
+//! `bulkhead run`: plugins from their directories or packages, in the foreground.
 //!
 //! Theory of operation. The same roles as under systemd: `bulkhead serve` is started as a child,
 //! with a configuration of its own in a temporary directory, in a scope of its own where there is a
@@ -7,6 +7,7 @@
 //! shows the logs, and at a signal disables in the opposite order, ends the service and removes the
 //! directory. If this process is killed, the kernel tells the service to end (PR_SET_PDEATHSIG).
 
+mod packages;
 mod plan;
 mod service;
 mod story;
@@ -34,8 +35,10 @@ pub(super) fn run(arguments: &Run, global: &Global) -> ExitCode {
 }
 
 async fn whole(arguments: &Run, global: &Global) -> Result<(), Ended> {
-    let plan = Plan::of(&arguments.directories, &arguments.config)?;
     let mut interrupts = Interrupts::new()?;
+    // Removed at the end of this function, when nothing runs from it any more.
+    let opened = packages::open(&arguments.paths)?;
+    let plan = Plan::of(&opened.directories, &arguments.config)?;
     let mut story = Story::new(global.json);
     let mut service = Service::prepare(arguments, global, &plan)?;
     let mut up = Vec::new();

@@ -38,10 +38,18 @@ pub(super) struct Service {
 }
 
 /// A temporary directory. What plugins left in it may need more than `remove_dir_all`.
-struct Scratch(Option<TempDir>);
+pub(super) struct Scratch(Option<TempDir>);
 
 impl Scratch {
-    fn path(&self) -> &Path {
+    pub(super) fn new() -> Result<Self, Problem> {
+        let directory = tempfile::Builder::new()
+            .prefix("bulkhead-run-")
+            .tempdir()
+            .map_err(|error| cannot("make a temporary directory", &error))?;
+        Ok(Self(Some(directory)))
+    }
+
+    pub(super) fn path(&self) -> &Path {
         self.0.as_ref().expect("it is there until it is dropped").path()
     }
 }
@@ -59,11 +67,7 @@ impl Drop for Scratch {
 impl Service {
     /// Writes what it needs; starts nothing yet.
     pub(super) fn prepare(arguments: &Run, global: &Global, plan: &Plan) -> Result<Self, Problem> {
-        let directory = tempfile::Builder::new()
-            .prefix("bulkhead-run-")
-            .tempdir()
-            .map_err(|error| cannot("make a temporary directory", &error))?;
-        let directory = Scratch(Some(directory));
+        let directory = Scratch::new()?;
         let path = directory.path();
         // The supervisor and the plugins have other uids and must get through to what is theirs.
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))
@@ -194,6 +198,12 @@ fn cannot(what: &str, error: &std::io::Error) -> Problem {
     Problem::new(Code::StorageFailed, format!("cannot {what}: {error}"))
 }
 
+/// The first uid of those that belong to this run, and how many there are: others than those of a
+/// service that runs here.
+pub(super) fn own_uids() -> (u32, u32) {
+    (1_900_010_000 + std::process::id() % 800 * 100, 100)
+}
+
 struct Configured<'a> {
     state: &'a Path,
     runtime: &'a Path,
@@ -219,11 +229,7 @@ fn configuration(of: &Configured<'_>) -> String {
     if geteuid().is_root() {
         // Other uids than those of a service that runs here. A state that is kept has its own, as
         // its files do; without one, runs at the same time keep apart by their process id.
-        let (first, count) = if of.kept {
-            (1_900_090_000, 10_000)
-        } else {
-            (1_900_010_000 + std::process::id() % 800 * 100, 100)
-        };
+        let (first, count) = if of.kept { (1_900_090_000, 10_000) } else { own_uids() };
         writeln!(text, "uids = {{ first = {first}, count = {count} }}")
             .expect("a String takes all");
     }

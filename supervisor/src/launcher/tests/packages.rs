@@ -353,11 +353,11 @@ fn a_package_that_is_rewritten_meanwhile_is_what_was_signed_or_is_nothing() {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         (state >> 33) as u8
     })
-    .take(24 << 20)
+    .take(9 << 20)
     .collect();
     archive.file("share/noise", &noise);
     let content = archive.package();
-    assert!(content.len() > 20 << 20);
+    assert!(content.len() > 8 << 20);
     let signature = trusting.signing.sign(&content);
     let expected = digest(trusting.import(&mut supervisor, &content, &signature));
     supervisor.done(Request::Discard { digest: expected });

@@ -11,6 +11,8 @@ use crate::failure::{Code, Failure};
 use crate::id::{Digest, PluginId};
 use crate::link::{Reply, Request, Signer};
 use crate::manifest::Manifest;
+use crate::package::check_name;
+use crate::package::unpack::reported;
 use crate::supervise::launcher_link::unexpected;
 use crate::trust::{MAX_SIGNATURE, Refusal};
 
@@ -70,7 +72,8 @@ impl Expected {
 }
 
 impl Registry {
-    /// Brings a tree into the store, held until [`Registry::let_go`]. Whatever fails leaves nothing behind that was not there before.
+    /// Brings a tree into the store, held until [`Registry::let_go`]. Whatever fails leaves nothing
+    /// behind that was not there before.
     ///
     /// SIGNATURE_INVALID: no trusted key has signed it, or none that may sign this plugin.
     /// PACKAGE_INVALID: it is signed, and no package; or its name is another's.
@@ -91,7 +94,7 @@ impl Registry {
             pause(self, kind, FETCH, Moment::Before);
             let imported = match self.launcher.ask_with(request, package).await? {
                 (Reply::Imported { digest, root, signer }, _) => (digest, root, signer),
-                (Reply::Unopened { report }, _) => return Err(unopened(&report)),
+                (Reply::Unopened { report }, _) => return Err(reported(&report)),
                 (other, _) => return Err(unexpected(&other)),
             };
             *held.entry(imported.0).or_default() += 1;
@@ -124,46 +127,9 @@ impl Registry {
     }
 }
 
-/// A package says by its name what is in it, so it must not say something else.
-fn check_name(name: &str, manifest: &Manifest) -> Result<(), Failure> {
-    let expected = format!("{}-{}.plugin", manifest.id, manifest.version);
-    if name == expected {
-        return Ok(());
-    }
-    let message = format!("the package is {expected} by its manifest and {name:?} by its name");
-    Err(Failure::new(Code::PackageInvalid, message)
-        .with("reason", "name")
-        .with("expected", expected)
-        .with("found", name))
-}
-
-/// What the compartment said that has opened a package. A stranger's bytes went through it, so only
-/// what it can have to say is believed.
-fn unopened(report: &[u8]) -> Failure {
-    match serde_json::from_slice::<Failure>(report) {
-        Ok(failure) if matches!(failure.code, Code::PackageInvalid | Code::StorageFailed) => {
-            failure
-        }
-        _ => Failure::internal(format!(
-            "`bulkhead unpack` failed and said {:?}",
-            String::from_utf8_lossy(&report[..report.len().min(200)])
-        )),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_what_the_opening_of_a_package_can_say_is_believed() {
-        let code = |failure: &Failure| unopened(&serde_json::to_vec(failure).unwrap()).code;
-        assert_eq!(code(&Failure::new(Code::PackageInvalid, "x")), Code::PackageInvalid);
-        assert_eq!(code(&Failure::new(Code::PermissionDenied, "x")), Code::Internal);
-        let garbage = unopened(&[b'x'; 100_000]);
-        assert_eq!(garbage.code, Code::Internal);
-        assert!(garbage.message.len() < 1000);
-    }
 
     #[test]
     fn what_is_expected_is_checked() {
@@ -177,16 +143,5 @@ mod tests {
         assert_eq!(check(Some("a"), Some("1.0.0")), Ok(()));
         assert_eq!(check(Some("b"), Some("1.0.0")), Err(Code::Conflict));
         assert_eq!(check(Some("a"), Some("1.0.1")), Err(Code::VersionIncompatible));
-    }
-
-    #[test]
-    fn a_package_is_what_it_is_called() {
-        let manifest =
-            Manifest::parse(b"id = 'a-b'\nversion = '1.0.0-rc.1'", "x".as_ref()).unwrap();
-        assert!(check_name("a-b-1.0.0-rc.1.plugin", &manifest).is_ok());
-        for name in ["a-b.plugin", "a-b-1.0.0.plugin", "a-b-1.0.0-rc.1", "x-1.0.0-rc.1.plugin", ""]
-        {
-            assert_eq!(check_name(name, &manifest).unwrap_err().code, Code::PackageInvalid);
-        }
     }
 }

@@ -1,0 +1,113 @@
+//! Packages that are run without a service.
+//!
+//! Each is verified, as far as there is a signature of a key that is trusted here, and opened in a
+//! compartment, into a directory of its own, which is then run as any other. Whoever runs a package
+//! by hand may run one that nobody has signed; that is said.
+
+use std::fs::{DirBuilder, File};
+use std::io::{self, Read as _, Seek as _};
+use std::os::unix::fs::{DirBuilderExt as _, chown};
+use std::path::{Path, PathBuf};
+
+use bulkhead_sandbox::Identity;
+use nix::unistd::geteuid;
+
+use super::service::{Scratch, own_uids};
+use crate::cli::exec::say;
+use crate::cli::install::read_signature;
+use crate::cli::problem::Problem;
+use crate::config::Config;
+use crate::failure::{Code, Failure};
+use crate::launcher::unpacking::unpack;
+use crate::manifest::Manifest;
+use crate::package;
+use crate::signing::path_of;
+use crate::trust::{MAX_PACKAGE, PublicKey, TrustStore, too_large};
+
+/// Directories to run, and what of them is removed afterwards.
+pub(super) struct Opened {
+    pub(super) directories: Vec<PathBuf>,
+    _scratch: Vec<Scratch>,
+}
+
+/// Opens the packages among `paths`; directories stay as they are.
+pub(super) fn open(paths: &[PathBuf]) -> Result<Opened, Problem> {
+    let mut opened = Opened { directories: Vec::new(), _scratch: Vec::new() };
+    for path in paths {
+        if path.is_file() {
+            let scratch = Scratch::new()?;
+            opened.directories.push(open_package(path, &scratch)?);
+            opened._scratch.push(scratch);
+        } else {
+            opened.directories.push(path.clone());
+        }
+    }
+    Ok(opened)
+}
+
+fn open_package(path: &Path, scratch: &Scratch) -> Result<PathBuf, Problem> {
+    let store = TrustStore::at(Config::load(None)?.trust);
+    let (mut copy, signer) = verified(path, &store)?;
+    copy.rewind().map_err(|error| cannot(path, &error))?;
+    let directory = scratch.path().join("tree");
+    let identity = make(&directory).map_err(|error| cannot(&directory, &error))?;
+    unpack(&copy, &directory, identity)?;
+    let manifest = Manifest::load(&directory)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    package::check_name(&name, &manifest)?;
+    if let Some(key) = signer {
+        store.authorize(&manifest.id, &[key])?;
+    }
+    Ok(directory)
+}
+
+/// A copy of the package, and the trusted key that has signed it.
+///
+/// SIGNATURE_INVALID: there is a signature by a key that is known here, and it does not hold.
+fn verified(path: &Path, store: &TrustStore) -> Result<(File, Option<PublicKey>), Problem> {
+    let file = package::open(path)?;
+    let copy = tempfile::tempfile().map_err(|error| cannot(&std::env::temp_dir(), &error))?;
+    let signature = path_of(path);
+    let unknown = if signature.exists() {
+        match store.claim(&read_signature(&signature)?) {
+            Ok(claim) => {
+                let (copy, signer) = claim.copy(file, copy).finish()?;
+                return Ok((copy, Some(signer.key)));
+            }
+            Err(failure) if failure.details["reason"] == "unknown-key" => {
+                format!("signed with key {}, which is not trusted here", failure.details["key"])
+            }
+            Err(failure) => return Err(failure.into()),
+        }
+    } else {
+        "not signed".to_owned()
+    };
+    say(&format!("warning: {} is {unknown}: nobody vouches for it", path.display()));
+    Ok((copied(path, &file, copy)?, None))
+}
+
+fn copied(path: &Path, file: &File, mut to: File) -> Result<File, Problem> {
+    let length = io::copy(&mut file.take(MAX_PACKAGE + 1), &mut to);
+    match length.map_err(|error| cannot(path, &error))? {
+        length if length > MAX_PACKAGE => Err(too_large(length).into()),
+        _ => Ok(to),
+    }
+}
+
+/// Makes an empty directory of whoever opens the package: as root, a uid of this run's own.
+fn make(directory: &Path) -> io::Result<Identity> {
+    DirBuilder::new().mode(0o700).create(directory)?;
+    if !geteuid().is_root() {
+        return Ok(Identity::Invoker);
+    }
+    // Not one that a plugin is given before all the others are.
+    let (first, count) = own_uids();
+    let uid = first + count - 1;
+    chown(directory, Some(uid), Some(uid))?;
+    Ok(Identity::Leased { uid, gid: uid })
+}
+
+fn cannot(path: &Path, error: &io::Error) -> Problem {
+    let message = format!("cannot open a package: {}: {error}", path.display());
+    Failure::new(Code::StorageFailed, message).with("path", path).into()
+}

@@ -104,12 +104,15 @@ pub(crate) struct Named {
 #[derive(Debug, Args)]
 pub(crate) struct Pack {
     /// A directory with plugin.toml, the programs in bin/, and assets
-    #[arg(value_hint = ValueHint::DirPath)]
-    pub(crate) directory: PathBuf,
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath, required_unless_present = "schema")]
+    pub(crate) directory: Option<PathBuf>,
     /// The directory for the package, or its name there, which is always <id>-<version>.plugin
     /// [default: the current directory]
     #[arg(short, long, value_name = "FILE|DIR", value_hint = ValueHint::AnyPath)]
     pub(crate) output: Option<PathBuf>,
+    /// Print the JSON Schema of plugin.toml instead
+    #[arg(long, exclusive = true)]
+    pub(crate) schema: bool,
 }
 
 #[derive(Debug, Args)]

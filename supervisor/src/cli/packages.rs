@@ -6,11 +6,14 @@ use super::problem::Problem;
 use super::render::Screen;
 use super::verbs::answer;
 use crate::failure::Failure;
-use crate::package;
+use crate::{manifest, package};
 
 pub(super) fn pack(screen: &mut Screen, arguments: &Pack) -> Result<(), Ended> {
-    let packed =
-        package::pack(&arguments.directory, arguments.output.as_deref()).map_err(Problem::from)?;
+    let Some(directory) = &arguments.directory else {
+        screen.raw(manifest::SCHEMA.as_bytes())?;
+        return Ok(screen.flush()?);
+    };
+    let packed = package::pack(directory, arguments.output.as_deref()).map_err(Problem::from)?;
     let reply =
         serde_json::to_value(&packed).map_err(|error| Problem::from(Failure::internal(error)))?;
     answer(screen, &reply, |screen| {

@@ -13,6 +13,7 @@ mod network;
 mod path;
 mod permission;
 mod policy;
+mod published;
 mod sandboxing;
 mod schedule;
 mod schema;
@@ -38,6 +39,7 @@ pub(crate) use limits::Limits;
 pub(crate) use network::Network;
 pub(crate) use path::{EntryPath, HostPath};
 pub(crate) use permission::Permission;
+pub(crate) use published::SCHEMA;
 pub(crate) use sandboxing::Sandboxing;
 pub(crate) use schedule::Schedule;
 pub(crate) use schema::Schema;
@@ -162,7 +164,9 @@ impl Manifest {
             return Err(invalid(format!("a manifest has at most {MAX_BYTES} bytes")));
         }
         let source = std::str::from_utf8(bytes).map_err(|error| {
-            invalid(format!("not UTF-8 text from byte {} on", error.valid_up_to()))
+            let at = error.valid_up_to();
+            let before = String::from_utf8_lossy(&bytes[..at]);
+            fault(path, &before, at..at, &format!("not UTF-8 text from byte {at} on"))
         })?;
         let mut manifest: Self = toml::from_str(source).map_err(|error| {
             let message = with_suggestion(error.message());
@@ -177,7 +181,11 @@ impl Manifest {
         }
         manifest.check().map_err(|(key, message)| match location::span_of(source, &key) {
             Some(span) => fault(path, source, span, &message),
-            None => invalid(format!("{key}: {message}")),
+            // A default does not hold, and has no place of its own: only the memory can be the cause.
+            None => match location::span_of(source, "limits.memory") {
+                Some(span) => fault(path, source, span, &format!("{key}: {message}")),
+                None => invalid(format!("{key}: {message}")),
+            },
         })?;
         Ok(manifest)
     }

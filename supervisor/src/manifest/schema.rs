@@ -2,7 +2,7 @@
 //!
 //! A keyword that is not known here is refused when the manifest is read, rather than ignored when a
 //! configuration is checked: nothing is promised that is not held. Known are `type`, `enum`, `const`,
-//! `properties`, `required`, `additionalProperties`, `items`, `minItems`, `maxItems`, `uniqueItems`,
+//! `properties`, `propertyNames`, `required`, `additionalProperties`, `items`, `minItems`, `maxItems`, `uniqueItems`,
 //! `minimum`, `maximum`, `exclusiveMinimum`, `exclusiveMaximum`, `minLength`, `maxLength`, `pattern`,
 //! and the annotations `title`, `description`, `default`, `examples`, `format`, `secret`, `$schema`,
 //! `$comment`.
@@ -51,6 +51,7 @@ struct Node {
     types: BTreeSet<Type>,
     options: Option<Vec<Value>>,
     properties: BTreeMap<String, Node>,
+    names: Option<Box<Node>>,
     required: Vec<String>,
     additional: Additional,
     items: Option<Box<Node>>,
@@ -161,6 +162,7 @@ impl Node {
                         node.properties.insert(name.clone(), inner(value, &format!(".{name}"))?);
                     }
                 }
+                "propertyNames" => node.names = Some(Box::new(inner(value, "")?)),
                 "required" => {
                     node.required = serde_json::from_value(value.clone())
                         .map_err(|_| bad("must be a list of names"))?;
@@ -231,6 +233,9 @@ impl Node {
             path => format!("{path}.{name}"),
         };
         for (name, value) in object {
+            if let Some(names) = &self.names {
+                names.check(&Value::String(name.clone()), &below(name), complete)?;
+            }
             match (self.properties.get(name), &self.additional) {
                 (Some(node), _) => node.check(value, &below(name), complete)?,
                 (None, Additional::Any) => {}

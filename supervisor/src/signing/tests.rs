@@ -114,18 +114,20 @@ fn no_bit_can_be_flipped() {
     let mut free = 0;
     for (path, bits) in [(&author.package, 2), (&signature, 2), (&author.keys.public, 8)] {
         let right = std::fs::read(path).unwrap();
-        let comment = match path == &author.package {
-            true => 0,
-            false => right.iter().position(|byte| *byte == b'\n').unwrap(),
+        let comment = if path == &author.package {
+            0
+        } else {
+            right.iter().position(|byte| *byte == b'\n').unwrap()
         };
         for (at, bit) in (0..right.len()).flat_map(|at| (0..bits).map(move |bit| (at, bit))) {
             let mut wrong = right.clone();
             wrong[at] ^= 1 << (bit * 8 / bits);
             std::fs::write(path, &wrong).unwrap();
             let text = String::from_utf8_lossy(&wrong);
-            let key = match path == &author.keys.public {
-                true => PublicKey::of_file(&text).ok(),
-                false => Some(author.public()),
+            let key = if path == &author.keys.public {
+                PublicKey::of_file(&text).ok()
+            } else {
+                Some(author.public())
             };
             let verified = key.map(|key| verify(&author.package, &signature, &By::Key(key)));
             if at < comment {

@@ -139,3 +139,17 @@ proptest! {
         let _ = clinic().check(&value);
     }
 }
+
+#[test]
+fn names_have_a_schema_too() {
+    let schema = schema(json!({
+        "type": "object",
+        "propertyNames": {"pattern": "^[a-z]+$", "maxLength": 3},
+        "additionalProperties": {"type": "integer"},
+    }));
+    assert_eq!(schema.check(&json!({"abc": 1})), Ok(()));
+    let (path, why) = fault(&schema, json!({"aBc": 1}));
+    assert_eq!(path, "aBc");
+    assert!(why.contains("does not match"), "{why}");
+    assert!(fault(&schema, json!({"abcd": 1})).1.contains("more than 3"));
+}

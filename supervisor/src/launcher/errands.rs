@@ -35,7 +35,7 @@ pub(super) struct Errand {
 }
 
 pub(super) enum Purpose {
-    Unpack(Opening),
+    Unpack(Box<Opening>),
 }
 
 /// By generation.
@@ -47,8 +47,9 @@ impl Errands {
         self.0.is_empty()
     }
 
-    pub(super) fn count(&self) -> usize {
-        self.0.len()
+    /// How many packages are being opened.
+    pub(super) fn packages(&self) -> usize {
+        self.0.values().filter(|errand| matches!(errand.purpose, Purpose::Unpack(_))).count()
     }
 
     pub(super) fn next_deadline(&self) -> Option<Monotonic> {

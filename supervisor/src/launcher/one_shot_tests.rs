@@ -95,7 +95,7 @@ fn a_directory_that_it_may_only_read_stays_as_it_is_and_its_output_can_be_a_file
     let task = |script: &str, writable| {
         let mut output = tempfile::tempfile().unwrap();
         let stdout = Stdout::File(output.try_clone().unwrap().into());
-        let ended = run(Task { writable, stdout, ..shell(script, &directory) });
+        let ended = run(Task { stdout, writable, ..shell(script, &directory) });
         let mut text = String::new();
         output.rewind().unwrap();
         output.read_to_string(&mut text).unwrap();

@@ -42,7 +42,7 @@ enum Phase {
     Copying(Stepwise<Result<(File, TrustedKey), Failure>>),
     Importing {
         importing: Importing,
-        opening: Opening,
+        opening: Box<Opening>,
     },
     /// What was unpacked is removed. `None` if it cannot be before the next start.
     Clearing {
@@ -148,7 +148,7 @@ impl Launcher {
         package: OwnedFd,
     ) -> Result<(), Failure> {
         self.jobs.check_room()?;
-        let under_way = self.jobs.packages() + self.errands.count();
+        let under_way = self.jobs.packages() + self.errands.packages();
         if under_way >= MAX_PACKAGES {
             let message = format!("{under_way} packages are being opened; try again later");
             return Err(Failure::new(Code::ResourceExhausted, message)
@@ -197,7 +197,7 @@ impl Launcher {
             program: self.unpack.program.clone(),
             ..unpacking::task(stdin, scratch.work(), self.ownership.identity(uid))
         };
-        let opening = Opening { scratch, uid, signer };
+        let opening = Box::new(Opening { scratch, uid, signer });
         if let Err((failure, Purpose::Unpack(opening))) =
             self.start_errand(number, task, Purpose::Unpack(opening))
         {
@@ -210,7 +210,7 @@ impl Launcher {
     pub(super) fn package_opened(
         &mut self,
         reply_to: Option<RequestNumber>,
-        opening: Opening,
+        opening: Box<Opening>,
         ended: Ended,
     ) {
         let begin = match unpacking::judge(ended) {

@@ -15,6 +15,9 @@ use crate::id::PluginId;
 /// Of a key's file.
 const SUFFIX: &str = ".toml";
 
+/// A file of the store, and the key in it.
+pub(crate) type Listed = (PathBuf, Result<TrustedKey, Failure>);
+
 /// Where the keys are. Nothing of it is kept in memory.
 #[derive(Clone, Debug)]
 pub(crate) struct TrustStore {
@@ -78,7 +81,7 @@ impl TrustStore {
     }
 
     /// Every key, by name; a file that is none is an error in its place.
-    pub(crate) fn list(&self) -> Result<Vec<(PathBuf, Result<TrustedKey, Failure>)>, Failure> {
+    pub(crate) fn list(&self) -> Result<Vec<Listed>, Failure> {
         if !self.check()? {
             return Ok(Vec::new());
         }
@@ -92,18 +95,17 @@ impl TrustStore {
         paths.sort();
         let read = |path: PathBuf| {
             let name = path.file_stem().and_then(|stem| stem.to_str());
-            let key = match name.map(str::parse) {
-                Some(Ok(id)) => self.find(id).and_then(|key| {
-                    key.ok_or_else(|| {
-                        let message =
-                            format!("{} has a name in lower case, or is gone", path.display());
-                        Failure::new(Code::ConfigInvalid, message).with("path", &path)
-                    })
-                }),
-                _ => {
-                    let message = format!("{} is not named for a key id", path.display());
-                    Err(Failure::new(Code::ConfigInvalid, message).with("path", &path))
-                }
+            let broken = |why: &str| {
+                let message = format!("{} {why}", path.display());
+                Failure::new(Code::ConfigInvalid, message).with("path", &path)
+            };
+            let key = match name.and_then(|name| name.parse().ok()) {
+                None => Err(broken("is not named for a key id")),
+                Some(id) => match self.find(id) {
+                    Ok(None) => Err(broken("has a name in lower case, or is gone")),
+                    Ok(Some(key)) => Ok(key),
+                    Err(failure) => Err(failure),
+                },
             };
             (path, key)
         };

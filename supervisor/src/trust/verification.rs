@@ -80,10 +80,6 @@ impl Claim {
         self.signature.trusted_comment()
     }
 
-    pub(crate) fn key(&self) -> &TrustedKey {
-        &self.key
-    }
-
     /// Copies `from`, whose owner may change it meanwhile, and gives the copy if the very bytes that
     /// are in it are what the key has signed.
     pub(crate) fn copy(

@@ -46,7 +46,8 @@ fn reason(failure: &Failure) -> &str {
 #[test]
 fn what_was_signed_is_copied() {
     let trusting = Trusting::new();
-    for content in [&b""[..], b"a", &[7; 3 * BUFFER + 1]] {
+    let several = vec![7; 3 * BUFFER + 1];
+    for content in [&b""[..], b"a", &several] {
         let signature = trusting.signing.sign(content);
         assert_eq!(trusting.copy(content, &signature).unwrap(), content);
     }

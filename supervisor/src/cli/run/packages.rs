@@ -32,17 +32,17 @@ pub(super) struct Opened {
 
 /// Opens the packages among `paths`; directories stay as they are.
 pub(super) fn open(paths: &[PathBuf]) -> Result<Opened, Problem> {
-    let mut opened = Opened { directories: Vec::new(), _scratch: Vec::new() };
+    let (mut directories, mut made) = (Vec::new(), Vec::new());
     for path in paths {
         if path.is_file() {
             let scratch = Scratch::new()?;
-            opened.directories.push(open_package(path, &scratch)?);
-            opened._scratch.push(scratch);
+            directories.push(open_package(path, &scratch)?);
+            made.push(scratch);
         } else {
-            opened.directories.push(path.clone());
+            directories.push(path.clone());
         }
     }
-    Ok(opened)
+    Ok(Opened { directories, _scratch: made })
 }
 
 fn open_package(path: &Path, scratch: &Scratch) -> Result<PathBuf, Problem> {

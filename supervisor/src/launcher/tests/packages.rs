@@ -89,25 +89,10 @@ impl Trusting {
         names
     }
 
-    /// The processes of its compartments.
-    fn processes(&self) -> Vec<u32> {
-        if !geteuid().is_root() {
-            return Vec::new();
-        }
-        // The first is the supervisor's.
-        let uids = first_uid() + 1..first_uid() + 100;
-        let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| {
-            let pid: u32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
-            let uid = fs::metadata(format!("/proc/{pid}")).ok()?.uid();
-            uids.contains(&uid).then_some(pid)
-        });
-        pids.collect()
-    }
-
     #[track_caller]
     fn nothing_is_left(&self) {
         assert_eq!(self.left_in_store(&[]), [""; 0]);
-        assert_eq!(self.processes(), [0; 0]);
+        assert_eq!(processes(), [0; 0]);
         let plugins = fs::read_dir(self.service.path().join("state/plugins")).unwrap();
         assert_eq!(plugins.count(), 0);
     }
@@ -116,7 +101,7 @@ impl Trusting {
     #[track_caller]
     fn soon_nothing_is_left(&self) {
         let deadline = Instant::now() + PATIENCE;
-        while !self.left_in_store(&[]).is_empty() || !self.processes().is_empty() {
+        while !self.left_in_store(&[]).is_empty() || !processes().is_empty() {
             assert!(Instant::now() < deadline, "still there: {:?}", self.left_in_store(&[]));
             std::thread::yield_now();
         }
@@ -127,12 +112,27 @@ impl Trusting {
     fn wait_until_opened(&self) {
         let deadline = Instant::now() + PATIENCE;
         while !self.left_in_store(&[]).iter().any(|name| name.starts_with(".unpack-"))
-            || (geteuid().is_root() && self.processes().is_empty())
+            || (geteuid().is_root() && processes().is_empty())
         {
             assert!(Instant::now() < deadline, "it is not opened; {}", self.service.log());
             std::thread::yield_now();
         }
     }
+}
+
+/// The processes of this test's compartments.
+fn processes() -> Vec<u32> {
+    if !geteuid().is_root() {
+        return Vec::new();
+    }
+    // The first is the supervisor's.
+    let uids = first_uid() + 1..first_uid() + 100;
+    let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| {
+        let pid: u32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
+        let uid = fs::metadata(format!("/proc/{pid}")).ok()?.uid();
+        uids.contains(&uid).then_some(pid)
+    });
+    pids.collect()
 }
 
 fn first_uid() -> u32 {
@@ -180,13 +180,14 @@ fn what_a_trusted_key_has_signed_is_imported_as_a_directory_is() {
     // Nothing but the tree, its list and its signer; nothing else runs.
     assert_eq!(trusting.left_in_store(&[digest]), [""; 0]);
     assert_eq!(trusting.left_in_store(&[]).len(), 3);
-    assert_eq!(trusting.processes(), [0; 0]);
+    assert_eq!(processes(), [0; 0]);
     supervisor.done(authorize("probe", digest));
     supervisor.done(authorize("probe-x", digest));
     let other = supervisor.refused(authorize("other", digest));
     assert_eq!(other.details["reason"], "other-plugin");
     supervisor.done(Request::Discard { digest });
     trusting.nothing_is_left();
+    assert_eq!(supervisor.refused(authorize("probe", digest)).code, Code::NotFound);
 }
 
 #[test]
@@ -302,7 +303,7 @@ fn nothing_else_waits_for_a_package_that_is_being_opened() {
     drop(supervisor);
     assert!(trusting.service.wait().success());
     assert_eq!(trusting.left_in_store(&[digest]), [""; 0]);
-    assert_eq!(trusting.processes(), [0; 0]);
+    assert_eq!(processes(), [0; 0]);
 }
 
 /// A start of the shell in [`package`].

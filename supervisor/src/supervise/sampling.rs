@@ -11,10 +11,9 @@ use bulkhead_sandbox::Layer;
 use serde::Serialize;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::plugin::{PluginHandle, ProcessView};
+use super::plugin::{Command, Kept, PluginHandle, ProcessView};
 use super::registry::Registry;
 use super::usage;
-use crate::id::PluginId;
 
 /// The name of the event.
 const EVENT: &str = "plugin:resource:usage";
@@ -24,7 +23,7 @@ const EVENT: &str = "plugin:resource:usage";
 struct Metrics {
     memory: Option<Memory>,
     cpu: Option<Cpu>,
-    storage: Option<Storage>,
+    storage: Option<Kept>,
     network: Option<Network>,
     pids: Option<u64>,
 }
@@ -46,13 +45,6 @@ struct Cpu {
     percent: Option<f64>,
 }
 
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Storage {
-    /// Keys and values that the service keeps for it.
-    state_bytes: u64,
-}
-
 /// Through its own network namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -65,7 +57,9 @@ struct Network {
 struct Last {
     generation: u64,
     at: Instant,
-    cpu_usec: u64,
+    cpu_usec: Option<u64>,
+    /// Its storage was nearly full.
+    near: bool,
 }
 
 /// Tells what is used, for as long as the supervisor lives.
@@ -83,7 +77,7 @@ pub(super) async fn run(registry: Arc<Registry>) {
             let version = handle.manifest.version.to_string();
             let body = serde_json::json!({ "version": version, "metrics": metrics });
             registry.events.show(EVENT, &id, body);
-            now.extend(last.map(|last| (id, last)));
+            now.insert(id, last);
         }
         earlier = now;
     }
@@ -94,36 +88,51 @@ async fn sample(
     handle: &PluginHandle,
     process: &ProcessView,
     last: Option<&Last>,
-) -> (Metrics, Option<Last>) {
+) -> (Metrics, Last) {
     let used = process.cgroup.as_deref().map(usage::read).unwrap_or_default();
     let at = Instant::now();
     let since = last.filter(|last| last.generation == process.generation);
     let cpu = used.cpu_usec.map(|usec| Cpu {
         usec,
-        percent: since.map(|last| {
+        percent: since.and_then(|last| Some((last, last.cpu_usec?))).map(|(last, before)| {
             let wall = (at - last.at).as_micros().max(1) as f64;
-            (usec.saturating_sub(last.cpu_usec) as f64 / wall * 1e4).round() / 100.0
+            (usec.saturating_sub(before) as f64 / wall * 1e4).round() / 100.0
         }),
     });
+    let storage = kept(registry, handle, process.generation).await;
+    let near = storage.is_some_and(|kept| kept.is_near(handle.manifest.limits.storage.bytes()));
+    if near && last.is_none_or(|last| !last.near) {
+        let message = format!(
+            "more than nine tenths of its storage of {} are used",
+            handle.manifest.limits.storage
+        );
+        let body = serde_json::json!({ "message": message, "storage": storage });
+        registry.events.emit("plugin:warning", &handle.manifest.id, body);
+    }
     let metrics = Metrics {
         memory: used.memory_bytes.map(|bytes| Memory { bytes, peak_bytes: used.memory_peak_bytes }),
         cpu,
-        storage: state(registry, &handle.manifest.id).await,
+        storage,
         network: network(process),
         pids: used.pids,
     };
-    let generation = process.generation;
-    (metrics, used.cpu_usec.map(|cpu_usec| Last { generation, at, cpu_usec }))
+    (metrics, Last { generation: process.generation, at, cpu_usec: used.cpu_usec, near })
 }
 
-async fn state(registry: &Registry, id: &PluginId) -> Option<Storage> {
-    match registry.store.state_size(id.clone()).await {
-        Ok(state_bytes) => Some(Storage { state_bytes }),
+/// What it keeps on disk. A plugin that keeps too much is stopped.
+async fn kept(registry: &Registry, handle: &PluginHandle, generation: u64) -> Option<Kept> {
+    let id = &handle.manifest.id;
+    let kept = match Kept::measure(&registry.launcher, &registry.store, id).await {
+        Ok(kept) => kept,
         Err(failure) => {
-            tracing::warn!(plugin = %id, %failure, "the size of its state cannot be told");
-            None
+            tracing::warn!(plugin = %id, %failure, "what it keeps on disk cannot be told");
+            return None;
         }
+    };
+    if let Err(failure) = kept.check(id, handle.manifest.limits.storage.bytes()) {
+        let _ = handle.commands.send(Command::Overrun { generation, failure });
     }
+    Some(kept)
 }
 
 /// The counters of a namespace that is the plugin's alone; in the machine's own they would be

@@ -34,6 +34,7 @@ pub(in crate::cli) struct Plugin {
     pub(in crate::cli) enforcement: Option<Enforcement>,
     usage: Option<Usage>,
     last_usage: Option<LastUsage>,
+    storage: Option<Storage>,
     last_exit: Option<LastExit>,
     last_error: Option<LastError>,
 }
@@ -71,6 +72,16 @@ struct LastUsage {
     time: String,
     memory_peak_bytes: Option<u64>,
     cpu_usec: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Storage {
+    enforcement: String,
+    limit_bytes: u64,
+    state_bytes: u64,
+    data_bytes: u64,
+    data_files: u64,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -154,6 +165,7 @@ impl Plugin {
         field(screen, "digest", &printable(&self.digest))?;
         self.show_process(screen)?;
         self.show_usage(screen)?;
+        self.show_storage(screen)?;
         if let Some(enforcement) = &self.enforcement {
             let verdict = if enforcement.is_complete() {
                 screen.paint(Tone::Good, "all of the policy is in force")
@@ -234,6 +246,19 @@ impl Plugin {
         field(screen, "memory", &memory)?;
         field(screen, "cpu", &cpu)?;
         field(screen, "processes", &pids)
+    }
+
+    fn show_storage<W: Write>(&self, screen: &mut Screen<W>) -> io::Result<()> {
+        let Some(storage) = &self.storage else { return Ok(()) };
+        screen.line(&format!(
+            "storage: {} of {}, {}",
+            bytes(storage.state_bytes + storage.data_bytes),
+            bytes(storage.limit_bytes),
+            printable(&storage.enforcement)
+        ))?;
+        field(screen, "state", &bytes(storage.state_bytes))?;
+        let files = format!("{} in {} files", bytes(storage.data_bytes), storage.data_files);
+        field(screen, "/data", &files)
     }
 }
 

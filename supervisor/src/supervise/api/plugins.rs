@@ -44,5 +44,5 @@ pub(super) async fn inspect(
         return Ok(Json(BrokenPlugin::new(&broken).into()));
     }
     let handle = registry.get(&id)?;
-    Ok(Json(Plugin::new(&handle, registry.settings.strict).into()))
+    Ok(Json(Plugin::measured(&handle, &registry).await.into()))
 }

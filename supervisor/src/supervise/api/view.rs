@@ -14,8 +14,8 @@ use crate::clock::Monotonic;
 use crate::failure::Failure;
 use crate::id::{Digest, PluginId};
 use crate::manifest::{Limits, Line, Permission, ServiceName};
-use crate::supervise::plugin::{PluginHandle, STATES};
-use crate::supervise::registry::Broken;
+use crate::supervise::plugin::{Kept, PluginHandle, STATES};
+use crate::supervise::registry::{Broken, Registry};
 use crate::supervise::store::Previous;
 use crate::supervise::usage::{self, Usage};
 
@@ -72,6 +72,8 @@ pub(super) struct Plugin {
     #[schema(value_type = Option<Object>)]
     enforcement: Option<Enforcement>,
     usage: Option<Usage>,
+    /// What it keeps on disk now, of the `storage` of its limits; null in a list.
+    storage: Option<Storage>,
     /// What it had used when it was last stopped: as `usage`, with the `time`.
     #[schema(value_type = Option<Object>)]
     last_usage: Option<Value>,
@@ -117,6 +119,18 @@ pub(super) struct BrokenPlugin {
 pub(super) enum Listed {
     Managed(Box<Plugin>),
     Broken(Box<BrokenPlugin>),
+}
+
+/// What a plugin keeps on disk.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Storage {
+    /// How the limit is enforced: `sampled`, by looking and stopping the plugin. The limit of one file
+    /// is the kernel's.
+    enforcement: &'static str,
+    limit_bytes: u64,
+    #[serde(flatten)]
+    kept: Kept,
 }
 
 /// The process of a plugin.
@@ -165,11 +179,23 @@ impl Plugin {
             }),
             enforcement: process.map(|process| Enforcement::clone(&process.enforcement)),
             usage: process.and_then(|process| process.cgroup.as_deref()).map(usage::read),
+            storage: None,
             last_usage: view.last_usage,
             failures: view.failures,
             last_exit: view.last_exit,
             last_error: view.last_failure,
         }
+    }
+}
+
+impl Plugin {
+    /// With what it keeps on disk, where that can be told.
+    pub(super) async fn measured(handle: &PluginHandle, registry: &Registry) -> Self {
+        let (id, limit) = (&handle.manifest.id, handle.manifest.limits.storage.bytes());
+        let kept = Kept::measure(&registry.launcher, &registry.store, id).await;
+        let storage =
+            kept.ok().map(|kept| Storage { enforcement: "sampled", limit_bytes: limit, kept });
+        Self { storage, ..Self::new(handle, registry.settings.strict) }
     }
 }
 

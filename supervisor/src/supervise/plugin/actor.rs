@@ -60,6 +60,11 @@ pub(crate) enum Command {
         answer: ConfigureAnswer,
     },
     Exited(Box<Exited>, Vec<OwnedFd>),
+    /// The process uses more than it may of something that the kernel does not bound.
+    Overrun {
+        generation: u64,
+        failure: Failure,
+    },
     Adopt(Box<Adopted>, Vec<OwnedFd>),
     /// Ends the task of a plugin that is disabled; refused otherwise.
     Retire {
@@ -247,6 +252,7 @@ impl Actor {
             }
             Command::Configure { config, answer } => self.configure(config, answer).await,
             Command::Exited(exited, descriptors) => self.exited(exited, descriptors).await,
+            Command::Overrun { generation, failure } => self.overrun(generation, failure).await,
             Command::Adopt(adopted, descriptors) => {
                 self.heard = adopted.spawned.generation;
                 self.adopting = Some((adopted, descriptors));

@@ -8,6 +8,7 @@ mod host;
 mod machine;
 mod plan;
 mod process;
+mod quota;
 mod stop;
 
 use std::os::fd::OwnedFd;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 pub(crate) use actor::{Applied, Command, EnableReport, PluginHandle, ProcessView, spawn};
 pub(crate) use machine::STATES;
 pub(crate) use plan::{StartPlan, check_config};
+pub(crate) use quota::Kept;
 pub(crate) use stop::{AFTER_KILL, StopOptions, StopReport};
 
 use super::events::Events;

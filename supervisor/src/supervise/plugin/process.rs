@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use super::Context;
 use super::host::HostSide;
 use super::plan::StartPlan;
+use super::quota::Kept;
 use crate::clock::Monotonic;
 use crate::failure::{Code, Failure};
 use crate::link::{Adopted, Exited, Json, Reply, Request, Spawn, Spawned};
@@ -58,6 +59,7 @@ pub(crate) async fn start(
     exits: &ExitBoard,
     cancelled: watch::Receiver<bool>,
 ) -> Result<Process, StartError> {
+    check_storage(context, plan).await.map_err(StartError::Failed)?;
     let request = Request::Spawn(Box::new(Spawn {
         id: plan.id.clone(),
         digest: plan.digest,
@@ -75,6 +77,18 @@ pub(crate) async fn start(
         Err(failure) => return Err(StartError::Failed(failure)),
     };
     take_up(context, plan, exits, spawned, descriptors, cancelled).await
+}
+
+/// A plugin that keeps more than it may would be stopped again at once.
+async fn check_storage(context: &Context, plan: &StartPlan) -> Result<(), Failure> {
+    match Kept::measure(&context.launcher, &context.store, &plan.id).await {
+        Ok(kept) => kept.check(&plan.id, plan.manifest.limits.storage.bytes()),
+        // It will be sampled while it runs.
+        Err(failure) => {
+            tracing::warn!(plugin = %plan.id, %failure, "what it keeps on disk cannot be told");
+            Ok(())
+        }
+    }
 }
 
 /// Takes over a process that another supervisor started.

@@ -80,6 +80,20 @@ impl Actor {
         })
     }
 
+    /// It is stopped as at any other time, and that counts as a failure of its own.
+    pub(super) async fn overrun(&mut self, generation: u64, failure: Failure) {
+        let Some(process) = self.process.clone() else { return };
+        if self.machine.state() != State::Enabled || process.generation != generation {
+            return;
+        }
+        if self.last_failure.is_none() {
+            self.context.events.emit("plugin:error", &self.row.id, json!({ "error": failure }));
+            self.last_failure = Some(failure);
+        }
+        let kill_in = self.stop_options.budget;
+        stop::arm(&self.context.launcher, &self.row.id, generation, Duration::ZERO, kill_in).await;
+    }
+
     pub(super) async fn exited(&mut self, exited: Box<Exited>, descriptors: Vec<OwnedFd>) {
         let exited: Arc<Exited> = Arc::from(exited);
         self.exits.send_replace(Some(Arc::clone(&exited)));
@@ -119,7 +133,9 @@ impl Actor {
         let Some(process) = self.process.clone() else { return };
         if enabled && process.generation == exited.generation {
             let said_goodbye = matches!(process.peer.end_reason(), Some(EndReason::Goodbye(_)));
-            let clean = said_goodbye && matches!(exited.exit.0.cause, Cause::Code(0));
+            let clean = said_goodbye
+                && matches!(exited.exit.0.cause, Cause::Code(0))
+                && self.last_failure.is_none();
             if !clean && self.last_failure.is_none() {
                 self.last_failure = Some(
                     Failure::new(Code::PluginDied, format!("the plugin died: {explanation}"))

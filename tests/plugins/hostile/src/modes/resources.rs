@@ -69,6 +69,17 @@ pub(super) static MODES: &[Mode] = &[
         }),
     ),
     mode(
+        "hoard-data",
+        "writes NUMBER files of 1 MiB each to /data when it is called",
+        64,
+        at!(Moment::Call { .. } => |plugin| {
+            for index in 0..plugin.number {
+                fill(&format!("/data/hoard-{index}"), 1)?;
+            }
+            Ok(Next::Well)
+        }),
+    ),
+    mode(
         "fill-tmp",
         "writes NUMBER MiB to /tmp until refused, and tells how much on standard error",
         256,

@@ -1,0 +1,63 @@
+//! What a plugin keeps on disk is counted and bounded.
+
+#![allow(clippy::unwrap_used, reason = "to fail here is to fail the test")]
+
+use bulkhead_tests::package::Package;
+use bulkhead_tests::service::Service;
+
+const HOARDED: u64 = 24 << 20;
+
+fn hoarder(id: &str, storage: &str) -> Package {
+    let manifest =
+        format!("[limits]\nstorage = \"{storage}\"\n[lifecycle.restart]\npolicy = \"never\"");
+    Package::hostile(id, "hoard-data 24", &manifest)
+}
+
+#[test]
+fn a_plugin_that_fills_its_storage_is_stopped_and_told_why() {
+    let service = Service::with("usage_interval = \"100ms\"");
+    service.enable(&hoarder("modest", "64M"));
+    service.enable(&hoarder("greedy", "16M"));
+    service.json(["call", "modest", "echo"]);
+    // Its call may be cut off by the stop.
+    service.command(["call", "greedy", "echo"]).run();
+    let stopped = service.wait_for("greedy", |plugin| plugin["process"].is_null());
+    let error = &stopped["lastError"];
+    assert_eq!(error["code"], "RESOURCE_EXHAUSTED", "{stopped}");
+    assert_eq!(error["details"]["resource"], "storage", "{stopped}");
+    assert!(error["details"]["used"].as_u64().unwrap() > 16 << 20, "{stopped}");
+    // The control: with room for it the same plugin goes on, and its storage is told.
+    let modest = service.json(["inspect", "modest"]);
+    assert_eq!(modest["state"], "enabled");
+    assert_eq!(modest["storage"]["enforcement"], "sampled");
+    assert_eq!(modest["storage"]["limitBytes"], 64 << 20);
+    assert!(modest["storage"]["dataBytes"].as_u64().unwrap() >= HOARDED, "{modest}");
+    let text = service.command(["inspect", "modest"]).run().expect(0).stdout;
+    assert!(text.contains("of 64 MiB, sampled"), "{text}");
+    // It does not start before it keeps less.
+    let refused = service.error(["enable", "greedy"]);
+    assert_eq!(refused["code"], "RESOURCE_EXHAUSTED", "{refused}");
+    let data = service.directory().join("state/plugins/greedy/data");
+    // It may have been stopped before it had written all.
+    for file in std::fs::read_dir(data).unwrap() {
+        std::fs::remove_file(file.unwrap().path()).unwrap();
+    }
+    assert_eq!(service.json(["enable", "greedy"])["state"], "enabled");
+}
+
+#[test]
+fn a_plugin_whose_storage_is_nearly_full_is_warned_of_once() {
+    let service = Service::with("usage_interval = \"100ms\"");
+    let mut events = service.command(["events", "--follow", "--json"]).start();
+    service.enable(&hoarder("near", "26M"));
+    service.json(["call", "near", "echo"]);
+    events.stdout.line(|line| line.contains("plugin:warning") && line.contains("nine tenths"));
+    let samples = |events: &mut bulkhead_tests::process::Running| {
+        events.stdout.line(|line| line.contains("plugin:resource:usage"));
+    };
+    samples(&mut events);
+    samples(&mut events);
+    let kept = service.command(["events", "--json"]).run().expect(0).stdout;
+    assert_eq!(kept.matches("nine tenths").count(), 1, "{kept}");
+    assert_eq!(service.json(["inspect", "near"])["state"], "enabled");
+}

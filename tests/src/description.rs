@@ -16,6 +16,25 @@ pub fn document() -> &'static Value {
     PARSED.get_or_init(|| serde_json::from_str(DOCUMENT).unwrap())
 }
 
+/// All operations, as `GET /v1/plugins/{id}`.
+pub fn operations() -> impl Iterator<Item = String> {
+    document()["paths"].as_object().unwrap().iter().flat_map(|(path, item)| {
+        let methods = item.as_object().unwrap().keys();
+        methods.map(move |method| format!("{} {path}", method.to_uppercase()))
+    })
+}
+
+/// The operation that a request asks for, if there is one.
+pub fn operation(method: &str, target: &str) -> Option<String> {
+    let path = target.split('?').next().unwrap();
+    operations().find(|operation| {
+        operation
+            .strip_prefix(method)
+            .and_then(|rest| rest.strip_prefix(' '))
+            .is_some_and(|template| fits(template, path))
+    })
+}
+
 /// Holds an answer against the document.
 ///
 /// # Panics

@@ -176,11 +176,17 @@ fn holds_lines(shown: &str, found: &str) -> Result<(), String> {
 }
 
 /// Packages of the examples, as their author signs and ships them.
-fn packages(service: &Service, names: &[&str]) {
-    let signer = Signer::trusted(service, names);
-    for name in names {
+fn packages(service: &Service) {
+    let signer = Signer::trusted(service, &["appointments", "appointment-scheduler"]);
+    for (name, version) in
+        [("appointments", "0.1.0"), ("appointments", "0.1.1"), ("appointment-scheduler", "0.1.0")]
+    {
         let directory = plugin::example(service.directory(), name);
-        let package = service.directory().join(format!("{name}-0.1.0.plugin"));
+        let manifest = directory.join("plugin.toml");
+        let text = std::fs::read_to_string(&manifest).unwrap();
+        let text = text.replacen("\"0.1.0\"", &format!("{version:?}"), 1);
+        std::fs::write(&manifest, text).unwrap();
+        let package = service.directory().join(format!("{name}-{version}.plugin"));
         bulkhead(["pack"]).arg(directory).arg("-o").arg(&package).run().expect(0);
         signer.sign(&package);
     }
@@ -192,7 +198,7 @@ fn every_example_of_the_guide_does_what_it_says() {
         return;
     }
     let service = Service::start();
-    packages(&service, &["appointments", "appointment-scheduler"]);
+    packages(&service);
     let mut asked = BTreeSet::new();
     for Example { line, command, kind, status, answer } in examples(GUIDE) {
         let answers = run(&service, &command);

@@ -47,15 +47,16 @@ pub(super) fn reading(file: &File) -> std::io::Result<OwnedFd> {
     File::open(format!("/proc/self/fd/{}", file.as_raw_fd())).map(OwnedFd::from)
 }
 
-/// Opens a package in a compartment and waits for that: for who is no service. The compartment has
-/// the layers that this machine can give to whoever asks.
-pub(crate) fn unpack(package: &File, directory: &Path, identity: Identity) -> Result<(), Failure> {
+/// Opens a package in a compartment and waits for that: for who is no service. `None`: its tree is
+/// there; else what the role said of it. The compartment has the layers that this machine can give to
+/// whoever asks.
+pub(crate) fn unpack(
+    package: &File,
+    directory: &Path,
+    identity: Identity,
+) -> Result<Option<Vec<u8>>, Failure> {
     let stdin = reading(package).map_err(|error| no_descriptors(&error))?;
-    let ended = OneShot::run(None, task(stdin, directory.to_owned(), identity))?;
-    match judge(ended)? {
-        None => Ok(()),
-        Some(report) => Err(crate::package::unpack::reported(&report)),
-    }
+    judge(OneShot::run(None, task(stdin, directory.to_owned(), identity))?)
 }
 
 /// What the end of `bulkhead unpack` means: `None` that a tree is there, a report that the package

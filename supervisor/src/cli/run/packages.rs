@@ -21,6 +21,7 @@ use crate::failure::{Code, Failure};
 use crate::launcher::unpacking::unpack;
 use crate::manifest::Manifest;
 use crate::package;
+use crate::package::unpack::reported;
 use crate::signing::path_of;
 use crate::trust::{MAX_PACKAGE, PublicKey, TrustStore, too_large};
 
@@ -51,7 +52,9 @@ fn open_package(path: &Path, scratch: &Scratch) -> Result<PathBuf, Problem> {
     copy.rewind().map_err(|error| cannot(path, &error))?;
     let directory = scratch.path().join("tree");
     let identity = make(&directory).map_err(|error| cannot(&directory, &error))?;
-    unpack(&copy, &directory, identity)?;
+    if let Some(report) = unpack(&copy, &directory, identity)? {
+        return Err(reported(&report).into());
+    }
     let manifest = Manifest::load(&directory)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     package::check_name(&name, &manifest)?;

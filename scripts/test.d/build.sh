@@ -12,7 +12,7 @@ in_machine() {
 }
 
 # Unit tests of these packages that compute all the same: long under emulation, for nothing.
-computing='^(sandbox seccomp::(calls|tests|lists)|supervisor (manifest|cli|link|supervise::store))::'
+computing='^(sandbox seccomp::(calls|tests|lists)|supervisor (manifest|cli|link|package|signing|fuzzing_tests|supervise::store))::'
 
 # Prints cargo's target directory.
 target_directory() {

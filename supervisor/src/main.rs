@@ -9,6 +9,11 @@ mod cli;
 mod clock;
 mod config;
 mod failure;
+#[cfg(test)]
+#[path = "../fuzz/targets.rs"]
+mod fuzz_targets;
+#[cfg(test)]
+mod fuzzing_tests;
 mod id;
 mod launcher;
 mod link;

@@ -22,8 +22,12 @@ mod sink;
 mod source;
 pub(crate) mod unpack;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use fault::ReadError;
 pub(crate) use inspect::{check_name, inspect, open, unreadable};
 pub(crate) use pack::pack;
+#[cfg(any(test, fuzzing))]
+pub(crate) use {reader::read, sink::Sink};
 
 #[cfg(test)]
 mod tests;

@@ -60,8 +60,12 @@ impl Service {
         let notify = UnixDatagram::bind(&path).unwrap();
         notify.set_read_timeout(Some(DEADLINE)).unwrap();
         let config = self.directory.path().join("bulkhead.toml");
-        let running =
-            bulkhead(["serve", "--config"]).arg(config).env("NOTIFY_SOCKET", &path).start();
+        let running = bulkhead(["serve", "--config"])
+            .arg(config)
+            .env("NOTIFY_SOCKET", &path)
+            // As a service manager would give them; most tests have none.
+            .env("CREDENTIALS_DIRECTORY", self.directory.path().join("credentials"))
+            .start();
         self.running = Some(running);
         let mut message = [0; 4096];
         loop {

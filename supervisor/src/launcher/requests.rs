@@ -9,6 +9,7 @@ use bulkhead_sandbox::{Launch, Program, ProgramFile};
 
 use super::admission::{DATA_TARGET, PLUGIN_TARGET, admit, complete};
 use super::channels::Channels;
+use super::credentials;
 use super::event_loop::Launcher;
 use super::jobs::{Start, Work};
 use super::measuring::Measure;
@@ -19,7 +20,7 @@ use super::supervision::Supervision;
 use crate::clock::Monotonic;
 use crate::failure::{Code, Failure};
 use crate::id::{Digest, PluginId};
-use crate::link::{Json, LEASES, Numbered, Reply, Request, RequestNumber, Spawn, Spawned};
+use crate::link::{Hidden, Json, LEASES, Numbered, Reply, Request, RequestNumber, Spawn, Spawned};
 
 /// What a request that is not refused is answered with.
 enum Answer {
@@ -65,6 +66,8 @@ impl Launcher {
             Request::Measure { id } => self.measure(number, id),
             Request::Spawn(spawn) => self.spawn(number, *spawn),
             Request::Session { id, generation } => self.session(&id, generation),
+            Request::Credential { name } => credentials::read(&name)
+                .map(|text| Answer::Now(Reply::Credential(Hidden(text)), Vec::new())),
             Request::AuditHead => Ok(Answer::Now(Reply::AuditHead(self.anchor.head()), Vec::new())),
             Request::Anchor { after, bodies } => {
                 let anchored = self.anchor.extend(after, &bodies);

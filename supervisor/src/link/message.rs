@@ -73,6 +73,8 @@ pub(crate) enum Request {
     /// Moves that head on from `after`, which it must be unless none is kept, by rows of these
     /// bodies (see [`crate::audit_chain`]). → [`Reply::AuditHead`]
     Anchor { after: Head, bodies: Vec<Digest> },
+    /// A credential of the service, for a plugin's configuration. → [`Reply::Credential`]
+    Credential { name: String },
     /// The supervisor has stopped all it could and is about to end. Not answered.
     Bye,
 }
@@ -124,6 +126,7 @@ pub(crate) enum Reply {
     },
     Spawned(Spawned),
     AuditHead(Option<Head>),
+    Credential(Hidden),
 }
 
 /// What a plugin's storage takes.
@@ -286,6 +289,16 @@ pub(crate) struct Advisories {
     pub(crate) path: PathBuf,
     /// Whether a finding refuses the installation, or is only told.
     pub(crate) refuse: bool,
+}
+
+/// Text that no message of ours shows.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Hidden(pub(crate) String);
+
+impl std::fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(hidden)")
+    }
 }
 
 /// A value that crosses as JSON text: types whose serde form needs a self-describing format.

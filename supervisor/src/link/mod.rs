@@ -15,7 +15,7 @@ mod message;
 mod socket;
 
 pub(crate) use message::{
-    Admission, Adopted, Advisories, Exited, Json, Lease, Message, Numbered, Reply, Request,
+    Admission, Adopted, Advisories, Exited, Hidden, Json, Lease, Message, Numbered, Reply, Request,
     RequestNumber, Settings, Signer, Spawn, Spawned, Stage, StageName, StorageUsage,
 };
 pub(crate) use socket::{LinkError, Received, decode, encode};

@@ -17,6 +17,7 @@ mod published;
 mod sandboxing;
 mod schedule;
 mod schema;
+pub(crate) mod secrets;
 mod service;
 mod text;
 mod topic;

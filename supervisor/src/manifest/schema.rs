@@ -4,8 +4,8 @@
 //! configuration is checked: nothing is promised that is not held. Known are `type`, `enum`, `const`,
 //! `properties`, `propertyNames`, `required`, `additionalProperties`, `items`, `minItems`, `maxItems`, `uniqueItems`,
 //! `minimum`, `maximum`, `exclusiveMinimum`, `exclusiveMaximum`, `minLength`, `maxLength`, `pattern`,
-//! and the annotations `title`, `description`, `default`, `examples`, `format`, `secret`, `$schema`,
-//! `$comment`.
+//! `secret` (see [`super::secrets`]), and the annotations `title`, `description`, `default`,
+//! `examples`, `format`, `$schema`, `$comment`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -14,18 +14,20 @@ use regex_lite::Regex;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::secrets::{REDACTED, credential};
+
 /// How deep schemas may nest.
 const MAX_DEPTH: usize = 32;
 
 const ANNOTATIONS: &[&str] =
-    &["title", "description", "default", "examples", "format", "secret", "$schema", "$comment"];
+    &["title", "description", "default", "examples", "format", "$schema", "$comment"];
 
 /// A schema, and the text that it was made of.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(try_from = "Value", into = "Value")]
 pub(crate) struct Schema {
     source: Value,
-    root: Node,
+    pub(super) root: Node,
 }
 
 /// A fault of a configuration.
@@ -46,7 +48,9 @@ pub(crate) struct BadSchema {
 }
 
 #[derive(Clone, Debug, Default)]
-struct Node {
+pub(super) struct Node {
+    /// Its value is shown to nobody but the plugin.
+    pub(super) secret: bool,
     /// Empty: any.
     types: BTreeSet<Type>,
     options: Option<Vec<Value>>,
@@ -54,7 +58,7 @@ struct Node {
     names: Option<Box<Node>>,
     required: Vec<String>,
     additional: Additional,
-    items: Option<Box<Node>>,
+    pub(super) items: Option<Box<Node>>,
     item_count: Range<u64>,
     unique_items: bool,
     number: Range<f64>,
@@ -194,6 +198,9 @@ impl Node {
                     let text = value.as_str().ok_or_else(|| bad("must be a regular expression"))?;
                     node.pattern = Some(Regex::new(text).map_err(|error| bad(&error.to_string()))?);
                 }
+                "secret" => {
+                    node.secret = value.as_bool().ok_or_else(|| bad("must be true or false"))?;
+                }
                 annotation if ANNOTATIONS.contains(&annotation) => {}
                 _ => return Err(bad("this keyword is not supported; docs/manifest.md lists those that are")),
             }
@@ -202,16 +209,49 @@ impl Node {
     }
 
     fn check(&self, value: &Value, path: &str, complete: bool) -> Result<(), SchemaFault> {
+        if !self.secret {
+            return self.check_value(value, path, complete);
+        }
+        if credential(value).is_some() {
+            return Ok(());
+        }
+        self.check_value(value, path, complete).map_err(|_| SchemaFault {
+            path: path.to_owned(),
+            why: "does not fit the schema; it is a secret, so it is not shown".to_owned(),
+        })
+    }
+
+    /// The schema of a property of that name.
+    pub(super) fn property(&self, name: &str) -> Option<&Self> {
+        match (self.properties.get(name), &self.additional) {
+            (Some(node), _) => Some(node),
+            (None, Additional::Like(node)) => Some(node),
+            (None, Additional::Any | Additional::None) => None,
+        }
+    }
+
+    /// A value in a message: never one that could have secrets in it.
+    fn shown(value: &Value) -> String {
+        // In the wrong place the schema cannot say which part of it is secret.
+        match value {
+            Value::Object(_) => return "an object".to_owned(),
+            Value::Array(_) => return "a list".to_owned(),
+            _ => {}
+        }
+        shown(value)
+    }
+
+    fn check_value(&self, value: &Value, path: &str, complete: bool) -> Result<(), SchemaFault> {
         let fault = |why: String| Err(SchemaFault { path: path.to_owned(), why });
         if !self.types.is_empty() && !self.types.iter().any(|one| one.is(value)) {
             let wanted: Vec<String> = self.types.iter().map(ToString::to_string).collect();
-            return fault(format!("{} is not of type {}", shown(value), wanted.join(" or ")));
+            return fault(format!("{} is not of type {}", Self::shown(value), wanted.join(" or ")));
         }
         if let Some(options) = &self.options
             && !options.contains(value)
         {
             let options: Vec<String> = options.iter().map(shown).collect();
-            return fault(format!("{} is not one of {}", shown(value), options.join(", ")));
+            return fault(format!("{} is not one of {}", Self::shown(value), options.join(", ")));
         }
         match value {
             Value::Object(object) => self.check_object(object, path, complete),
@@ -266,7 +306,9 @@ impl Node {
                 node.check(item, &format!("{path}[{index}]"), complete)?;
             }
             if self.unique_items && items[..index].contains(item) {
-                return fault(format!("{} is there twice", shown(item)));
+                let secret = self.items.as_ref().is_some_and(|node| node.secret);
+                let shown = if secret { REDACTED.to_owned() } else { Self::shown(item) };
+                return fault(format!("{shown} is there twice"));
             }
         }
         Ok(())

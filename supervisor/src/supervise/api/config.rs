@@ -16,7 +16,8 @@ use crate::supervise::plugin::Applied;
 
 /// Show a plugin's configuration
 ///
-/// What the operator gave, without the manifest's defaults.
+/// What the operator gave, without the manifest's defaults. In the place of a secret stands
+/// `<redacted>`; given back, it stands for the secret that is there.
 #[utoipa::path(get, path = "/v1/plugins/{id}/config", operation_id = "getConfig", tag = "plugins",
     params(("id" = String, Path, description = "The plugin")),
     responses((status = 200, description = "The operator's configuration.", body = Object)),
@@ -25,7 +26,8 @@ pub(super) async fn show(
     State(registry): Server,
     Path(text): Path<String>,
 ) -> Result<Json<Value>, Problem> {
-    Ok(Json(registry.get(&id(&text)?)?.view().config))
+    let handle = registry.get(&id(&text)?)?;
+    Ok(Json(handle.manifest.config.redacted(&handle.view().config)))
 }
 
 /// How to configure.

@@ -13,6 +13,7 @@ use utoipa::openapi::{ObjectBuilder, RefOr, Schema};
 use crate::clock::Monotonic;
 use crate::failure::Failure;
 use crate::id::{Digest, PluginId};
+use crate::manifest::secrets::blank;
 use crate::manifest::{Limits, Line, Permission, ServiceName};
 use crate::supervise::plugin::{Kept, PluginHandle, STATES};
 use crate::supervise::registry::{Broken, Registry};
@@ -167,7 +168,7 @@ impl Plugin {
             granted: view.granted.permissions,
             dependencies: manifest.dependencies.clone(),
             provides: manifest.provides.keys().cloned().collect(),
-            config: view.config,
+            config: manifest.config.redacted(&view.config),
             limits: manifest.limits.clone(),
             policy: manifest.policy(strict),
             process: process.map(|process| Process {
@@ -209,7 +210,7 @@ impl BrokenPlugin {
             desired: if row.enabled { "enabled" } else { "disabled" },
             digest: row.digest,
             installed_at: row.installed_at,
-            config: row.config,
+            config: blank(&row.config),
             process: None,
             last_exit: row.last_exit,
             last_error: broken.failure.clone(),

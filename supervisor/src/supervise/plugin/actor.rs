@@ -311,10 +311,11 @@ impl Actor {
             return Err(Failure::new(Code::Conflict, message).with("state", state.name()));
         }
         if let Some(config) = config {
+            let config = self.manifest.config.unredacted(config, &self.row.config);
             if !config.is_object() {
                 return Err(Failure::new(
                     Code::ConfigInvalid,
-                    format!("the configuration must be an object, not {config}"),
+                    "the configuration must be an object",
                 )
                 .with("path", ""));
             }

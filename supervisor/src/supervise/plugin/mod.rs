@@ -4,6 +4,7 @@
 //! (starting) and [`stop`] (stopping); [`host`] answers what the plugin asks.
 
 mod actor;
+mod effective;
 mod host;
 mod machine;
 mod plan;

@@ -1,5 +1,6 @@
 //! What a start needs to know, put together once.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use crate::supervise::registry::Grant;
 use crate::supervise::store::PluginRow;
 
 /// Everything that a start, and a session, goes by.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct StartPlan {
     pub(crate) id: PluginId,
     pub(crate) version: Version,
@@ -26,6 +27,14 @@ pub(crate) struct StartPlan {
     pub(crate) permissions: Vec<Permission>,
     pub(crate) policy: Policy,
     pub(crate) timeouts: Timeouts,
+}
+
+/// Without the configuration, which can have secrets.
+impl fmt::Debug for StartPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("StartPlan");
+        shown.field("id", &self.id).field("version", &self.version).finish_non_exhaustive()
+    }
 }
 
 impl StartPlan {

@@ -13,6 +13,7 @@ use bulkhead_sandbox::Enforcement;
 use tokio::sync::watch;
 
 use super::Context;
+use super::effective::Effective;
 use super::host::HostSide;
 use super::plan::StartPlan;
 use super::quota::Kept;
@@ -114,11 +115,14 @@ async fn take_up(
     let generation = spawned.generation;
     let attached = attach(context, plan, exits, spawned, descriptors);
     let stage = watch::Sender::new("handshake");
-    let outcome = match attached {
+    let effective = plan.effective(&context.launcher).await;
+    let outcome = match attached
+        .and_then(|process| Ok((process, effective.as_ref().map_err(Clone::clone)?)))
+    {
         Err(failure) => Err(StartError::Failed(failure)),
-        Ok(process) => {
+        Ok((process, effective)) => {
             let brought_up = tokio::select! {
-                result = bring_up(plan, &process, &stage) => result.map_err(StartError::Failed),
+                result = bring_up(plan, effective, &process, &stage) => result.map_err(StartError::Failed),
                 exited = process.exited() => {
                     Err(StartError::Failed(died(&exited, &stage.borrow())))
                 }
@@ -132,7 +136,13 @@ async fn take_up(
         Err(error) => {
             roll_back(context, plan, exits, generation).await;
             Err(match error {
-                StartError::Failed(failure) => StartError::Failed(with_log(context, failure)),
+                StartError::Failed(failure) => {
+                    let failure = with_log(context, failure);
+                    StartError::Failed(match &effective {
+                        Ok(effective) => effective.mask(failure),
+                        Err(_) => failure,
+                    })
+                }
                 StartError::Cancelled => StartError::Cancelled,
             })
         }
@@ -182,6 +192,7 @@ fn attach(
 /// Handshake, configuration, health: the same for a new process and one that was taken over.
 async fn bring_up(
     plan: &StartPlan,
+    effective: &Effective,
     process: &Process,
     stage: &watch::Sender<&'static str>,
 ) -> Result<(), Failure> {
@@ -193,7 +204,7 @@ async fn bring_up(
     let request = lifecycle::InitRequest {
         plugin_id: plan.id.to_string(),
         version: plan.version.to_string(),
-        config: plan.config.to_string(),
+        config: effective.text.clone(),
         permissions: plan.permissions.iter().map(ToString::to_string).collect(),
     };
     let payload = Payload::bincode(&request)

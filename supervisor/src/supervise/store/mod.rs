@@ -92,7 +92,7 @@ impl Store {
         connection
             .execute_batch(
                 "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
-                 PRAGMA busy_timeout = 5000;",
+                 PRAGMA busy_timeout = 5000; PRAGMA secure_delete = ON;",
             )
             .map_err(failed)?;
         migrate(&mut connection, path, MIGRATIONS)?;

@@ -1,5 +1,7 @@
 //! The registry: which plugins are installed, and what the operator wants of each.
 
+use std::fmt;
+
 use rusqlite::{OptionalExtension, Row, params};
 use semver::Version;
 use serde::de::DeserializeOwned;
@@ -18,7 +20,7 @@ const COLUMNS: &str = "id, version, digest, config, enabled, installed_at, last_
                        granted, last_usage";
 
 /// An installed plugin. A journalled operation carries it as JSON.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PluginRow {
     pub(crate) id: PluginId,
@@ -39,6 +41,15 @@ pub(crate) struct PluginRow {
     pub(crate) last_usage: Option<Value>,
     /// The version before, which a rollback returns to.
     pub(crate) previous: Option<Previous>,
+}
+
+/// Without the configuration, which can have secrets.
+impl fmt::Debug for PluginRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("PluginRow");
+        shown.field("id", &self.id).field("version", &self.version).field("digest", &self.digest);
+        shown.field("enabled", &self.enabled).finish_non_exhaustive()
+    }
 }
 
 /// A version that a plugin had, its tree kept.

@@ -3,7 +3,7 @@
 use std::io;
 use std::process::ExitCode;
 
-use bulkhead_ipc_protocol::lifecycle::{HEALTH, INIT, InitReply};
+use bulkhead_ipc_protocol::lifecycle::{HEALTH, INIT, InitReply, InitRequest};
 use bulkhead_ipc_protocol::message::{GoodbyeCause, Header};
 use bulkhead_ipc_protocol::{CallError, Encoding, Hello, Payload, codec};
 use semver::Version;
@@ -19,6 +19,8 @@ pub(crate) struct Plugin {
     pub(crate) number: u64,
     /// Calls of other methods than the host's own that were answered.
     pub(crate) answered: u64,
+    /// The configuration, as `init` gave it.
+    pub(crate) config: String,
     mode: &'static Mode,
     initialized: bool,
 }
@@ -47,7 +49,14 @@ pub(crate) fn run(mode: &'static Mode, number: u64) -> ExitCode {
         };
         let wire = Wire { stream };
         let mut plugin = match state.take() {
-            None => Plugin { wire, number, answered: 0, mode, initialized: false },
+            None => Plugin {
+                wire,
+                number,
+                answered: 0,
+                config: String::new(),
+                mode,
+                initialized: false,
+            },
             Some(earlier) => Plugin { wire, ..earlier },
         };
         match plugin.session() {
@@ -106,6 +115,10 @@ impl Plugin {
     fn call(&mut self, id: u64, method: &str, encoding: Encoding, body: Vec<u8>) -> io::Result<()> {
         match method {
             INIT => {
+                let request = Payload { encoding, body: body.into() };
+                if let Ok(InitRequest { config, .. }) = request.decode_bincode() {
+                    self.config = config;
+                }
                 if self.act(Moment::Init { id })? == Next::Instead {
                     return Ok(());
                 }
@@ -131,12 +144,17 @@ impl Plugin {
                 self.answered += 1;
                 match method.rsplit('/').next() {
                     Some("echo") => self.wire.reply(id, &Payload { encoding, body: body.into() }),
+                    // What it was configured with, its secrets too.
+                    Some("config") => {
+                        self.wire.reply(id, &Payload::json_bytes(self.config.clone()))
+                    }
                     Some("pid") => {
                         let pid = std::process::id().to_string();
                         self.wire.reply(id, &Payload::json_bytes(pid))
                     }
                     _ => {
-                        let text = format!("no method `{method}`; there are `echo` and `pid`");
+                        let text =
+                            format!("no method `{method}`; there are `echo`, `config` and `pid`");
                         self.wire.fail(id, &CallError::new("METHOD_UNKNOWN", text))
                     }
                 }

@@ -11,11 +11,13 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use utoipa::ToSchema;
 
+use super::super::effective::Effective;
 use super::super::machine::State;
 use super::super::plan::{StartPlan, check_config};
 use super::super::process::Process;
 use super::{Actor, News};
 use crate::failure::{Code, Failure};
+use crate::supervise::launcher_link::Launcher;
 
 /// When a new configuration is in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -44,6 +46,7 @@ pub(super) struct Asked {
 
 impl Actor {
     pub(super) async fn configure(&mut self, config: Value, answer: ConfigureAnswer) {
+        let config = self.manifest.config.unredacted(config, &self.row.config);
         if let Err(failure) = self.accept_configure(&config) {
             let _ = answer.send(Err(failure));
             return;
@@ -58,9 +61,9 @@ impl Actor {
         let mut row = self.row.clone();
         row.config = config.clone();
         let plan = StartPlan::new(&row, &self.manifest, self.context.settings.strict);
-        let news = self.news.clone();
+        let (news, launcher) = (self.news.clone(), self.context.launcher.clone());
         tokio::task::spawn_local(async move {
-            let outcome = ask(&process, &plan).await;
+            let outcome = ask(&launcher, &process, &plan).await;
             let generation = process.generation;
             // The actor is gone only when the service is.
             let _ = news.send(News::Configured(Asked { generation, config, answer, outcome }));
@@ -128,8 +131,9 @@ impl Actor {
     /// The plugin took what could not be kept: it is given the configuration before.
     fn take_back(&self, process: Rc<Process>) {
         let plan = StartPlan::new(&self.row, &self.manifest, self.context.settings.strict);
+        let launcher = self.context.launcher.clone();
         tokio::task::spawn_local(async move {
-            if let Err(failure) = ask(&process, &plan).await {
+            if let Err(failure) = ask(&launcher, &process, &plan).await {
                 tracing::error!(
                     plugin = %plan.id, %failure,
                     "it runs with a configuration that is not kept, until its next start"
@@ -140,9 +144,18 @@ impl Actor {
 }
 
 /// Hands a plugin the configuration of `plan`; whether it is in force.
-async fn ask(process: &Process, plan: &StartPlan) -> Result<bool, Failure> {
+async fn ask(launcher: &Launcher, process: &Process, plan: &StartPlan) -> Result<bool, Failure> {
+    let effective = plan.effective(launcher).await?;
+    hand_over(process, plan, &effective).await.map_err(|failure| effective.mask(failure))
+}
+
+async fn hand_over(
+    process: &Process,
+    plan: &StartPlan,
+    effective: &Effective,
+) -> Result<bool, Failure> {
     const STAGE: &str = "configure";
-    let request = lifecycle::ConfigureRequest { config: plan.config.to_string() };
+    let request = lifecycle::ConfigureRequest { config: effective.text.clone() };
     let payload = Payload::bincode(&request)
         .map_err(|e| Failure::internal(format!("a configuration cannot be encoded: {e}")))?;
     let limit = plan.timeouts.init;

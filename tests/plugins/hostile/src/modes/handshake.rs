@@ -115,6 +115,21 @@ pub(super) static MODES: &[Mode] = &[
         }),
     ),
     mode(
+        "quote-config",
+        "refuses `init` and quotes its configuration, in the error and on standard error",
+        0,
+        Act::At(|plugin, moment| match moment {
+            Moment::Init { id } => {
+                eprintln!("told {}", plugin.config);
+                let text = format!("cannot use {}", plugin.config);
+                let error = CallError::new("CONFIG_INVALID", text).with_details(&plugin.config);
+                plugin.wire.fail(id, &error)?;
+                Ok(Next::Instead)
+            }
+            _ => Ok(Next::Well),
+        }),
+    ),
+    mode(
         "garbage-init",
         "answers `init` with bytes that mean nothing",
         0,

@@ -1,0 +1,200 @@
+//! Settings that are secret: `secret = true` in the schema of a configuration.
+//!
+//! Their values go to the plugin and to the store, and nowhere else: wherever a configuration is
+//! shown they are replaced ([`REDACTED`]), and no error quotes one. Instead of the value itself an
+//! operator can give `{"credential": "name"}`, a credential of the service (systemd.exec(5),
+//! LoadCredential=): then the value is not even in the store.
+
+use serde_json::{Value, json};
+
+use super::schema::Node;
+use super::{Config, Schema};
+
+/// What is shown in the place of a secret.
+pub(crate) const REDACTED: &str = "<redacted>";
+
+/// A credential's name where a secret is wanted: `{"credential": "name"}` and nothing else.
+pub(crate) fn credential(value: &Value) -> Option<&str> {
+    let object = value.as_object().filter(|object| object.len() == 1)?;
+    object.get("credential")?.as_str()
+}
+
+impl Config {
+    /// A configuration as it can be shown.
+    pub(crate) fn redacted(&self, config: &Value) -> Value {
+        let mut shown = config.clone();
+        self.each_secret(&mut shown, &mut |secret| {
+            // Which credential it is, is no secret.
+            if credential(secret).is_none() {
+                *secret = json!(REDACTED);
+            }
+        });
+        shown
+    }
+
+    /// A configuration that was shown and is given back: what was hidden is what it was before.
+    pub(crate) fn unredacted(&self, mut given: Value, before: &Value) -> Value {
+        let mut hidden = given.clone();
+        self.each_secret(&mut hidden, &mut |secret| {
+            *secret = if *secret == json!(REDACTED) { Value::Null } else { json!(true) };
+        });
+        put_back(&mut given, &hidden, before);
+        given
+    }
+
+    /// The secrets that are in a configuration, to be changed or looked at.
+    pub(crate) fn each_secret(&self, config: &mut Value, act: &mut dyn FnMut(&mut Value)) {
+        if let Some(schema) = &self.schema {
+            schema.each_secret(config, act);
+        }
+    }
+}
+
+impl Schema {
+    fn each_secret(&self, config: &mut Value, act: &mut dyn FnMut(&mut Value)) {
+        self.root.each_secret(config, act);
+    }
+}
+
+impl Node {
+    pub(super) fn each_secret(&self, value: &mut Value, act: &mut dyn FnMut(&mut Value)) {
+        if self.secret {
+            return act(value);
+        }
+        match value {
+            Value::Object(object) => {
+                for (name, value) in object {
+                    if let Some(node) = self.property(name) {
+                        node.each_secret(value, act);
+                    }
+                }
+            }
+            Value::Array(items) => {
+                let Some(node) = &self.items else { return };
+                items.iter_mut().for_each(|item| node.each_secret(item, act));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Where `hidden` is null and `given` is not, `given` gets what `before` has there.
+fn put_back(given: &mut Value, hidden: &Value, before: &Value) {
+    match (given, hidden) {
+        (given, Value::Null) if *given == json!(REDACTED) => *given = before.clone(),
+        (Value::Object(given), Value::Object(hidden)) => {
+            for (name, value) in given {
+                put_back(value, &hidden[name], &before[name]);
+            }
+        }
+        (Value::Array(given), Value::Array(hidden)) => {
+            for (index, value) in given.iter_mut().enumerate() {
+                put_back(value, &hidden[index], &before[index]);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// All values replaced, where no manifest says which are secret.
+pub(crate) fn blank(config: &Value) -> Value {
+    match config {
+        Value::Object(object) => {
+            object.iter().map(|(name, value)| (name.clone(), blank(value))).collect()
+        }
+        Value::Null => Value::Null,
+        _ => json!(REDACTED),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> Config {
+        let schema = json!({
+            "type": "object",
+            "additionalProperties": false,
+            "required": ["url", "password"],
+            "properties": {
+                "url": { "type": "string" },
+                "password": { "type": "string", "secret": true, "minLength": 8, "pattern": "^[a-z]+$" },
+                "users": { "type": "array", "uniqueItems": true, "items": {
+                    "type": "object",
+                    "properties": { "name": { "type": "string" }, "key": { "secret": true } }
+                } },
+                "tokens": { "type": "object", "additionalProperties": { "type": "string", "secret": true } },
+            }
+        });
+        let schema = serde_json::from_value(schema).unwrap();
+        Config { schema: Some(schema), ..Config::default() }
+    }
+
+    #[test]
+    fn secrets_are_replaced_wherever_they_are_and_nothing_else_is() {
+        let given = json!({
+            "url": "u", "password": "canary",
+            "users": [{ "name": "n", "key": { "deep": "canary" } }, { "name": "m" }],
+            "tokens": { "a": "canary", "b": { "credential": "b-token" } },
+        });
+        let shown = config().redacted(&given);
+        assert_eq!(
+            shown,
+            json!({
+                "url": "u", "password": REDACTED,
+                "users": [{ "name": "n", "key": REDACTED }, { "name": "m" }],
+                "tokens": { "a": REDACTED, "b": { "credential": "b-token" } },
+            })
+        );
+        let changed = json!({ "url": "other", "password": REDACTED, "users": shown["users"] });
+        let kept = config().unredacted(changed, &given);
+        assert_eq!(kept, json!({ "url": "other", "password": "canary", "users": given["users"] }));
+        let literal = json!({ "url": REDACTED, "password": "new" });
+        assert_eq!(config().unredacted(literal.clone(), &given), literal, "that is no secret");
+    }
+
+    #[test]
+    fn no_fault_quotes_a_secret() {
+        for (given, path) in [
+            (json!({ "url": "u", "password": "Canary" }), "password"),
+            (json!({ "url": "u", "password": 1234567 }), "password"),
+            (
+                json!({ "url": "u", "password": "canaries", "tokens": { "a": ["canary"] } }),
+                "tokens.a",
+            ),
+            (
+                json!({ "url": "u", "password": "canaries",
+                        "users": [{ "key": "canary" }, { "key": "canary" }] }),
+                "users",
+            ),
+            (json!({ "url": { "password": "canary" }, "password": "canaries" }), "url"),
+            (json!([{ "password": "canary" }]), ""),
+        ] {
+            let failure = config().check(&given).unwrap_err();
+            let text = format!("{failure} {}", failure.details);
+            assert_eq!(failure.details["path"], path, "{text}");
+            assert!(!text.contains("anary") && !text.contains("1234567"), "{text}");
+        }
+        let plain = config().check(&json!({ "url": 7, "password": "canaries" })).unwrap_err();
+        assert!(plain.message.contains('7'), "the control: what is no secret is quoted: {plain}");
+    }
+
+    #[test]
+    fn a_credential_stands_for_a_secret_and_for_nothing_else() {
+        let check = |given: Value| config().check(&given);
+        let name = json!({ "credential": "db-password" });
+        assert_eq!(check(json!({ "url": "u", "password": name })), Ok(()));
+        assert!(check(json!({ "url": name, "password": "canaries" })).is_err());
+        for bad in [json!({ "credential": 7 }), json!({ "credential": "a", "more": 1 }), json!({})]
+        {
+            assert!(check(json!({ "url": "u", "password": bad })).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn without_a_manifest_nothing_is_shown() {
+        let given = json!({ "a": "x", "b": { "c": 1 }, "d": [1], "e": null });
+        let hidden = json!({ "a": REDACTED, "b": { "c": REDACTED }, "d": REDACTED, "e": null });
+        assert_eq!(blank(&given), hidden);
+    }
+}

@@ -119,6 +119,10 @@ impl Plan {
         report.begin(Stage::Signals, 0);
         syscall::block_signals(true)?;
         syscall::reset_signals();
+        // Before anything is waited for: this process has a copy of both ends of the link that it
+        // waits on, so the death of the launcher would not end the wait, and what is inherited of
+        // the launcher (its lock, its sockets) would be held for ever.
+        self.die_with_launcher()?;
 
         // Sources are opened with the launcher's eyes: beneath a 0700 parent the compartment's uid
         // could not (EACCES). This needs no map, so it runs while the launcher writes them.
@@ -143,13 +147,9 @@ impl Plan {
             root.build(report, &mut *trees)?;
         }
 
-        // After the ids, as changing them clears it. The launcher may have ended before: then no
-        // signal would ever come, and getppid() is 0 in a pid namespace, so ask its descriptor.
+        // Once more after the ids, as changing them clears it.
         report.begin(Stage::DeathSignal, 0);
-        syscall::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, 0)?;
-        if !syscall::is_alive(self.launcher.as_raw_fd()) {
-            return Err(Errno::EOWNERDEAD);
-        }
+        self.die_with_launcher()?;
 
         // From here on nothing of the launcher's is open but what was granted.
         report.begin(Stage::Descriptors, 0);
@@ -190,6 +190,13 @@ impl Plan {
         report.begin(Stage::Fork, 0);
         // Out of the launcher's session, so that its terminal signals nobody here twice.
         syscall::new_session()
+    }
+
+    fn die_with_launcher(&self) -> Call {
+        syscall::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, 0)?;
+        // It may have ended before: then no signal would ever come, and getppid() is 0 in a pid
+        // namespace, so ask its descriptor.
+        if syscall::is_alive(self.launcher.as_raw_fd()) { Ok(()) } else { Err(Errno::EOWNERDEAD) }
     }
 
     fn change_ids(&self, report: &Report) -> Call {

@@ -344,6 +344,24 @@ fn when_a_launcher_dies_the_next_one_clears_what_it_was_importing() {
 }
 
 #[test]
+fn a_launcher_that_dies_in_the_middle_of_a_start_leaves_nothing_of_it() {
+    for _ in 0..8 {
+        let mut trusting = Trusting::start("");
+        let mut supervisor = trusting.service.ready();
+        trusting.send(&mut supervisor, b"hang!", &trusting.signing.sign(b"hang!"));
+        let deadline = Instant::now() + PATIENCE;
+        // From here on the compartment is made: in a moment of that it is killed.
+        while trusting.left_in_store(&[]).is_empty() {
+            assert!(Instant::now() < deadline, "it is not opened; {}", trusting.service.log());
+        }
+        trusting.service.signal(Signal::SIGKILL);
+        // Whatever is left would hold what it has inherited, the launcher's standard input too.
+        trusting.service.wait();
+        supervisor.wait_hangup();
+    }
+}
+
+#[test]
 fn a_package_that_is_rewritten_meanwhile_is_what_was_signed_or_is_nothing() {
     let trusting = Trusting::start("");
     let mut supervisor = trusting.service.ready();

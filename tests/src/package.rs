@@ -34,6 +34,16 @@ impl Package {
         Self { id: id.to_owned(), directory, _below: below }
     }
 
+    /// A version of the plugin that signs its state and then fails as `mode` says.
+    pub fn revision(id: &str, version: &str, mode: &str, lines: &str) -> Self {
+        let below = tempfile::tempdir().unwrap();
+        let manifest = format!("id = \"{id}\"\nversion = \"{version}\"\n{lines}\n");
+        let directory = plugin::write(below.path(), id, &manifest, "revision");
+        let package = Self { id: id.to_owned(), directory, _below: below };
+        package.write("mode", &format!("{mode} {version}"));
+        package
+    }
+
     pub fn id(&self) -> &str {
         &self.id
     }

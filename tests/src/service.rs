@@ -24,6 +24,8 @@ pub struct Service {
     // Before the directory, which is removed after it.
     running: Option<Running>,
     directory: TempDir,
+    /// Variables that it has besides the test's own.
+    environment: Vec<(String, String)>,
 }
 
 impl Service {
@@ -48,9 +50,14 @@ impl Service {
             uids.len()
         );
         std::fs::write(directory.path().join("bulkhead.toml"), config).unwrap();
-        let mut service = Self { running: None, directory };
+        let mut service = Self { running: None, directory, environment: Vec::new() };
         service.run_again();
         service
+    }
+
+    /// What it has in its environment from its next start on.
+    pub fn set_environment(&mut self, name: &str, value: &str) {
+        self.environment.push((name.to_owned(), value.to_owned()));
     }
 
     /// Starts it on the same state, after [`Service::stop`] or a kill, and waits until it answers.
@@ -60,13 +67,15 @@ impl Service {
         let notify = UnixDatagram::bind(&path).unwrap();
         notify.set_read_timeout(Some(DEADLINE)).unwrap();
         let config = self.directory.path().join("bulkhead.toml");
-        let running = bulkhead(["serve", "--config"])
+        let mut program = bulkhead(["serve", "--config"])
             .arg(config)
             .env("NOTIFY_SOCKET", &path)
             // As a service manager would give them; most tests have none.
-            .env("CREDENTIALS_DIRECTORY", self.directory.path().join("credentials"))
-            .start();
-        self.running = Some(running);
+            .env("CREDENTIALS_DIRECTORY", self.directory.path().join("credentials"));
+        for (name, value) in &self.environment {
+            program = program.env(name, value);
+        }
+        self.running = Some(program.start());
         let mut message = [0; 4096];
         loop {
             // Fails at the deadline, and the service is killed with what it has written so far.

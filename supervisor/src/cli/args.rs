@@ -52,6 +52,10 @@ pub(crate) enum Verb {
     Verify(Verify),
     /// Install a plugin from a signed package, or from its directory
     Install(Install),
+    /// Replace a plugin by another version; what fails is undone
+    Upgrade(Upgrade),
+    /// Return to the version before
+    Rollback(Named),
     /// Start a plugin
     Enable(Enable),
     /// Stop a plugin within its budget
@@ -185,6 +189,25 @@ pub(crate) struct Install {
     /// Only look: show what it needs and what it asks for, and install nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Upgrade {
+    /// A package, `<id>-<version>.plugin`; or a directory with plugin.toml and the binary, which
+    /// nobody has signed
+    #[arg(value_name = "FILE|DIR", value_hint = ValueHint::AnyPath)]
+    pub(crate) path: PathBuf,
+    /// The package's minisign signature [default: FILE.minisig]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) signature: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) word: Word,
+    /// Only look at it, and say what was found
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// An older version will do, or the same one with another content
+    #[arg(long)]
+    pub(crate) allow_downgrade: bool,
 }
 
 /// The operator's word on what a plugin asks for.

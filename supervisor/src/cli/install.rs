@@ -9,7 +9,7 @@ use hyper::Method;
 use serde_json::{Map, Value, json};
 
 use super::Ended;
-use super::args::Install;
+use super::args::{Install, Word};
 use super::client::{Ask, Client, Form};
 use super::consent::{warnings, with_word};
 use super::problem::Problem;
@@ -20,27 +20,17 @@ use crate::failure::{Code, Failure};
 use crate::signing::path_of;
 use crate::trust::{MAX_PACKAGE, MAX_SIGNATURE, Refusal, too_large};
 
+/// Where plugins are installed.
+pub(super) const PLUGINS: &str = "/v1/plugins";
+
 pub(super) async fn install(
     client: &Client,
     screen: &mut Screen,
     arguments: &Install,
 ) -> Result<(), Ended> {
     let Install { path, signature, word, dry_run } = arguments;
-    let mut options = word.options();
-    if *dry_run {
-        options.insert("dryRun".to_owned(), json!(true));
-    }
-    let reply = if path.is_dir() {
-        if signature.is_some() {
-            let message = "--signature goes with a package, and this is a directory";
-            return Err(Problem::usage(message).into());
-        }
-        with_word(options, screen.json(), |options| directory(client, path, options)).await?
-    } else {
-        let (signature, quiet) = (signature.as_deref(), screen.json());
-        let send = |options| package(client, path, signature, options, quiet);
-        with_word(options, quiet, send).await?
-    };
+    let bringing = Bringing { path, signature: signature.as_deref(), word, dry_run: *dry_run };
+    let reply = bringing.send(client, PLUGINS, Map::new(), screen.json()).await?;
     answer(screen, &reply, |screen| {
         if *dry_run {
             render::review(screen, &reply)?;
@@ -55,16 +45,52 @@ pub(super) async fn install(
     })
 }
 
-/// Installs from a directory, which may be relative; gives the plugin.
+/// What to bring to the service, and the operator's word on it.
+pub(super) struct Bringing<'a> {
+    pub(super) path: &'a Path,
+    pub(super) signature: Option<&'a Path>,
+    pub(super) word: &'a Word,
+    pub(super) dry_run: bool,
+}
+
+impl Bringing<'_> {
+    /// Sends the package or the directory to where the API takes it, and asks for the operator's
+    /// word where that is needed.
+    pub(super) async fn send(
+        &self,
+        client: &Client,
+        to: &str,
+        mut options: Map<String, Value>,
+        quiet: bool,
+    ) -> Result<Value, Problem> {
+        let Self { path, signature, word, dry_run } = *self;
+        options.extend(word.options());
+        if dry_run {
+            options.insert("dryRun".to_owned(), json!(true));
+        }
+        if !path.is_dir() {
+            let send = |options| package(client, to, path, signature, options, quiet);
+            return with_word(options, quiet, send).await;
+        }
+        if signature.is_some() {
+            let message = "--signature goes with a package, and this is a directory";
+            return Err(Problem::usage(message));
+        }
+        with_word(options, quiet, |options| directory(client, to, path, options)).await
+    }
+}
+
+/// Brings a directory, which may be relative; gives the plugin.
 pub(super) async fn directory(
     client: &Client,
+    to: &str,
     directory: &Path,
     mut options: Map<String, Value>,
 ) -> Result<Value, Problem> {
     let path = directory.canonicalize().map_err(|error| cannot(directory, &error))?;
     // The service reads the directory itself, so faults of the manifest come from there.
     options.insert("directory".to_owned(), json!(path));
-    client.json(Ask::new(Method::POST, "/v1/plugins").body(&Value::Object(options))).await
+    client.json(Ask::new(Method::POST, to).body(&Value::Object(options))).await
 }
 
 /// The word of somebody who runs a plugin of his own in the foreground: all that it asks for.
@@ -74,6 +100,7 @@ pub(super) fn own_word() -> Map<String, Value> {
 
 async fn package(
     client: &Client,
+    to: &str,
     path: &Path,
     signature: Option<&Path>,
     options: Map<String, Value>,
@@ -91,7 +118,7 @@ async fn package(
             "verifying the signature, unpacking …".to_owned()
         });
     };
-    client.upload("/v1/plugins", form.form, shown).await
+    client.upload(to, form.form, shown).await
 }
 
 struct Package {

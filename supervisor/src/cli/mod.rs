@@ -21,6 +21,7 @@ mod render;
 mod roles;
 mod run;
 mod trust;
+mod upgrade;
 mod verbs;
 
 use std::io;
@@ -95,6 +96,8 @@ fn ask(verb: Verb, global: &Global) -> Result<(), Ended> {
     block_on(async {
         match &verb {
             Verb::Install(arguments) => install::install(&client, screen, arguments).await,
+            Verb::Upgrade(arguments) => upgrade::upgrade(&client, screen, arguments).await,
+            Verb::Rollback(named) => upgrade::rollback(&client, screen, &named.id).await,
             Verb::Enable(arguments) => verbs::enable(&client, screen, arguments).await,
             Verb::Disable(arguments) => verbs::disable(&client, screen, arguments).await,
             Verb::Uninstall(arguments) => verbs::uninstall(&client, screen, arguments).await,

@@ -24,6 +24,8 @@ pub(in crate::cli) struct Plugin {
     author: String,
     pub(in crate::cli) state: String,
     digest: String,
+    /// What a rollback returns to.
+    previous: Option<Previous>,
     permissions: Vec<String>,
     granted: Option<Vec<String>>,
     dependencies: BTreeMap<String, String>,
@@ -89,6 +91,12 @@ struct Storage {
 struct LastExit {
     time: String,
     explanation: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Previous {
+    version: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -163,6 +171,9 @@ impl Plugin {
             field(screen, "config", &printable(&self.config.to_string()))?;
         }
         field(screen, "digest", &printable(&self.digest))?;
+        if let Some(previous) = &self.previous {
+            field(screen, "previous", &printable(&previous.version))?;
+        }
         self.show_process(screen)?;
         self.show_usage(screen)?;
         self.show_storage(screen)?;

@@ -68,7 +68,8 @@ async fn up_and_running(
     service.ready().await?;
     for step in &plan.steps {
         let id = &step.manifest.id;
-        install::directory(&service.client, &step.directory, install::own_word()).await?;
+        install::directory(&service.client, install::PLUGINS, &step.directory, install::own_word())
+            .await?;
         // Before the call: one that is cut short may have been done all the same.
         up.push(id.clone());
         match verbs::enable_with(&service.client, id, step.config.clone()).await {

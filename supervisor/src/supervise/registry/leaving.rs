@@ -1,5 +1,6 @@
 //! Processes that nobody manages and that are on their way out.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{DisableRequest, Registry};
@@ -17,9 +18,11 @@ impl Registry {
         });
     }
 
-    /// It was told.
-    pub(crate) fn note_end(&self, id: &PluginId) {
-        self.leaving.send_if_modified(|leaving| leaving.remove(id));
+    /// It was told. While it ran its tree could not be discarded.
+    pub(crate) fn note_end(self: &Arc<Self>, id: &PluginId) {
+        if self.leaving.send_if_modified(|leaving| leaving.remove(id)) {
+            self.sweep_trees();
+        }
     }
 
     /// Waits for it, though not for ever: the launcher refuses a start that comes too early.

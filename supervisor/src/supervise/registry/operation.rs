@@ -111,7 +111,7 @@ impl Kind {
         match self {
             Self::Install => "installing",
             Self::Upgrade => "upgrading",
-            Self::Rollback => "rolling back",
+            Self::Rollback => "rolling-back",
             Self::Uninstall => "uninstalling",
         }
     }

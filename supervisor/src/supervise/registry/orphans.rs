@@ -38,9 +38,15 @@ impl Registry {
             }
         }
         self.sweep_logs(&known);
+        self.sweep_trees();
+        Ok(())
+    }
+
+    /// Discards the trees that nobody needs. Whoever imports meanwhile waits for its turn, as a large
+    /// tree takes a while; nobody waits for this.
+    pub(super) fn sweep_trees(self: &Arc<Self>) {
         let trees = self.trees_in_store();
         let registry = Arc::clone(self);
-        // Whoever imports meanwhile waits for its turn; a large tree takes a while.
         tokio::spawn(async move {
             for tree in trees {
                 if let Err(failure) = registry.discard_unused(tree, NO_OPERATION).await {
@@ -48,7 +54,6 @@ impl Registry {
                 }
             }
         });
-        Ok(())
     }
 
     /// All storage that the launcher has leased.

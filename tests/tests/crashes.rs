@@ -1,0 +1,213 @@
+//! Deaths in the midst of an operation, at each of its steps: afterwards it was not begun, or it is
+//! complete, and nothing else is left.
+//!
+//! The debug build stops itself where `BULKHEAD_PAUSE_AT` says, and tells all such places
+//! (`bulkhead pause-points`), so that no step can be without its test.
+
+#![allow(clippy::unwrap_used, reason = "to fail here is to fail the test")]
+
+use std::os::unix::fs::{MetadataExt as _, chown};
+use std::time::Instant;
+
+use bulkhead_tests::footprint::Footprint;
+use bulkhead_tests::package::Package;
+use bulkhead_tests::process::{DEADLINE, bulkhead};
+use bulkhead_tests::service::Service;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// Who dies.
+#[derive(Clone, Copy, Debug)]
+enum Victim {
+    Supervisor,
+    Launcher,
+}
+
+/// The packages of a run; the same all the time, so that their trees have the same names.
+struct Packages {
+    bystander: Package,
+    one: Package,
+    two: Package,
+    /// Fails in its `init`.
+    bad: Package,
+}
+
+impl Packages {
+    fn new() -> Self {
+        let revision = |version, mode| {
+            Package::revision("doc", version, mode, "[lifecycle]\nstop_timeout = \"5s\"")
+        };
+        Self {
+            bystander: Package::revision("bystander", "1.0.0", "well", ""),
+            one: revision("1.0.0", "well"),
+            two: revision("2.0.0", "well"),
+            bad: revision("3.0.0", "crash-in-init"),
+        }
+    }
+
+    /// What is there before the operation, and the operation. Where a failure is to be undone it is
+    /// one that fails.
+    fn prepare(&self, service: &Service, kind: &str, undo: bool) -> Vec<String> {
+        let path = |package: &Package| package.path().to_str().unwrap().to_owned();
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+        service.enable(&self.bystander);
+        match (kind, undo) {
+            ("install", _) => words(&["install", &path(&self.one), "--yes"]),
+            ("upgrade", false) => {
+                service.enable(&self.one);
+                words(&["upgrade", &path(&self.two), "--yes"])
+            }
+            ("upgrade", true) => {
+                service.enable(&self.one);
+                words(&["upgrade", &path(&self.bad), "--yes"])
+            }
+            ("rollback", false) => {
+                service.enable(&self.one);
+                service.json(["upgrade", &path(&self.two), "--yes"]);
+                words(&["rollback", "doc"])
+            }
+            ("rollback", true) => {
+                service.install(&self.bad);
+                service.json(["upgrade", &path(&self.two), "--yes", "--allow-downgrade"]);
+                service.json(["enable", "doc"]);
+                words(&["rollback", "doc"])
+            }
+            ("uninstall", _) => {
+                service.enable(&self.one);
+                service.json(["upgrade", &path(&self.two), "--yes"]);
+                words(&["uninstall", "doc"])
+            }
+            other => panic!("the test does not know the operation {other:?}"),
+        }
+    }
+}
+
+/// The places of one operation.
+fn points(kind: &str) -> Vec<String> {
+    let all = bulkhead(["pause-points"]).run().expect(0).stdout;
+    let mine: Vec<String> =
+        all.lines().filter(|point| point.split('/').next() == Some(kind)).map(Into::into).collect();
+    assert!(!mine.is_empty(), "{kind} has no places in\n{all}");
+    mine
+}
+
+#[test]
+fn every_operation_has_its_test() {
+    let all = bulkhead(["pause-points"]).run().expect(0).stdout;
+    for point in all.lines() {
+        let kind = point.split('/').next().unwrap();
+        assert!(["install", "upgrade", "rollback", "uninstall"].contains(&kind), "{point}");
+    }
+}
+
+/// Spoils an installation at its last step: its log cannot be opened.
+fn spoil_log(service: &Service) {
+    let own = service.directory().join("state/supervisor");
+    let logs = own.join("logs/doc");
+    std::fs::create_dir_all(logs.join("current.jsonl")).unwrap();
+    // The supervisor has to be able to remove it.
+    let owner = std::fs::metadata(&own).unwrap();
+    for path in [logs.join("current.jsonl"), logs] {
+        chown(path, Some(owner.uid()), Some(owner.gid())).unwrap();
+    }
+}
+
+/// Waits until a process is stopped.
+fn wait_until_stopped(pid: i32) {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // After the name, which is in parentheses.
+        if stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T')) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{pid} did not pause: {stat}");
+        std::thread::yield_now();
+    }
+}
+
+/// Waits until nothing of it is in the midst of anything and it is as `wanted` has it.
+fn settled(service: &Service, what: &str, wanted: impl Fn(&Footprint) -> bool) -> Footprint {
+    let deadline = Instant::now() + DEADLINE / 2;
+    loop {
+        let found = Footprint::of(service);
+        if let Some(found) = found.as_ref().filter(|found| wanted(found)) {
+            return found.clone();
+        }
+        assert!(
+            Instant::now() < deadline,
+            "{what}: {found:#?}\n{}",
+            service.command(["events"]).run().stdout
+        );
+    }
+}
+
+fn die_at_each(kind: &str, victim: Victim) {
+    let packages = Packages::new();
+    // What it is where nobody dies.
+    let undisturbed = Service::start();
+    let words = packages.prepare(&undisturbed, kind, false);
+    let not_begun = settled(&undisturbed, "before", |_| true);
+    undisturbed.json(&words);
+    let complete = settled(&undisturbed, "after", |_| true);
+    assert_ne!(not_begun, complete, "the test sees what the operation does");
+    drop(undisturbed);
+    for point in points(kind) {
+        let what = format!("{victim:?} at {point}");
+        let undo = point.ends_with("/undo");
+        // Its heart stands still while it is paused.
+        let mut service = Service::with("heartbeat = \"60s\"");
+        let words = packages.prepare(&service, kind, undo);
+        // What prepares it must not be held itself.
+        service.stop();
+        service.set_environment("BULKHEAD_PAUSE_AT", &point);
+        service.run_again();
+        let before = settled(&service, &what, |_| true);
+        if undo && kind == "install" {
+            spoil_log(&service);
+        }
+        let supervisor = service.supervisor();
+        let asked = service.command(&words).start();
+        wait_until_stopped(supervisor);
+        match victim {
+            Victim::Supervisor => kill(Pid::from_raw(supervisor), Signal::SIGKILL).unwrap(),
+            Victim::Launcher => {
+                service.kill();
+                service.wait_until_nothing_runs(supervisor);
+                service.run_again();
+            }
+        }
+        // Who asked has lost the answer, whatever was done.
+        asked.wait().expect(1);
+        if undo {
+            settled(&service, &what, |found| *found == before);
+            continue;
+        }
+        assert_eq!(before, not_begun, "{what}");
+        let found = settled(&service, &what, |found| *found == not_begun || *found == complete);
+        if found == not_begun {
+            service.json(&words);
+            settled(&service, &what, |found| *found == complete);
+        }
+    }
+}
+
+macro_rules! deaths {
+    ($($name:ident: $kind:literal, $victim:ident;)*) => {$(
+        #[test]
+        fn $name() {
+            die_at_each($kind, Victim::$victim);
+        }
+    )*};
+}
+
+deaths! {
+    the_supervisor_dies_in_an_installation: "install", Supervisor;
+    the_launcher_dies_in_an_installation: "install", Launcher;
+    the_supervisor_dies_in_an_upgrade: "upgrade", Supervisor;
+    the_launcher_dies_in_an_upgrade: "upgrade", Launcher;
+    the_supervisor_dies_in_a_rollback: "rollback", Supervisor;
+    the_launcher_dies_in_a_rollback: "rollback", Launcher;
+    the_supervisor_dies_in_an_uninstallation: "uninstall", Supervisor;
+    the_launcher_dies_in_an_uninstallation: "uninstall", Launcher;
+}

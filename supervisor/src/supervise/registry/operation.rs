@@ -9,9 +9,10 @@
 //! Theory of operation. An operation takes a plugin from what it was to what it is to be, either of
 //! which may be nothing, in the steps above. Before a step its intention is committed to the journal
 //! (`operation` in the store). Each step can be repeated, and each has its undo, which can be repeated
-//! as well and also takes back half of a step. A failure undoes all steps, the last first. After the
-//! death of a process the next supervisor reads the journal before it manages anything: what was to
-//! the left of the double stroke is undone, the rest is finished. So whoever asks later sees the state
+//! as well and also takes back half of a step. A failure undoes all steps, the last first, and that it
+//! does is committed before. After the death of a process the next supervisor reads the journal before
+//! it manages anything: what had failed, or was to the left of the double stroke, is undone, the rest
+//! is finished. So whoever asks later sees the state
 //! before, or the whole of the operation.
 
 mod carry;
@@ -91,6 +92,8 @@ pub(crate) struct Operation {
     pub(crate) plan: Plan,
     /// The step that was intended last.
     step: Step,
+    /// It failed, and is taken back.
+    undoing: bool,
 }
 
 impl Kind {
@@ -216,7 +219,13 @@ impl Operation {
             step: serde_json::from_value(Value::String(open.step)).map_err(unreadable)?,
             number: open.number,
             plugin: open.plugin,
+            undoing: open.undoing,
         })
+    }
+
+    /// Whether, after a death, the rest of it is done.
+    fn is_finished(&self) -> bool {
+        !self.undoing && self.plan.kind.is_finished(self.step)
     }
 
     /// Whether the plugin's task has to be there: it is yet to be stopped.

@@ -18,6 +18,8 @@ pub(crate) struct OpenOperation {
     pub(crate) step: String,
     /// What was and what is to be.
     pub(crate) plan: Value,
+    /// It failed: what was done is to be taken back, and nothing more is to be done.
+    pub(crate) undoing: bool,
 }
 
 impl Store {
@@ -59,6 +61,17 @@ impl Store {
         .await
     }
 
+    /// It failed: from here on it is only taken back.
+    pub(crate) async fn begin_undo(&self, number: i64) -> Result<(), Failure> {
+        self.run(move |connection| {
+            connection
+                .prepare_cached("UPDATE operation SET undoing = 1 WHERE number = ?1")?
+                .execute([number])
+                .map(drop)
+        })
+        .await
+    }
+
     /// The operation is over, done or undone.
     pub(crate) async fn close_operation(&self, number: i64) -> Result<(), Failure> {
         self.run(move |connection| {
@@ -87,7 +100,8 @@ impl Store {
         self.run(|connection| {
             connection
                 .prepare_cached(
-                    "SELECT number, plugin, principal, step, plan FROM operation ORDER BY number",
+                    "SELECT number, plugin, principal, step, plan, undoing FROM operation
+                     ORDER BY number",
                 )?
                 .query_map([], |row| {
                     Ok(OpenOperation {
@@ -96,6 +110,7 @@ impl Store {
                         principal: super::plugins::parse(row, 2)?,
                         step: row.get(3)?,
                         plan: super::plugins::parse(row, 4)?,
+                        undoing: row.get(5)?,
                     })
                 })?
                 .collect()

@@ -39,6 +39,8 @@ fn what_was_intended_is_there_after_reopening_and_gone_once_closed() {
         let begin = |step| store.begin_operation(id.clone(), principal.clone(), step, plan.clone());
         let number = begin("tree").await.unwrap();
         store.intend_step(number, "row").await.unwrap();
+        assert!(!store.open_operations().await.unwrap()[0].undoing);
+        store.begin_undo(number).await.unwrap();
         let second = begin("tree").await.unwrap_err();
         assert_eq!(second.code, Code::StorageFailed, "one at a time on each plugin");
     });
@@ -46,7 +48,7 @@ fn what_was_intended_is_there_after_reopening_and_gone_once_closed() {
         let store = Store::open(&path).unwrap();
         let [open] = &store.open_operations().await.unwrap()[..] else { panic!() };
         assert_eq!((&open.plugin, open.step.as_str()), (&id, "row"));
-        assert_eq!((&open.plan, &open.principal), (&plan, &principal));
+        assert_eq!((&open.plan, &open.principal, open.undoing), (&plan, &principal, true));
         store.close_operation(open.number).await.unwrap();
         assert_eq!(store.open_operations().await.unwrap(), []);
     });

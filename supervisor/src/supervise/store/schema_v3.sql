@@ -5,7 +5,8 @@ CREATE TABLE operation (
     principal TEXT NOT NULL,                -- JSON object: on whose word
     step      TEXT NOT NULL,                -- the one that was intended last
     plan      TEXT NOT NULL,                -- JSON object: kind, and what was and what is to be
-    started   TEXT NOT NULL                 -- RFC 3339, UTC
+    started   TEXT NOT NULL,                -- RFC 3339, UTC
+    undoing   INTEGER NOT NULL DEFAULT 0    -- 1: it failed, and what was done is taken back
 ) STRICT;
 
 -- An uninstallation that was under way goes on from where it could not be undone any more.

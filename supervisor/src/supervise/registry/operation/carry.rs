@@ -32,7 +32,7 @@ impl Registry {
             Kind::Uninstall => "plugin:uninstalling",
         };
         self.events.emit(name, &plugin, plan.body());
-        self.go_on(Operation { number, plugin, plan, step }).await
+        self.go_on(Operation { number, plugin, plan, step, undoing: false }).await
     }
 
     /// Does what is left of an operation, beginning with the step that was intended last.
@@ -68,7 +68,7 @@ impl Registry {
     }
 
     /// Undoes an operation that failed, where that can be done. Returns what the failure is then.
-    async fn give_up(self: &Arc<Self>, operation: Operation, failure: Failure) -> Failure {
+    async fn give_up(self: &Arc<Self>, mut operation: Operation, failure: Failure) -> Failure {
         let (plugin, kind) = (operation.plugin.clone(), operation.plan.kind);
         self.events.emit("plugin:error", &plugin, json!({ "error": failure }));
         if kind.is_past_return(operation.step) {
@@ -76,6 +76,11 @@ impl Registry {
                 "what is left of an operation could not be done");
             self.leave_unfinished(operation, &failure);
             return failure;
+        }
+        operation.undoing = true;
+        if let Err(unsaid) = self.store.begin_undo(operation.number).await {
+            // A death from here on may find it neither done nor undone, and try it again.
+            tracing::error!(%plugin, failure = %unsaid, "that it is undone is not stored");
         }
         match self.undo(&operation).await {
             Ok(()) => {
@@ -110,6 +115,11 @@ impl Registry {
     ) -> Result<(), Failure> {
         for step in operation.steps_so_far().filter(|step| step.is_durable()) {
             self.undo_step(operation, step).await?;
+        }
+        // A stop that is to last is stored; to be undone it need not have got that far.
+        let plan = &operation.plan;
+        if let (Kind::Uninstall, Some(row)) = (plan.kind, &plan.from) {
+            self.store.set_enabled(row.id.clone(), row.enabled).await?;
         }
         self.store.close_operation(operation.number).await
     }
@@ -147,7 +157,8 @@ impl Registry {
 
     /// Keeps an operation for a later try. One that is to be uninstalled stays in sight.
     pub(super) fn leave_unfinished(&self, operation: Operation, failure: &Failure) {
-        if let (Kind::Uninstall, Some(row)) = (operation.plan.kind, &operation.plan.from)
+        if let (Kind::Uninstall, false, Some(row)) =
+            (operation.plan.kind, operation.undoing, &operation.plan.from)
             && self.find(&operation.plugin).is_none()
         {
             self.show_uninstalling(row.clone(), Some(failure.clone()));
@@ -161,7 +172,7 @@ impl Registry {
         turn: &Turn,
     ) -> Result<(), Failure> {
         let Some(operation) = self.unfinished().remove(turn.plugin()) else { return Ok(()) };
-        if operation.plan.kind.is_past_return(operation.step) {
+        if !operation.undoing && operation.plan.kind.is_past_return(operation.step) {
             return self.go_on(operation).await;
         }
         let undone = self.undo(&operation).await;

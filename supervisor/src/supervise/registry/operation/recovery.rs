@@ -35,7 +35,7 @@ impl Registry {
             let (plugin, plan, step) = (&operation.plugin, &operation.plan, operation.step);
             tracing::warn!(%plugin, kind = plan.kind.name(), step = step.name(),
                 "an operation was interrupted");
-            if plan.kind == Kind::Uninstall {
+            if plan.kind == Kind::Uninstall && operation.is_finished() {
                 if let Some(turn) = self.turns.try_take(plugin, plan.kind) {
                     recovered.uninstalls.push((operation, turn));
                 }
@@ -55,7 +55,7 @@ impl Registry {
         recovered: &mut Recovered,
     ) -> Result<(), Failure> {
         let kind = operation.plan.kind;
-        if kind.is_finished(operation.step) {
+        if operation.is_finished() {
             if operation.step == Step::Settle {
                 self.perform(operation, Step::Settle).await?;
             }

@@ -77,9 +77,11 @@ fn an_operation_reads_back_as_it_was_journalled() {
                 principal: json!({}),
                 step: step.name().to_owned(),
                 plan: serde_json::to_value(&plan).unwrap(),
+                undoing: true,
             };
             let read = Operation::read(open).unwrap();
             assert_eq!((&read.plan, read.step, read.number), (&plan, *step, 7));
+            assert!(!read.is_finished(), "what has failed is undone");
         }
     }
 }

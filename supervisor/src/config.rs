@@ -63,6 +63,8 @@ pub(crate) struct Config {
     /// The keys that may sign plugins: `bulkhead trust`. `/etc/bulkhead/trust`; without privilege
     /// `$XDG_CONFIG_HOME/bulkhead/trust`.
     pub(crate) trust: PathBuf,
+    /// What is kept, and how much of it.
+    pub(crate) retention: Retention,
     /// What all plugins that are enabled may use together.
     pub(crate) admission: Admission,
     /// What plugins may be shown of this machine beyond its system directories.
@@ -127,6 +129,27 @@ impl Default for Uids {
     }
 }
 
+/// What is kept, and how much of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Retention {
+    /// What the archives of uninstalled plugins take together. One more than that is refused; none
+    /// is removed but by an operator.
+    pub(crate) archives: ByteSize,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { archives: "1G".parse().expect("a size, written here") }
+    }
+}
+
+impl Retention {
+    pub(crate) fn archives_bytes(&self) -> u64 {
+        self.archives.bytes()
+    }
+}
+
 /// What all plugins that are enabled may use together, by the sum of their limits. What is not said
 /// is nine tenths of what the machine, or the service's cgroup, has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -134,6 +157,12 @@ impl Default for Uids {
 pub(crate) struct Admission {
     pub(crate) memory: Option<ByteSize>,
     pub(crate) pids: Option<u64>,
+}
+
+impl Admission {
+    pub(crate) fn memory_bytes(&self) -> Option<u64> {
+        self.memory.map(ByteSize::bytes)
+    }
 }
 
 /// Directories of this machine that a plugin's grant can name.
@@ -185,6 +214,7 @@ impl Default for Config {
             advisories: None,
             advisories_policy: AdvisoriesPolicy::Warn,
             trust,
+            retention: Retention::default(),
             admission: Admission::default(),
             mounts: Mounts::default(),
             audit: Audit::default(),

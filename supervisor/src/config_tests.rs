@@ -38,6 +38,8 @@ fn every_field_is_read() {
         [uids]
         first = 100000
         count = 5
+        [retention]
+        archives = "2G"
         [admission]
         memory = "2G"
         pids = 500
@@ -57,6 +59,7 @@ fn every_field_is_read() {
     assert!(config.allow_directories);
     assert_eq!(config.advisories.as_deref(), Some(Path::new("/srv/advisory-db")));
     assert_eq!(config.admission.memory.map(ByteSize::bytes), Some(2 << 30));
+    assert_eq!(config.retention.archives_bytes(), 2 << 30);
     assert_eq!(config.admission.pids, Some(500));
     assert_eq!(config.advisories_policy, AdvisoriesPolicy::Refuse);
     assert_eq!(config.trust, Path::new("/t"));

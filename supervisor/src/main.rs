@@ -20,6 +20,7 @@ mod link;
 mod logging;
 mod manifest;
 mod package;
+mod plugin_data;
 mod signing;
 mod supervise;
 mod trust;

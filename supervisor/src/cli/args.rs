@@ -82,6 +82,8 @@ pub(crate) enum Verb {
     /// Say whose signatures count: which keys may sign which plugins
     #[command(subcommand)]
     Trust(Trust),
+    /// List what uninstalled plugins have left behind, or remove some of it
+    Archives(Archives),
     /// Run the service; systemd does this
     Serve(Serve),
     /// Print the completion script of a shell
@@ -98,6 +100,15 @@ pub(crate) enum Verb {
     /// Opens a package inside a compartment; the launcher starts it
     #[command(hide = true)]
     Unpack,
+    /// Writes a plugin's data to an archive; the launcher starts it
+    #[command(hide = true)]
+    ArchiveData {
+        /// Of the archive, in bytes
+        limit: u64,
+    },
+    /// Makes a plugin's data again; the launcher starts it
+    #[command(hide = true)]
+    RestoreData,
 }
 
 #[derive(Debug, Args)]
@@ -186,6 +197,9 @@ pub(crate) struct Install {
     pub(crate) signature: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) word: Word,
+    /// Take up again the state, the configuration and the data of an archive, see `archives`
+    #[arg(long, value_name = "ARCHIVE", conflicts_with = "dry_run")]
+    pub(crate) restore: Option<String>,
     /// Only look: show what it needs and what it asks for, and install nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -262,6 +276,21 @@ pub(crate) struct Uninstall {
     /// Go on past a plugin that will not stop, or that others need
     #[arg(long)]
     pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Archives {
+    #[command(subcommand)]
+    pub(crate) what: Option<ArchivesVerb>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ArchivesVerb {
+    /// List them (the default)
+    #[command(visible_alias = "list")]
+    Ls,
+    /// Remove one, for good
+    Rm { name: String },
 }
 
 #[derive(Debug, Args)]

@@ -28,9 +28,13 @@ pub(super) async fn install(
     screen: &mut Screen,
     arguments: &Install,
 ) -> Result<(), Ended> {
-    let Install { path, signature, word, dry_run } = arguments;
+    let Install { path, signature, word, dry_run, restore } = arguments;
     let bringing = Bringing { path, signature: signature.as_deref(), word, dry_run: *dry_run };
-    let reply = bringing.send(client, PLUGINS, Map::new(), screen.json()).await?;
+    let mut options = Map::new();
+    if let Some(archive) = restore {
+        options.insert("restore".to_owned(), json!(archive));
+    }
+    let reply = bringing.send(client, PLUGINS, options, screen.json()).await?;
     answer(screen, &reply, |screen| {
         if *dry_run {
             render::review(screen, &reply)?;

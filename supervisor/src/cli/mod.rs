@@ -3,6 +3,7 @@
 //! `serve` and `supervise` are the roles of the service; `exec` and `doctor` use the sandbox
 //! directly; all other verbs are clients of the admin API and have no way in of their own.
 
+mod archives;
 mod args;
 mod audit;
 mod client;
@@ -65,6 +66,8 @@ pub(crate) fn main() -> ExitCode {
         #[cfg(debug_assertions)]
         Verb::PausePoints => finish(manual::pause_points(&mut Screen::stdout(false)), global.json),
         Verb::Unpack => crate::package::unpack::run(),
+        Verb::ArchiveData { limit } => crate::plugin_data::save(limit),
+        Verb::RestoreData => crate::plugin_data::restore(),
         Verb::Run(arguments) => run::run(&arguments, &global),
         Verb::Trust(verb) => trust::run(&verb, &global),
         Verb::Doctor => doctor::run(&mut Screen::stdout(global.json)),
@@ -98,6 +101,7 @@ fn ask(verb: Verb, global: &Global) -> Result<(), Ended> {
             Verb::Install(arguments) => install::install(&client, screen, arguments).await,
             Verb::Upgrade(arguments) => upgrade::upgrade(&client, screen, arguments).await,
             Verb::Rollback(named) => upgrade::rollback(&client, screen, &named.id).await,
+            Verb::Archives(arguments) => archives::run(&client, screen, arguments).await,
             Verb::Enable(arguments) => verbs::enable(&client, screen, arguments).await,
             Verb::Disable(arguments) => verbs::disable(&client, screen, arguments).await,
             Verb::Uninstall(arguments) => verbs::uninstall(&client, screen, arguments).await,

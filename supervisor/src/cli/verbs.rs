@@ -71,7 +71,16 @@ pub(super) async fn uninstall(
         .with("preserveData", preserve_data)
         .with("force", force);
     let reply = client.json(Ask::new(Method::DELETE, path)).await?;
-    answer(screen, &reply, |screen| screen.line(&format!("{id} is uninstalled")))
+    answer(screen, &reply, |screen| {
+        screen.line(&format!("{id} is uninstalled"))?;
+        match reply["archive"].as_str() {
+            Some(archive) => screen.line(&format!(
+                "what it left behind is in {archive}; `bulkhead install … --restore {archive}` \
+                 takes it up again"
+            )),
+            None => Ok(()),
+        }
+    })
 }
 
 pub(super) async fn ls(client: &Client, screen: &mut Screen) -> Result<(), Ended> {

@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 
+use super::data::Moving;
 use super::event_loop::Launcher;
 use super::one_shot::{OneShot, Task};
 use super::packages::Opening;
 use super::plugins::no_descriptors;
 use crate::clock::Monotonic;
 use crate::failure::Failure;
+use crate::id::PluginId;
 use crate::link::RequestNumber;
 
 /// The launcher's own program in another role: `bulkhead unpack`.
@@ -36,6 +38,7 @@ pub(super) struct Errand {
 
 pub(super) enum Purpose {
     Unpack(Box<Opening>),
+    Data(Moving),
 }
 
 /// By generation.
@@ -50,6 +53,19 @@ impl Errands {
     /// How many packages are being opened.
     pub(super) fn packages(&self) -> usize {
         self.0.values().filter(|errand| matches!(errand.purpose, Purpose::Unpack(_))).count()
+    }
+
+    /// How many plugins' data is being moved.
+    pub(super) fn moving(&self) -> usize {
+        self.0.len() - self.packages()
+    }
+
+    /// Whether something is done with the data of this plugin.
+    pub(super) fn concern(&self, id: &PluginId) -> bool {
+        self.0.values().any(|errand| match &errand.purpose {
+            Purpose::Data(moving) => moving.id == *id,
+            Purpose::Unpack(_) => false,
+        })
     }
 
     pub(super) fn next_deadline(&self) -> Option<Monotonic> {
@@ -125,6 +141,7 @@ impl Launcher {
         let ended = one_shot.finish();
         match purpose {
             Purpose::Unpack(opening) => self.package_opened(reply_to, opening, ended),
+            Purpose::Data(moving) => self.data_moved(reply_to, &moving, ended),
         }
     }
 }

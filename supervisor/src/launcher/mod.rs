@@ -27,6 +27,7 @@ mod admission;
 pub(crate) mod audit_anchor;
 mod channels;
 mod credentials;
+mod data;
 mod errands;
 mod event_loop;
 mod jobs;

@@ -15,7 +15,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use bulkhead_sandbox::Strictness;
-use nix::sys::stat::{SFlag, fstat};
+use nix::sys::stat::{FileStat, SFlag, fstat};
 use nix::sys::statfs::{fstatfs, statfs};
 
 use super::errands::Purpose;
@@ -231,25 +231,35 @@ impl Launcher {
 /// A file that can be read without waiting for anybody: a regular one on the file system of the
 /// supervisor's own directory. On one of its making (FUSE) a read could last for ever.
 fn admitted(package: OwnedFd, home: &Path) -> Result<File, Failure> {
+    let stat = regular_at_home(&package, home, "a package")?;
+    let size = u64::try_from(stat.st_size).unwrap_or_default();
+    if size > MAX_PACKAGE {
+        return Err(too_large(size));
+    }
+    Ok(package.into())
+}
+
+/// A file that can be used without waiting for anybody: a regular one on the file system of the
+/// supervisor's own directory. `what` it is to be, for the error.
+pub(super) fn regular_at_home(
+    file: &OwnedFd,
+    home: &Path,
+    what: &str,
+) -> Result<FileStat, Failure> {
     let refused = |why: &str| {
-        Failure::new(Code::InvalidRequest, format!("a package must be {why}"))
-            .with("what", "package")
+        Failure::new(Code::InvalidRequest, format!("{what} must be {why}")).with("what", what)
     };
     let unusable = |errno: nix::Error| refused(&format!("a file that can be examined ({errno})"));
-    let stat = fstat(&package).map_err(unusable)?;
+    let stat = fstat(file).map_err(unusable)?;
     if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT != SFlag::S_IFREG {
         return Err(refused("a regular file"));
     }
-    let there = fstatfs(&package).map_err(unusable)?;
+    let there = fstatfs(file).map_err(unusable)?;
     let here = statfs(home).map_err(unusable)?;
     if (there.filesystem_type(), there.filesystem_id())
         != (here.filesystem_type(), here.filesystem_id())
     {
         return Err(refused(&format!("a file on the file system of {}", home.display())));
     }
-    let size = u64::try_from(stat.st_size).unwrap_or_default();
-    if size > MAX_PACKAGE {
-        return Err(too_large(size));
-    }
-    Ok(package.into())
+    Ok(stat)
 }

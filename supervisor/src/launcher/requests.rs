@@ -63,6 +63,14 @@ impl Launcher {
                 Ok(Answer::Now(Reply::Leases { leases, more }, Vec::new()))
             }
             Request::Release { id } => self.release(number, id),
+            Request::SaveData { id, limit } => match descriptors.pop() {
+                Some(to) => self.save_data(number, id, &to, limit).map(|()| Answer::Later),
+                None => Err(Failure::internal("a request to save data came without a descriptor")),
+            },
+            Request::RestoreData { id } => match descriptors.pop() {
+                Some(from) => self.restore_data(number, id, &from).map(|()| Answer::Later),
+                None => Err(Failure::internal("a request to restore data came without one")),
+            },
             Request::Measure { id } => self.measure(number, id),
             Request::Spawn(spawn) => self.spawn(number, *spawn),
             Request::Session { id, generation } => self.session(&id, generation),
@@ -187,10 +195,10 @@ impl Launcher {
     }
 
     /// One process of each plugin, and nothing under way that needs its storage.
-    fn check_idle(&self, id: &PluginId) -> Result<(), Failure> {
+    pub(super) fn check_idle(&self, id: &PluginId) -> Result<(), Failure> {
         let state = if let Some(plugin) = self.plugins.by_id(id) {
             if plugin.stopping.is_armed() { "stopping" } else { "running" }
-        } else if self.jobs.concern(id) {
+        } else if self.jobs.concern(id) || self.errands.concern(id) {
             "busy"
         } else {
             return Ok(());

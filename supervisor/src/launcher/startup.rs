@@ -127,8 +127,9 @@ pub(super) fn prepare(config: &Config) -> Result<(Launcher, Held), StartError> {
         reader_gid: access.reader_gid,
         audited_calls: config.audit.calls,
         launcher_uid: geteuid().as_raw(),
+        archives_limit: config.retention.archives_bytes(),
         admission: Admission {
-            memory: config.admission.memory.map(|size| size.bytes()),
+            memory: config.admission.memory_bytes(),
             pids: config.admission.pids,
         },
         advisories: config.advisories.clone().map(|path| Advisories {

@@ -56,6 +56,13 @@ pub(crate) enum Request {
     /// The storage that there is, in the order of the ids, beginning after one: a bounded number.
     /// → [`Reply::Leases`]
     Leases { after: Option<PluginId> },
+    /// Writes a plugin's data as a stream (`bulkhead archive-data`) of at most `limit` bytes to the
+    /// descriptor that comes along: a regular file on the file system of [`Settings::state`]. Refused
+    /// while the plugin runs. → [`Reply::Done`]
+    SaveData { id: PluginId, limit: u64 },
+    /// Makes a plugin's data from such a stream, which comes along as a descriptor. Its data must be
+    /// empty. Refused while the plugin runs. → [`Reply::Done`]
+    RestoreData { id: PluginId },
     /// Starts a plugin. → [`Reply::Spawned`] with three descriptors: session, standard output,
     /// standard error (read ends).
     Spawn(Box<Spawn>),
@@ -82,7 +89,10 @@ pub(crate) enum Request {
 impl Request {
     /// How many descriptors come with it.
     pub(crate) fn descriptors(&self) -> usize {
-        usize::from(matches!(self, Request::ImportPackage { .. }))
+        usize::from(matches!(
+            self,
+            Request::ImportPackage { .. } | Request::SaveData { .. } | Request::RestoreData { .. }
+        ))
     }
 }
 
@@ -269,6 +279,8 @@ pub(crate) struct Settings {
     pub(crate) launcher_uid: u32,
     /// Where known faults of crates are looked up.
     pub(crate) advisories: Option<Advisories>,
+    /// Bytes that all archives may take together.
+    pub(crate) archives_limit: u64,
     /// What plugins may be promised together.
     pub(crate) admission: Admission,
     /// What this machine enforces, as `doctor` shows it.

@@ -13,6 +13,9 @@ use super::{Config, Schema};
 /// What is shown in the place of a secret.
 pub(crate) const REDACTED: &str = "<redacted>";
 
+/// Marks what is to be left out; with a NUL, which no configuration in a file can have.
+const LEFT_OUT: &str = "\0left out";
+
 /// A credential's name where a secret is wanted: `{"credential": "name"}` and nothing else.
 pub(crate) fn credential(value: &Value) -> Option<&str> {
     let object = value.as_object().filter(|object| object.len() == 1)?;
@@ -30,6 +33,19 @@ impl Config {
             }
         });
         shown
+    }
+
+    /// A configuration as it can be kept in other hands: without its secrets. A credential's name is
+    /// none.
+    pub(crate) fn without_secrets(&self, config: &Value) -> Value {
+        let mut marked = config.clone();
+        self.each_secret(&mut marked, &mut |secret| {
+            if credential(secret).is_none() {
+                *secret = json!(LEFT_OUT);
+            }
+        });
+        leave_out(&mut marked);
+        marked
     }
 
     /// A configuration that was shown and is given back: what was hidden is what it was before.
@@ -78,6 +94,21 @@ impl Node {
     }
 }
 
+fn leave_out(value: &mut Value) {
+    let is_marked = |value: &Value| *value == json!(LEFT_OUT);
+    match value {
+        Value::Object(object) => {
+            object.retain(|_, value| !is_marked(value));
+            object.values_mut().for_each(leave_out);
+        }
+        Value::Array(items) => {
+            items.retain(|item| !is_marked(item));
+            items.iter_mut().for_each(leave_out);
+        }
+        _ => {}
+    }
+}
+
 /// Where `hidden` is null and `given` is not, `given` gets what `before` has there.
 fn put_back(given: &mut Value, hidden: &Value, before: &Value) {
     match (given, hidden) {
@@ -110,6 +141,21 @@ pub(crate) fn blank(config: &Value) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_left_out_is_not_there() {
+        let text = "[schema]\ntype = 'object'\n[schema.properties.token]\nsecret = true\n\
+                    [schema.properties.key]\nsecret = true\n\
+                    [schema.properties.db]\ntype = 'object'\n\
+                    [schema.properties.db.properties.password]\nsecret = true\n";
+        let config: Config = toml::from_str(text).unwrap();
+        let given = json!({
+            "token": "t", "key": {"credential": "c"}, "db": {"host": "h", "password": "p"}, "n": 1
+        });
+        let kept = json!({"key": {"credential": "c"}, "db": {"host": "h"}, "n": 1});
+        assert_eq!(config.without_secrets(&given), kept);
+        assert_eq!(Config::default().without_secrets(&given), given, "no schema says so");
+    }
 
     fn config() -> Config {
         let schema = json!({

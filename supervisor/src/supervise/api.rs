@@ -10,6 +10,7 @@
 #![allow(unused_qualifications, reason = "the macro that describes parameters writes them")]
 
 mod acting;
+mod archives;
 mod audit;
 mod call;
 mod caller;
@@ -70,6 +71,8 @@ fn routes() -> Vec<Route> {
         Route::reading(Method::GET, "/v1/machine", service::machine),
         Route::reading(Method::GET, "/v1/events", events::stream),
         Route::ruling(Method::POST, "/v1/events", publish::publish),
+        Route::reading(Method::GET, "/v1/archives", archives::list),
+        Route::ruling(Method::DELETE, "/v1/archives/{name}", archives::remove),
         Route::reading(Method::GET, "/v1/plugins", plugins::list),
         Route::ruling(Method::POST, "/v1/plugins", install::install),
         Route::reading(Method::GET, "/v1/plugins/{id}", plugins::inspect),

@@ -7,6 +7,7 @@
 //! started is with the launcher.
 
 mod api;
+mod archives;
 mod audit;
 mod events;
 mod launcher_link;
@@ -29,6 +30,7 @@ use tokio::task::LocalSet;
 use crate::failure::Failure;
 use crate::id::PluginId;
 use crate::link::{Adopted, Exited, LinkError, Message, Request, Settings};
+use archives::Archives;
 use audit::{Action, Operation};
 use events::Events;
 use launcher_link::Launcher;
@@ -96,8 +98,15 @@ async fn serve(link: OwnedFd) -> Result<(), Fatal> {
             job();
         }
     });
-    let registry =
-        Arc::new(Registry::new(launcher.clone(), store, events, Arc::clone(&settings), local));
+    let archives = Archives::open(settings.state.join("archives"), settings.archives_limit)?;
+    let registry = Arc::new(Registry::new(
+        launcher.clone(),
+        store,
+        events,
+        Arc::clone(&settings),
+        archives,
+        local,
+    ));
     // From here on replies must be heard, so the link is listened to beside what follows.
     let (told, mut news) = mpsc::unbounded_channel();
     let listening = launcher.clone();

@@ -15,6 +15,7 @@ mod operation;
 mod options;
 mod order;
 mod orphans;
+mod preserving;
 mod publishing;
 mod review;
 mod routing;
@@ -30,6 +31,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::archives::Archives;
 use super::audit::Audit;
 use super::events::Events;
 use super::launcher_link::Launcher;
@@ -59,6 +61,7 @@ pub(crate) struct Registry {
     pub(crate) events: Events,
     pub(crate) audit: Audit,
     pub(crate) settings: Arc<Settings>,
+    archives: Archives,
     local: mpsc::UnboundedSender<LocalJob>,
     /// Events that did not arrive.
     losses: losses::Losses,
@@ -91,6 +94,7 @@ impl Registry {
         store: Store,
         events: Events,
         settings: Arc<Settings>,
+        archives: Archives,
         local: mpsc::UnboundedSender<LocalJob>,
     ) -> Self {
         Self {
@@ -99,6 +103,7 @@ impl Registry {
             store,
             events,
             settings,
+            archives,
             local,
             losses: losses::Losses::default(),
             plugins: Mutex::default(),

@@ -1,5 +1,6 @@
 //! What a person reads: tables, sizes, times, and the measured compartment.
 
+mod archive;
 mod layers;
 mod measure;
 mod plugin;
@@ -12,6 +13,7 @@ use std::io::{self, IsTerminal as _, StderrLock, StdoutLock, Write};
 
 use serde_json::Value;
 
+pub(super) use archive::{archives, total};
 pub(super) use layers::{brief, machine};
 pub(super) use plugin::{Plugin, list};
 pub(super) use record::{audit, event, log, state};

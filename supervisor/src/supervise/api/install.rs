@@ -14,8 +14,8 @@ use super::problem::Problem;
 use super::request::{Server, id};
 use super::upload::Upload;
 use super::view::Plugin;
-use crate::failure::{Code, Failure};
 use crate::id::PluginId;
+use crate::supervise::archives::ArchiveName;
 use crate::supervise::audit::{Action, Operation, Subject};
 use crate::supervise::registry::{InstallOptions, Installed, Review, Source};
 
@@ -113,6 +113,9 @@ pub(super) struct UninstallQuery {
 pub(super) struct Uninstalled {
     #[schema(value_type = String)]
     id: PluginId,
+    /// What was preserved, if that was asked for.
+    #[schema(value_type = Option<String>)]
+    archive: Option<ArchiveName>,
 }
 
 /// Remove a plugin and all that it had
@@ -123,7 +126,7 @@ pub(super) struct Uninstalled {
     params(("id" = String, Path, description = "The plugin"), UninstallQuery),
     responses((status = 200, description = "Nothing of it is left.", body = Uninstalled)),
     extensions(("x-codes" = json!(["INVALID_REQUEST", "NOT_FOUND", "CONFLICT",
-        "DEPENDENTS_ENABLED", "TIMEOUT", "STORAGE_FAILED", "SHUTTING_DOWN"]))))]
+        "DEPENDENTS_ENABLED", "TIMEOUT", "RESOURCE_EXHAUSTED", "STORAGE_FAILED", "SHUTTING_DOWN"]))))]
 pub(super) async fn uninstall(
     State(registry): Server,
     Path(text): Path<String>,
@@ -131,22 +134,14 @@ pub(super) async fn uninstall(
     Acting(principal): Acting,
 ) -> Result<Json<Uninstalled>, Problem> {
     let id = id(&text)?;
-    if query.preserve_data {
-        return Err(Failure::new(
-            Code::InvalidRequest,
-            "this version writes no archives: copy the plugin's data directory, and its state from \
-             /v1/plugins/{id}/state, and uninstall without preserveData",
-        )
-        .with("parameter", "preserveData")
-        .into());
-    }
     let plugin = id.clone();
-    Operation::new(principal, Action::Uninstall)
+    let archive = Operation::new(principal, Action::Uninstall)
         .about(&id)
         .with("force", query.force)
+        .with("preserveData", query.preserve_data)
         .run(&registry, move |registry, principal| async move {
-            registry.uninstall(&plugin, query.force, &principal).await
+            registry.uninstall(&plugin, query.preserve_data, query.force, &principal).await
         })
         .await?;
-    Ok(Json(Uninstalled { id }))
+    Ok(Json(Uninstalled { id, archive }))
 }

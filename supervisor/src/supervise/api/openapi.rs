@@ -11,8 +11,8 @@ use utoipa::openapi::{ContentBuilder, OpenApi, Ref, Response, ResponseBuilder};
 use utoipa::{Modify, OpenApi as _};
 
 use super::{
-    audit, call, config, events, install, lifecycle, logs, plugins, problem, publish, service,
-    state, upgrade,
+    archives, audit, call, config, events, install, lifecycle, logs, plugins, problem, publish,
+    service, state, upgrade,
 };
 use crate::failure::Code;
 
@@ -30,6 +30,7 @@ const CODES: &str = "x-codes";
     tags(
         (name = "lifecycle", description = "From installed to uninstalled"),
         (name = "plugins", description = "What there is"),
+        (name = "archives", description = "What uninstalled plugins have left behind"),
         (name = "calls", description = "Talking to plugins"),
         (name = "events", description = "What happens"),
         (name = "audit", description = "Who did what"),
@@ -43,6 +44,8 @@ const CODES: &str = "x-codes";
         publish::publish,
         plugins::list,
         plugins::inspect,
+        archives::list,
+        archives::remove,
         install::install,
         install::uninstall,
         upgrade::upgrade,

@@ -19,6 +19,8 @@ pub(crate) enum Action {
     Rollback,
     Enable,
     Disable,
+    /// An archive, for good.
+    RemoveArchive,
     /// A call of a plugin's method by the host application.
     Call,
     /// An event of the host application for plugins.

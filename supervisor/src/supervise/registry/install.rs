@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use serde_json::json;
-
 use super::operation::{Kind, Plan};
 use super::review::Examined;
 use super::source::{Imported, Source};
 use super::{Grant, InstallOptions, Registry, Review};
 use crate::failure::{Code, Failure};
 use crate::id::PluginId;
+use crate::supervise::archives::ArchiveName;
 use crate::supervise::plugin::PluginHandle;
 use crate::supervise::principal::Principal;
 use crate::supervise::store::PluginRow;
@@ -48,7 +47,10 @@ impl Registry {
         let Examined { review, grant } =
             self.examine(*digest, root, manifest, options, known.as_ref()).await?;
         let plugin = match grant {
-            Some(grant) => Some(self.take_in(imported, grant, principal).await?),
+            Some(grant) => {
+                let restore = options.restore.as_ref();
+                Some(self.take_in(imported, grant, restore, principal).await?)
+            }
             None => None,
         };
         Ok(Installed { review, plugin })
@@ -58,6 +60,7 @@ impl Registry {
         self: &Arc<Self>,
         imported: &Imported,
         grant: Grant,
+        restore: Option<&ArchiveName>,
         principal: &Principal,
     ) -> Result<PluginHandle, Failure> {
         let Imported { digest, manifest, signer, .. } = imported;
@@ -86,7 +89,7 @@ impl Registry {
             id: id.clone(),
             version: manifest.version.clone(),
             digest: *digest,
-            config: json!({}),
+            config: self.first_config(id, restore).await?,
             enabled: false,
             installed_at: timestamp(),
             last_exit: None,
@@ -95,7 +98,8 @@ impl Registry {
             previous: None,
         };
         let signed_by = signer.as_ref().map(|signer| signer.key);
-        let plan = Plan { to: Some(row), signed_by, ..Plan::of(Kind::Install) };
+        let archive = restore.cloned();
+        let plan = Plan { to: Some(row), signed_by, archive, ..Plan::of(Kind::Install) };
         self.carry_out(&turn, plan, principal).await?;
         self.get(id)
     }
@@ -115,13 +119,14 @@ impl Registry {
     }
 
     /// Uninstalls a plugin and all that it had. `force` goes on past dependents and past a plugin
-    /// that does not stop.
+    /// that does not stop. `preserve`: what it leaves behind goes to an archive, whose name is returned.
     pub(crate) async fn uninstall(
         self: &Arc<Self>,
         id: &PluginId,
+        preserve: bool,
         force: bool,
         principal: &Principal,
-    ) -> Result<(), Failure> {
+    ) -> Result<Option<ArchiveName>, Failure> {
         self.check_open()?;
         let turn = self.turns.take(id, Kind::Uninstall).await;
         let was_there = self.find(id).is_some() || self.find_broken(id).is_some();
@@ -129,12 +134,15 @@ impl Registry {
         let Some(row) = self.store.plugin(id.clone()).await? else {
             // What was left of an uninstallation is done now.
             self.forget_broken(id);
-            return if was_there { Ok(()) } else { self.get(id).map(drop) };
+            return if was_there { Ok(None) } else { self.get(id).map(|_| None) };
         };
         if !force {
             self.check_dependents(id)?;
         }
-        let plan = Plan { from: Some(row), force, ..Plan::of(Kind::Uninstall) };
-        self.carry_out(&turn, plan, principal).await
+        let archive = preserve.then(|| ArchiveName::new(id, &row.version, &timestamp()));
+        let plan =
+            Plan { from: Some(row), force, archive: archive.clone(), ..Plan::of(Kind::Uninstall) };
+        self.carry_out(&turn, plan, principal).await?;
+        Ok(archive)
     }
 }

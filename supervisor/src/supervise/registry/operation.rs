@@ -1,10 +1,10 @@
 //! Operations on a plugin that survive any death: install, upgrade, rollback, uninstall.
 //!
 //! ```text
-//! install    tree → storage → logs → row ─╫▶ task
+//! install    tree → storage → logs → row → restore ─╫▶ task
 //! upgrade    tree → stop → snapshot → row → task → start ─╫▶ settle
 //! rollback   tree → stop → snapshot → row → task → start ─╫▶ settle
-//! uninstall  ╫▶ stop → task → storage → logs → row → tree
+//! uninstall  ╫▶ stop → archive → task → storage → logs → row → tree
 //! ```
 //! Theory of operation. An operation takes a plugin from what it was to what it is to be, either of
 //! which may be nothing, in the steps above. Before a step its intention is committed to the journal
@@ -26,6 +26,7 @@ use serde_json::{Value, json};
 
 use crate::failure::Failure;
 use crate::id::{Digest, PluginId};
+use crate::supervise::archives::ArchiveName;
 use crate::supervise::store::{OpenOperation, PluginRow};
 use crate::trust::KeyId;
 
@@ -52,6 +53,10 @@ pub(crate) enum Step {
     Tree,
     /// What runs is drained and stopped.
     Stop,
+    /// What it leaves behind is written to an archive, where that was asked for.
+    Archive,
+    /// What an archive has is taken up, where that was asked for.
+    Restore,
     /// The state is kept as it was.
     Snapshot,
     /// The uid and the data directory.
@@ -79,6 +84,9 @@ pub(crate) struct Plan {
     /// Whether to go on past what does not stop.
     #[serde(default)]
     pub(crate) force: bool,
+    /// The archive that is written, or taken up.
+    #[serde(default)]
+    pub(crate) archive: Option<ArchiveName>,
     /// Whose signature the new version has, for those who are told.
     #[serde(default)]
     pub(crate) signed_by: Option<KeyId>,
@@ -120,11 +128,13 @@ impl Kind {
     }
 
     pub(crate) fn steps(self) -> &'static [Step] {
-        use Step::{Logs, Row, Settle, Snapshot, Start, Stop, Storage, Task, Tree};
+        use Step::{
+            Archive, Logs, Restore, Row, Settle, Snapshot, Start, Stop, Storage, Task, Tree,
+        };
         match self {
-            Self::Install => &[Tree, Storage, Logs, Row, Task],
+            Self::Install => &[Tree, Storage, Logs, Row, Restore, Task],
             Self::Upgrade | Self::Rollback => &[Tree, Stop, Snapshot, Row, Task, Start, Settle],
-            Self::Uninstall => &[Stop, Task, Storage, Logs, Row, Tree],
+            Self::Uninstall => &[Stop, Archive, Task, Storage, Logs, Row, Tree],
         }
     }
 
@@ -133,7 +143,7 @@ impl Kind {
         match self {
             Self::Install => false,
             Self::Upgrade | Self::Rollback => step == Step::Settle,
-            Self::Uninstall => !matches!(step, Step::Stop | Step::Task),
+            Self::Uninstall => !matches!(step, Step::Stop | Step::Archive | Step::Task),
         }
     }
 
@@ -153,6 +163,8 @@ impl Step {
         match self {
             Self::Tree => "tree",
             Self::Stop => "stop",
+            Self::Archive => "archive",
+            Self::Restore => "restore",
             Self::Snapshot => "snapshot",
             Self::Storage => "storage",
             Self::Logs => "logs",
@@ -172,7 +184,7 @@ impl Step {
 impl Plan {
     /// A plan that changes nothing yet.
     pub(super) fn of(kind: Kind) -> Self {
-        Self { kind, from: None, to: None, force: false, signed_by: None }
+        Self { kind, from: None, to: None, force: false, archive: None, signed_by: None }
     }
 
     /// The trees that it is about.
@@ -203,7 +215,11 @@ impl Plan {
                 "previous": version(&self.from),
                 "signedBy": self.signed_by,
             }),
-            Kind::Uninstall => json!({ "version": version(&self.from), "force": self.force }),
+            Kind::Uninstall => json!({
+                "version": version(&self.from),
+                "force": self.force,
+                "archive": self.archive,
+            }),
         }
     }
 }

@@ -8,6 +8,7 @@ use super::review::Consent;
 use super::source::Expected;
 use crate::id::PluginId;
 use crate::manifest::Permission;
+use crate::supervise::archives::ArchiveName;
 
 /// Each may be left out.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -31,7 +32,8 @@ pub(crate) struct InstallOptions {
     /// An older version than the installed one will do, or the same one with another content.
     pub(crate) allow_downgrade: bool,
     /// The name of an archive whose state, configuration and data it takes up again.
-    pub(crate) restore: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub(crate) restore: Option<ArchiveName>,
 }
 
 impl InstallOptions {

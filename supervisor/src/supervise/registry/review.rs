@@ -112,6 +112,14 @@ impl Registry {
         before: Option<&PluginHandle>,
     ) -> Result<Examined, Failure> {
         options.expected().check(manifest)?;
+        if let (Some(before), Some(archive)) = (before, &options.restore) {
+            let (id, version) = (&manifest.id, &before.manifest.version);
+            let message = format!(
+                "{id} {version} is installed and has a state of its own; uninstall it before you \
+                 install it with what {archive} has"
+            );
+            return Err(Failure::new(Code::Conflict, message).with("state", before.view().state));
+        }
         let mut review = self.review(digest, root, manifest).await?;
         let then = before
             .map(|before| (Asks::new(&before.manifest, |_| Vec::new()), before.view().granted));

@@ -25,6 +25,14 @@ impl Registry {
             Step::Tree if plan.to.is_some() => Ok(()),
             Step::Tree => self.discard_trees(operation).await,
             Step::Stop => self.halt(operation).await,
+            Step::Archive => match (&plan.archive, &plan.from) {
+                (Some(name), Some(row)) => self.archive(row, name).await,
+                _ => Ok(()),
+            },
+            Step::Restore => match (&plan.archive, &plan.to) {
+                (Some(name), Some(row)) => self.take_up(row, name).await,
+                _ => Ok(()),
+            },
             Step::Snapshot => self.store.keep_state(plugin.clone()).await,
             Step::Start => self.prove(operation).await,
             Step::Settle => {
@@ -49,6 +57,9 @@ impl Registry {
                 self.start_again(operation).await;
                 Ok(())
             }
+            Step::Archive => plan.archive.as_ref().map_or(Ok(()), |name| self.unarchive(name)),
+            // It goes with the row and the storage.
+            Step::Restore => Ok(()),
             Step::Snapshot => self.store.restore_state(plugin.clone()).await,
             Step::Start => self.halt_what_failed(plugin).await,
             // Past the return: nobody comes here.

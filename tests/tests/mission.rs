@@ -248,11 +248,12 @@ fn errors_have_codes_and_details() {
     let service = Service::start();
     service.install(&Package::hostile("broken", "crash-in-init", ""));
     service.install(&Package::hostile("lonely", "well", "[dependencies]\nappointments = \"^1.0\""));
+    service.install(&Package::hostile("greedy", "well", "[limits]\nmemory = \"8000G\""));
     service.install(&Package::hostile("other", "well", "[config.schema]\nrequired = [\"key\"]"));
     let mut http = Http(service.admin());
     let clients: [&mut dyn PluginService; 2] = [&mut http, &mut Command(&service)];
     for plugins in clients {
-        let told = ["broken", "lonely", "other"].map(|id| {
+        let told = ["broken", "lonely", "greedy", "other"].map(|id| {
             let error = plugins.enable(id, None).unwrap_err();
             // RFC 9457 calls `detail` what the command line calls `message`.
             let message = error.get("detail").or(error.get("message")).unwrap();
@@ -271,7 +272,11 @@ fn errors_have_codes_and_details() {
         assert!(told[0].starts_with("failed to initialize: the plugin died at init"), "{told:?}");
         assert_eq!(
             told[1..],
-            ["missing dependency: \"appointments\"", "unknown error: CONFIG_INVALID",]
+            [
+                "missing dependency: \"appointments\"",
+                "insufficient resources: \"memory\"",
+                "unknown error: CONFIG_INVALID",
+            ]
         );
     }
 }

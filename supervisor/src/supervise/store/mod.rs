@@ -91,8 +91,10 @@ impl Store {
         let mut connection = Connection::open(path).map_err(failed)?;
         connection
             .execute_batch(
+                // 512 KiB of page cache, not 2 MiB: what is read is small, and the kernel caches it too.
                 "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
-                 PRAGMA busy_timeout = 5000; PRAGMA secure_delete = ON;",
+                 PRAGMA busy_timeout = 5000; PRAGMA secure_delete = ON;
+                 PRAGMA cache_size = -512;",
             )
             .map_err(failed)?;
         migrate(&mut connection, path, MIGRATIONS)?;

@@ -42,6 +42,8 @@ pub(crate) enum Verb {
     Exec(Box<Exec>),
     /// Say what this machine enforces, what it lacks, and what to do
     Doctor,
+    /// Begin a plugin: a project that builds, with a test
+    New(New),
     /// Make a package of a plugin's directory
     Pack(Pack),
     /// Make a pair of keys to sign packages with
@@ -114,6 +116,18 @@ pub(crate) enum Verb {
 #[derive(Debug, Args)]
 pub(crate) struct Named {
     pub(crate) id: PluginId,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct New {
+    /// The plugin's id, which is also the name of its program
+    pub(crate) name: PluginId,
+    /// Where [default: a directory of that name]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) dir: Option<PathBuf>,
+    /// The directory plugin-sdk of Bulkhead's sources [default: the one beside this program]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) sdk: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -14,6 +14,7 @@ mod follow;
 mod install;
 mod keys;
 mod manual;
+mod new;
 mod packages;
 mod password;
 mod problem;
@@ -71,6 +72,9 @@ pub(crate) fn main() -> ExitCode {
         Verb::Run(arguments) => run::run(&arguments, &global),
         Verb::Trust(verb) => trust::run(&verb, &global),
         Verb::Doctor => doctor::run(&mut Screen::stdout(global.json)),
+        Verb::New(arguments) => {
+            finish(new::new(&mut Screen::stdout(global.json), &arguments), global.json)
+        }
         Verb::Pack(arguments) => {
             finish(packages::pack(&mut Screen::stdout(global.json), &arguments), global.json)
         }

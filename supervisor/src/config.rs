@@ -129,27 +129,6 @@ impl Default for Uids {
     }
 }
 
-/// What is kept, and how much of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct Retention {
-    /// What the archives of uninstalled plugins take together. One more than that is refused; none
-    /// is removed but by an operator.
-    pub(crate) archives: ByteSize,
-}
-
-impl Default for Retention {
-    fn default() -> Self {
-        Self { archives: "1G".parse().expect("a size, written here") }
-    }
-}
-
-impl Retention {
-    pub(crate) fn archives_bytes(&self) -> u64 {
-        self.archives.bytes()
-    }
-}
-
 /// What all plugins that are enabled may use together, by the sum of their limits. What is not said
 /// is nine tenths of what the machine, or the service's cgroup, has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -173,6 +152,42 @@ pub(crate) struct Mounts {
     pub(crate) read_only: Vec<PathBuf>,
     /// These and what is beneath them, also writable.
     pub(crate) read_write: Vec<PathBuf>,
+}
+
+/// What is kept, how long, and how much of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Retention {
+    /// Events. At least 1m.
+    pub(crate) events: TimeSpan,
+    /// The bodies of all events together.
+    pub(crate) events_bytes: ByteSize,
+    /// Rows of the audit. At least 1m.
+    pub(crate) audit: TimeSpan,
+    /// How many of them. At least 1000.
+    pub(crate) audit_rows: u64,
+    /// What the archives of uninstalled plugins take together. One more than that is refused; none
+    /// is removed but by an operator.
+    pub(crate) archives: ByteSize,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        const DAY: u32 = 86_400;
+        Self {
+            events: TimeSpan::from_secs(30 * DAY),
+            events_bytes: ByteSize::new(64 << 20),
+            audit: TimeSpan::from_secs(400 * DAY),
+            audit_rows: 1_000_000,
+            archives: ByteSize::new(1 << 30),
+        }
+    }
+}
+
+impl Retention {
+    pub(crate) fn archives_bytes(&self) -> u64 {
+        self.archives.bytes()
+    }
 }
 
 /// What the audit has.
@@ -214,10 +229,10 @@ impl Default for Config {
             advisories: None,
             advisories_policy: AdvisoriesPolicy::Warn,
             trust,
-            retention: Retention::default(),
             admission: Admission::default(),
             mounts: Mounts::default(),
             audit: Audit::default(),
+            retention: Retention::default(),
             stop_timeout: TimeSpan::from_secs(5),
             resume_timeout: TimeSpan::from_secs(30),
             heartbeat: TimeSpan::from_secs(1),
@@ -305,6 +320,15 @@ impl Config {
             if !(least..=most).contains(&span.millis()) {
                 return Err(format!("{field}: {span} must be from {least}ms to {most}ms"));
             }
+        }
+        let Retention { events, audit, audit_rows, .. } = self.retention;
+        for (field, span) in [("events", events), ("audit", audit)] {
+            if span.millis() < 60_000 {
+                return Err(format!("retention.{field}: {span} must be at least 1m"));
+            }
+        }
+        if audit_rows < 1000 {
+            return Err(format!("retention.audit_rows: {audit_rows} must be at least 1000"));
         }
         let Uids { first, count } = self.uids;
         if first < 1000 || count < 2 || first.checked_add(count).is_none() {

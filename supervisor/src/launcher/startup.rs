@@ -126,6 +126,7 @@ pub(super) fn prepare(config: &Config) -> Result<(Launcher, Held), StartError> {
         admin_gid: access.admin_gid,
         reader_gid: access.reader_gid,
         audited_calls: config.audit.calls,
+        retention: config.retention,
         launcher_uid: geteuid().as_raw(),
         archives_limit: config.retention.archives_bytes(),
         admission: Admission {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::audit_chain::Head;
 use crate::clock::Monotonic;
-use crate::config::AuditedCalls;
+use crate::config::{AuditedCalls, Retention};
 use crate::failure::Failure;
 use crate::id::{Digest, PluginId};
 use crate::trust::KeyId;
@@ -276,6 +276,7 @@ pub(crate) struct Settings {
     pub(crate) admin_gid: Option<u32>,
     pub(crate) reader_gid: Option<u32>,
     pub(crate) audited_calls: AuditedCalls,
+    pub(crate) retention: Retention,
     pub(crate) launcher_uid: u32,
     /// Where known faults of crates are looked up.
     pub(crate) advisories: Option<Advisories>,

@@ -27,6 +27,10 @@ pub(crate) enum BadByteSize {
 }
 
 impl ByteSize {
+    pub(crate) const fn new(bytes: u64) -> Self {
+        Self(bytes)
+    }
+
     pub(crate) fn bytes(self) -> u64 {
         self.0
     }

@@ -15,6 +15,7 @@ mod logs;
 mod plugin;
 mod principal;
 mod registry;
+mod retention;
 mod sampling;
 mod store;
 mod usage;
@@ -124,6 +125,7 @@ async fn serve(link: OwnedFd) -> Result<(), Fatal> {
     registry.audit.service(Action::ServiceStarted, version).await;
     let anchored = registry.audit.clone().keep_anchored(launcher.clone());
     tokio::spawn(anchored);
+    tokio::spawn(Arc::clone(&registry).keep_within_retention());
     let starting = take_over(&registry, inherited.running, inherited.exits).await?;
     tokio::spawn(api::serve(inherited.listener, Arc::clone(&registry))?);
     launcher.ask_done(Request::Ready).await?;

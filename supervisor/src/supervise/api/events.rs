@@ -18,6 +18,7 @@ use crate::failure::{Code, Failure};
 use crate::id::PluginId;
 use crate::supervise::registry::Registry;
 use crate::supervise::store::Recorded;
+use crate::supervise::timestamp;
 
 /// How many kept events are read from the store at a time.
 const PAGE: usize = 500;
@@ -59,7 +60,7 @@ pub(super) struct Told<'a> {
 ///
 /// The data of each is an `Event` in JSON. A client that reconnects sends the last `id` that it has
 /// as `Last-Event-ID`, as a browser's EventSource does by itself, or as `since`, and misses nothing
-/// that is kept.
+/// that is kept. Where some are kept no more, `events:gap` tells which: `from` and `to`, inclusive.
 #[utoipa::path(get, path = "/v1/events", operation_id = "events", tag = "events",
     params(EventsQuery, ("last-event-id" = Option<u64>, Header,
         description = "Counts as `since` where that is not given")),
@@ -100,7 +101,14 @@ async fn send(
                     return;
                 }
             };
-            let Some(last) = page.last() else { break };
+            let Some((first, last)) = page.first().zip(page.last()) else { break };
+            // Who goes on from a number must know that it cannot have all that came after it.
+            if since > 0
+                && first.sequence > since + 1
+                && sender.send(Ok(gap(since + 1, first.sequence - 1))).await.is_err()
+            {
+                return;
+            }
             since = last.sequence;
             for recorded in &page {
                 if sender.send(Ok(event(recorded))).await.is_err() {
@@ -134,6 +142,21 @@ async fn send(
             }
         }
     }
+}
+
+/// Events that are kept no more. Without an id: it is no place to go on from.
+fn gap(from: u64, to: u64) -> Event {
+    let more = [("from".to_owned(), from.into()), ("to".to_owned(), to.into())];
+    let (time, name) = (timestamp(), "events:gap");
+    let data = Told {
+        sequence: None,
+        time: &time,
+        event: name,
+        plugin_id: None,
+        more: more.into_iter().collect(),
+    };
+    let data = serde_json::to_string(&data).expect("strings, numbers and a map with string keys");
+    Event::default().event(name).data(data)
 }
 
 fn event(recorded: &Recorded) -> Event {

@@ -260,6 +260,40 @@ fn what_a_dead_service_had_begun_is_closed() {
 }
 
 #[test]
+fn what_is_older_than_the_retention_goes_and_the_chain_stays_whole() {
+    let kept = Kept::new();
+    let future = "9999-01-01T00:00:00.000Z".to_owned();
+    let head = block_on(async {
+        let store = kept.store();
+        let audit = Audit::new(store.clone());
+        let cut = |before: &str, rows, anchored| store.audit_cut(before.to_owned(), rows, anchored);
+        let mut head = Head::START;
+        for n in 1..=200 {
+            head = audit.record(entry("a", n)).await.unwrap();
+        }
+        assert_eq!(cut("2000-01-01T00:00:00.000Z", 1000, 200).await, Ok(None), "all are young");
+        assert_eq!(cut(&future, 1000, 40).await, Ok(None), "few of them are anchored");
+        assert_eq!(cut(&future, 1000, 120).await.unwrap().unwrap().sequence, 120);
+        assert_eq!(cut("", 80, 200).await.unwrap().unwrap().sequence, 120, "too many of them");
+        let begun = Entry { outcome: Outcome::Begun, ..entry("a", 201) };
+        let begun = store.append_audit(begun.row(Kind::Begin)).await.unwrap();
+        for n in 202..=300 {
+            head = audit.record(entry("a", n)).await.unwrap();
+        }
+        let through = cut(&future, 1000, 300).await.unwrap().unwrap();
+        assert_eq!(through.sequence, begun.sequence - 1, "an open operation keeps its beginning");
+        let row = crate::supervise::retention::pruned(through).row(Kind::Single);
+        store.prune_audit(through, row).await.unwrap();
+        head
+    });
+    let whole = kept.verify(Some(head)).unwrap();
+    assert_eq!((whole.first, whole.rows, whole.head.sequence), (201, 101, 301));
+    // It must be that very row that accounts for them.
+    kept.execute("DELETE FROM audit WHERE sequence < 210");
+    assert_eq!(kept.verify(Some(head)), broken_at(209, Reason::Missing));
+}
+
+#[test]
 fn two_rows_that_say_the_same_have_different_hashes() {
     let kept = Kept::new();
     let rows = block_on(async {

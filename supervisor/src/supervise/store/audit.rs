@@ -12,6 +12,10 @@ use crate::audit_chain::{Head, body};
 use crate::failure::Failure;
 use crate::id::{Digest, PluginId};
 
+/// How many rows go in one transaction at the most, and at the least.
+const PRUNED_AT_ONCE: i64 = 500;
+const WORTH_PRUNING: i64 = 50;
+
 /// A row as it is kept.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct AuditRow {
@@ -62,6 +66,35 @@ impl Store {
         self.run(move |connection| match plugin {
             None => rows(connection, sequence, limit),
             Some(plugin) => rows_of(connection, &plugin, sequence, limit),
+        })
+        .await
+    }
+
+    /// Up to where rows can go: they were written before a time (RFC 3339), or are more than `rows`.
+    /// Never one after `anchored`, one of an operation that is open, or the newest. Only where many
+    /// can go, as each removal adds a row.
+    pub(crate) async fn audit_cut(
+        &self,
+        before: String,
+        rows: u64,
+        anchored: u64,
+    ) -> Result<Option<Head>, Failure> {
+        self.run(move |connection| cut(connection, &before, rows, anchored)).await
+    }
+
+    /// Removes all rows up to there, and adds the one that accounts for them.
+    pub(crate) async fn prune_audit(
+        &self,
+        through: Head,
+        accounting: NewAuditRow,
+    ) -> Result<(), Failure> {
+        let audited = self.audited.clone();
+        self.run(move |connection| {
+            append(connection, accounting, &audited)?;
+            connection
+                .prepare_cached("DELETE FROM audit WHERE sequence <= ?1")?
+                .execute([through.sequence as i64])
+                .map(drop)
         })
         .await
     }
@@ -141,6 +174,45 @@ pub(super) fn append(
     // Before the commit: who listens asks the store again, and hears after it.
     audited.send_replace(new.sequence);
     Ok(new)
+}
+
+fn cut(
+    connection: &Connection,
+    before: &str,
+    rows: u64,
+    anchored: u64,
+) -> rusqlite::Result<Option<Head>> {
+    let (first, newest, open): (Option<i64>, Option<i64>, Option<i64>) = connection
+        .prepare_cached(
+            "SELECT (SELECT min(sequence) FROM audit), (SELECT max(sequence) FROM audit),
+                    (SELECT min(sequence) FROM audit_open)",
+        )?
+        .query_row([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    let (Some(first), Some(newest)) = (first, newest) else { return Ok(None) };
+    // The first row that is young enough; one whose content is gone is as old as those around it.
+    let young: Option<i64> = connection
+        .prepare_cached(
+            "SELECT sequence FROM audit WHERE sequence < ?1 + ?2 AND content ->> 'time' >= ?3
+             ORDER BY sequence LIMIT 1",
+        )?
+        .query_row(params![first, PRUNED_AT_ONCE, before], |row| row.get(0))
+        .optional()?;
+    let old = young.map_or(first + PRUNED_AT_ONCE - 1, |young| young - 1);
+    let many = (newest - i64::try_from(rows).unwrap_or(i64::MAX)).min(first + PRUNED_AT_ONCE - 1);
+    let last = old
+        .max(many)
+        .min(i64::try_from(anchored).unwrap_or(i64::MAX))
+        .min(newest - 1)
+        .min(open.map_or(i64::MAX, |open| open - 1));
+    if last - first + 1 < WORTH_PRUNING {
+        return Ok(None);
+    }
+    connection
+        .prepare_cached("SELECT sequence, hash FROM audit WHERE sequence = ?1")?
+        .query_row([last], |row| {
+            Ok(Head { sequence: row.get::<_, i64>(0)? as u64, hash: digest(row, 1)? })
+        })
+        .optional()
 }
 
 /// The newest row's place; [`Head::START`] where there is none.

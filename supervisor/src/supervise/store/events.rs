@@ -59,6 +59,45 @@ impl Store {
         .await
     }
 
+    /// Removes the oldest events: those told before a time (RFC 3339), and those by which the bodies
+    /// of all take more than `bytes`; at most `limit` of either, and never the newest. How many.
+    pub(crate) async fn prune_events(
+        &self,
+        before: String,
+        bytes: u64,
+        limit: usize,
+    ) -> Result<usize, Failure> {
+        self.run(move |connection| {
+            let old = connection
+                .prepare_cached(
+                    "DELETE FROM event WHERE sequence IN (
+                         SELECT sequence FROM event WHERE time < ?1
+                         AND sequence < (SELECT max(sequence) FROM event)
+                         ORDER BY sequence LIMIT ?2)",
+                )?
+                .execute(params![before, limit as i64])?;
+            let kept: i64 = connection
+                .prepare_cached("SELECT CAST(total(length(CAST(body AS BLOB))) AS INTEGER) FROM event")?
+                .query_row([], |row| row.get(0))?;
+            let Some(over) = (kept as u64).checked_sub(bytes).filter(|over| *over > 0) else {
+                return Ok(old);
+            };
+            let large = connection
+                .prepare_cached(
+                    "DELETE FROM event WHERE sequence IN (
+                         SELECT sequence FROM (
+                             SELECT sequence, sum(length(CAST(body AS BLOB))) OVER (ORDER BY sequence)
+                                 - length(CAST(body AS BLOB)) AS before_it
+                             FROM event)
+                         WHERE before_it < ?1 AND sequence < (SELECT max(sequence) FROM event)
+                         ORDER BY sequence LIMIT ?2)",
+                )?
+                .execute(params![over as i64, limit as i64])?;
+            Ok(old + large)
+        })
+        .await
+    }
+
     /// The events after `sequence`, oldest first, at most `limit`.
     pub(crate) async fn events_since(
         &self,

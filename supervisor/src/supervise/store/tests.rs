@@ -213,3 +213,83 @@ fn state_is_bounded_by_its_quota_and_can_always_shrink() {
         set("k3", 1, 100).await.unwrap();
     });
 }
+
+#[test]
+fn old_events_go_by_age_and_by_size_and_the_newest_stays() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(&directory.path().join("db")).unwrap();
+    block_on(async {
+        for n in 1..=40_u64 {
+            let time = format!("2026-01-{n:02}T00:00:00.000Z");
+            let body = json!({ "text": "x".repeat(89) });
+            store.append_event(time, "plugin:x".into(), None, body, None).await.unwrap();
+        }
+        let first = || async { store.events_since(0, 1).await.unwrap()[0].sequence };
+        let day = |n: u64| format!("2026-01-{n:02}T00:00:00.000Z");
+        assert_eq!(store.prune_events(day(11), 1 << 20, 4).await, Ok(4), "a piece");
+        assert_eq!(store.prune_events(day(11), 1 << 20, 100).await, Ok(6));
+        assert_eq!(store.prune_events(day(11), 1 << 20, 100).await, Ok(0));
+        assert_eq!(first().await, 11);
+        // 30 bodies of 100 bytes are left.
+        assert_eq!(store.prune_events(String::new(), 1050, 100).await, Ok(20));
+        assert_eq!(first().await, 31);
+        assert_eq!(store.prune_events("9".into(), 0, 100).await, Ok(9));
+        assert_eq!(first().await, 40, "the numbers go on from it");
+        let next = store.append_event("t".into(), "plugin:x".into(), None, json!({}), None).await;
+        assert_eq!(next, Ok(41));
+    });
+}
+
+/// What is wrong with a file is told with a code, and the file stays as it is.
+#[test]
+fn a_damaged_file_is_told_and_left_alone() {
+    let made = tempfile::tempdir().unwrap();
+    let path = made.path().join("db");
+    block_on(async {
+        let store = Store::open(&path).unwrap();
+        store.put_plugin(row("a")).await.unwrap();
+        for n in 0..200 {
+            let key = format!("k{n:03}");
+            store.set_state("a".parse().unwrap(), key, vec![7; 500], None, MAX).await.unwrap();
+        }
+    });
+    // All of it in one file.
+    let whole = Connection::open(&path).unwrap();
+    whole.execute_batch("PRAGMA wal_checkpoint(TRUNCATE); PRAGMA journal_mode = DELETE").unwrap();
+    drop(whole);
+    let whole = std::fs::read(&path).unwrap();
+    let read_all = |path: &Path| {
+        block_on(async {
+            let store = Store::open(path)?;
+            store.plugins().await?;
+            store.list_state("a".parse().unwrap(), String::new()).await.map(|keys| keys.len())
+        })
+    };
+    type Damage = fn(&mut Vec<u8>);
+    let cases: [(&str, Damage); 5] = [
+        ("its header", |bytes| bytes[..16].fill(0x20)),
+        ("its schema", |bytes| bytes[100..4096].fill(0xa5)),
+        ("its pages", |bytes| bytes[4096..].iter_mut().for_each(|byte| *byte ^= 0xff)),
+        ("its end", |bytes| bytes.truncate(5000)),
+        ("its text", |bytes| *bytes = b"this is no database, but a text of some length".repeat(90)),
+    ];
+    assert_eq!(read_all(&path), Ok(200), "the control");
+    for (what, damage) in cases {
+        let mut bytes = whole.clone();
+        damage(&mut bytes);
+        let damaged = made.path().join("damaged");
+        std::fs::write(&damaged, &bytes).unwrap();
+        let failure = read_all(&damaged).unwrap_err();
+        assert_eq!(failure.code, Code::StorageFailed, "{what}: {failure}");
+        assert_eq!(failure.details["path"], damaged.to_str().unwrap(), "{what}");
+        assert!(failure.message.contains("left as it is"), "{what}: {failure}");
+        let after = std::fs::read(&damaged).unwrap();
+        // The header's two bytes that say how it is journalled may change; no more.
+        assert_eq!(after.len(), bytes.len(), "{what}");
+        let changed = after.iter().zip(&bytes).filter(|(a, b)| a != b).count();
+        assert!(changed <= 12, "{what}: {changed} bytes are others");
+        for end in ["damaged-wal", "damaged-shm"] {
+            let _ = std::fs::remove_file(made.path().join(end));
+        }
+    }
+}

@@ -225,11 +225,12 @@ impl Service {
     pub fn remains(&self) -> Vec<String> {
         let state = self.directory.path().join("state");
         let mut found = Vec::new();
-        for below in ["store", "plugins", "supervisor"] {
+        for below in ["store", "plugins", "supervisor", "supervisor/archives"] {
             for entry in std::fs::read_dir(state.join(below)).into_iter().flatten().flatten() {
                 let name = entry.file_name().to_string_lossy().into_owned();
                 // The supervisor's own.
-                if below != "supervisor" || !(name.starts_with("bulkhead.db") || name == "logs") {
+                let own = name.starts_with("bulkhead.db") || name == "logs" || name == "archives";
+                if below != "supervisor" || !own {
                     found.push(format!("{below}/{name}"));
                 }
             }

@@ -10,6 +10,7 @@ use std::os::unix::fs::{MetadataExt as _, chown};
 use std::time::Instant;
 
 use bulkhead_tests::footprint::Footprint;
+use bulkhead_tests::lane;
 use bulkhead_tests::package::Package;
 use bulkhead_tests::process::{DEADLINE, bulkhead};
 use bulkhead_tests::service::Service;
@@ -142,6 +143,12 @@ fn settled(service: &Service, what: &str, wanted: impl Fn(&Footprint) -> bool) -
     }
 }
 
+/// An emulated machine takes many times longer; there `before` a step is left out, which is `after` the
+/// one before it and its intention.
+fn is_tried(point: &str) -> bool {
+    !lane::promised() || !point.ends_with("/before")
+}
+
 fn die_at_each(kind: &str, victim: Victim) {
     let packages = Packages::new();
     // What it is where nobody dies.
@@ -152,7 +159,7 @@ fn die_at_each(kind: &str, victim: Victim) {
     let complete = settled(&undisturbed, "after", |_| true);
     assert_ne!(not_begun, complete, "the test sees what the operation does");
     drop(undisturbed);
-    for point in points(kind) {
+    for point in points(kind).iter().filter(|point| is_tried(point)) {
         let what = format!("{victim:?} at {point}");
         let undo = point.ends_with("/undo");
         // Its heart stands still while it is paused.
@@ -160,7 +167,7 @@ fn die_at_each(kind: &str, victim: Victim) {
         let words = packages.prepare(&service, kind, undo);
         // What prepares it must not be held itself.
         service.stop();
-        service.set_environment("BULKHEAD_PAUSE_AT", &point);
+        service.set_environment("BULKHEAD_PAUSE_AT", point);
         service.run_again();
         let before = settled(&service, &what, |_| true);
         if undo && kind == "install" {

@@ -134,17 +134,8 @@ impl Registry {
     pub(crate) fn get(&self, id: &PluginId) -> Result<PluginHandle, Failure> {
         self.find(id).ok_or_else(|| match self.find_broken(id) {
             Some(broken) => broken.refusal(),
-            None => self.not_installed(id),
+            None => not_installed(id),
         })
-    }
-
-    fn not_installed(&self, id: &PluginId) -> Failure {
-        Failure::new(
-            Code::NotFound,
-            format!("no plugin {id} is installed; `bulkhead ls` shows those that are"),
-        )
-        .with("what", "plugin")
-        .with("name", id)
     }
 
     /// Makes the task of an installed plugin and puts it into the table.
@@ -173,13 +164,12 @@ impl Registry {
             )
             .with("path", &directory)
         };
-        let book = match book {
-            Some(book) => book,
-            None => {
-                let book = Book::open(&directory).map_err(unusable)?;
-                finish_spools(&book, running).map_err(unusable)?;
-                book
-            }
+        let book = if let Some(book) = book {
+            book
+        } else {
+            let book = Book::open(&directory).map_err(unusable)?;
+            finish_spools(&book, running).map_err(unusable)?;
+            book
         };
         let context = Context {
             id: row.id.clone(),
@@ -348,4 +338,14 @@ async fn ask<T>(
     };
     handle.commands.send(command).map_err(|_| gone())?;
     answered.await.map_err(|_| gone())?
+}
+
+/// There is no such plugin.
+fn not_installed(id: &PluginId) -> Failure {
+    Failure::new(
+        Code::NotFound,
+        format!("no plugin {id} is installed; `bulkhead ls` shows those that are"),
+    )
+    .with("what", "plugin")
+    .with("name", id)
 }

@@ -96,9 +96,8 @@ impl Registry {
 
     /// Tries once more to manage a plugin that is broken; one that is not is left alone.
     pub(super) async fn mend(self: &Arc<Self>, id: &PluginId) -> Result<PluginHandle, Failure> {
-        let row = match self.find_broken(id) {
-            Some(Broken { row, why: Why::Broken, .. }) => row,
-            _ => return self.get(id),
+        let Some(Broken { row, why: Why::Broken, .. }) = self.find_broken(id) else {
+            return self.get(id);
         };
         let mended = match self.manifest(&row) {
             Ok(manifest) => self.register(row.clone(), Arc::new(manifest), None).await,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::operation::{Kind, Plan, Turn};
 use super::review::Examined;
 use super::source::{Imported, Source};
-use super::{InstallOptions, Installed, Registry};
+use super::{InstallOptions, Installed, Registry, not_installed};
 use crate::failure::{Code, Failure};
 use crate::id::PluginId;
 use crate::manifest::Manifest;
@@ -27,7 +27,7 @@ impl Registry {
         self.check_open()?;
         if self.find(id).is_none() && self.find_broken(id).is_none() {
             // Before anything is copied.
-            return Err(self.not_installed(id));
+            return Err(not_installed(id));
         }
         let imported = self.fetch(source, Kind::Upgrade).await?;
         let upgraded = self.upgrade_tree(id, &imported, options, principal).await;
@@ -120,7 +120,7 @@ impl Registry {
         self.end_unfinished(turn).await?;
         match self.store.plugin(id.clone()).await? {
             Some(row) => Ok(row),
-            None => Err(self.not_installed(id)),
+            None => Err(not_installed(id)),
         }
     }
 

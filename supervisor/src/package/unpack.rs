@@ -71,7 +71,7 @@ mod tests {
         let code = |failure: &Failure| reported(&serde_json::to_vec(failure).unwrap()).code;
         assert_eq!(code(&Failure::new(Code::PackageInvalid, "x")), Code::PackageInvalid);
         assert_eq!(code(&Failure::new(Code::PermissionDenied, "x")), Code::Internal);
-        let garbage = reported(&[b'x'; 100_000]);
+        let garbage = reported(&vec![b'x'; 100_000]);
         assert_eq!(garbage.code, Code::Internal);
         assert!(garbage.message.len() < 1000);
     }

@@ -39,7 +39,10 @@ impl Footprint {
             files,
             cgroups: cgroups(&plugins),
             processes: service.plugin_processes().len(),
-            signers: plugins.iter().map(|plugin| signers(service, plugin)).collect(),
+            signers: plugins
+                .iter()
+                .map(|plugin| signers(service, plugin))
+                .collect::<Option<_>>()?,
             plugins: plugins
                 .iter()
                 .map(|plugin| {
@@ -52,13 +55,18 @@ impl Footprint {
     }
 }
 
-/// Without how often: each start signs again.
-fn signers(service: &Service, plugin: &Value) -> BTreeSet<String> {
-    let reply = service.json(["state", plugin["id"].as_str().unwrap()]);
+/// Without how often: each start signs again. `None` where it has just gone.
+fn signers(service: &Service, plugin: &Value) -> Option<BTreeSet<String>> {
+    let id = plugin["id"].as_str().unwrap();
+    let outcome = service.command(["state", id, "--json"]).run();
+    if outcome.code() != 0 {
+        return None;
+    }
+    let reply: Value = serde_json::from_str(&outcome.stdout).unwrap();
     let entries = reply["entries"].as_array().unwrap();
     let signed = entries.iter().find(|entry| entry["key"] == "signed");
     let versions = signed.and_then(|entry| entry["value"].as_array()).into_iter().flatten();
-    versions.map(|version| version.as_str().unwrap().to_owned()).collect()
+    Some(versions.map(|version| version.as_str().unwrap().to_owned()).collect())
 }
 
 fn collect(directory: &Path, shown: &str, files: &mut BTreeSet<String>) {

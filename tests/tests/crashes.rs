@@ -129,7 +129,7 @@ fn wait_until_stopped(pid: i32) {
 
 /// Waits until nothing of it is in the midst of anything and it is as `wanted` has it.
 fn settled(service: &Service, what: &str, wanted: impl Fn(&Footprint) -> bool) -> Footprint {
-    let deadline = Instant::now() + DEADLINE / 2;
+    let deadline = Instant::now() + DEADLINE;
     loop {
         let found = Footprint::of(service);
         if let Some(found) = found.as_ref().filter(|found| wanted(found)) {
@@ -143,13 +143,16 @@ fn settled(service: &Service, what: &str, wanted: impl Fn(&Footprint) -> bool) -
     }
 }
 
+/// The places of an operation are dealt out to so many tests, so that none takes too long.
+const PARTS: usize = 4;
+
 /// An emulated machine takes many times longer; there `before` a step is left out, which is `after` the
 /// one before it and its intention.
 fn is_tried(point: &str) -> bool {
     !lane::promised() || !point.ends_with("/before")
 }
 
-fn die_at_each(kind: &str, victim: Victim) {
+fn die_at_each(kind: &str, victim: Victim, part: usize) {
     let packages = Packages::new();
     // What it is where nobody dies.
     let undisturbed = Service::start();
@@ -159,7 +162,8 @@ fn die_at_each(kind: &str, victim: Victim) {
     let complete = settled(&undisturbed, "after", |_| true);
     assert_ne!(not_begun, complete, "the test sees what the operation does");
     drop(undisturbed);
-    for point in points(kind).iter().filter(|point| is_tried(point)) {
+    let points: Vec<String> = points(kind).into_iter().filter(|point| is_tried(point)).collect();
+    for point in points.iter().skip(part).step_by(PARTS) {
         let what = format!("{victim:?} at {point}");
         let undo = point.ends_with("/undo");
         // Its heart stands still while it is paused.
@@ -201,9 +205,30 @@ fn die_at_each(kind: &str, victim: Victim) {
 
 macro_rules! deaths {
     ($($name:ident: $kind:literal, $victim:ident;)*) => {$(
-        #[test]
-        fn $name() {
-            die_at_each($kind, Victim::$victim);
+        mod $name {
+            use super::{PARTS, Victim, die_at_each};
+
+            const _: () = assert!(PARTS == 4, "a test for each part");
+
+            #[test]
+            fn one() {
+                die_at_each($kind, Victim::$victim, 0);
+            }
+
+            #[test]
+            fn two() {
+                die_at_each($kind, Victim::$victim, 1);
+            }
+
+            #[test]
+            fn three() {
+                die_at_each($kind, Victim::$victim, 2);
+            }
+
+            #[test]
+            fn four() {
+                die_at_each($kind, Victim::$victim, 3);
+            }
         }
     )*};
 }

@@ -117,6 +117,7 @@ pub(super) struct BrokenPlugin {
 /// A plugin, or what is known of one that is broken.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
+#[schema(as = AnyPlugin)]
 pub(super) enum Listed {
     Managed(Box<Plugin>),
     Broken(Box<BrokenPlugin>),

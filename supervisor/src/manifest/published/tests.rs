@@ -170,6 +170,7 @@ fn what_only_the_parser_knows_is_listed() {
         ("[lifecycle.restart]\nbackoff = '1h'", "two values are compared"),
         ("[lifecycle]\ninit_timeout = '0ms'", "spans are compared by value"),
         ("[lifecycle]\ninit_timeout = '9999d'", "spans are compared by value"),
+        ("[lifecycle]\nprobation = '601s'", "spans are compared by value"),
         ("dependencies = { a = '1' }", "a key is compared with the id"),
         ("[network]\nconnect = [1]\nhosts = ['a:1']", "ports exclude hosts"),
         ("[network]\nhosts = ['a:65536']", "a number inside of a text"),

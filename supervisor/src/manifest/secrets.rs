@@ -87,7 +87,9 @@ impl Node {
             }
             Value::Array(items) => {
                 let Some(node) = &self.items else { return };
-                items.iter_mut().for_each(|item| node.each_secret(item, act));
+                for item in items {
+                    node.each_secret(item, act);
+                }
             }
             _ => {}
         }
@@ -203,7 +205,7 @@ mod tests {
     fn no_fault_quotes_a_secret() {
         for (given, path) in [
             (json!({ "url": "u", "password": "Canary" }), "password"),
-            (json!({ "url": "u", "password": 1234567 }), "password"),
+            (json!({ "url": "u", "password": 1_234_567 }), "password"),
             (
                 json!({ "url": "u", "password": "canaries", "tokens": { "a": ["canary"] } }),
                 "tokens.a",

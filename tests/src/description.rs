@@ -115,15 +115,19 @@ fn keyword_holds(
                 Value::Array(types) => types.iter().filter_map(Value::as_str).collect(),
                 one => one.as_str().into_iter().collect(),
             };
-            match said_types.iter().any(|name| is(value, name)) {
-                true => Ok(()),
-                false => wrong(format!("not {said}")),
+            if said_types.iter().any(|name| is(value, name)) {
+                Ok(())
+            } else {
+                wrong(format!("not {said}"))
             }
         }
-        "enum" => match said.as_array().unwrap().contains(value) {
-            true => Ok(()),
-            false => wrong(format!("not one of {said}")),
-        },
+        "enum" => {
+            if said.as_array().unwrap().contains(value) {
+                Ok(())
+            } else {
+                wrong(format!("not one of {said}"))
+            }
+        }
         "required" => {
             let Some(object) = value.as_object() else { return Ok(()) };
             let mut keys = said.as_array().unwrap().iter().filter_map(Value::as_str);
@@ -172,15 +176,12 @@ fn keyword_holds(
         }
         "minimum" | "maximum" => {
             let (Some(value), Some(said)) = (value.as_f64(), said.as_f64()) else { return Ok(()) };
-            match if keyword == "minimum" { value >= said } else { value <= said } {
-                true => Ok(()),
-                false => wrong(format!("{value} against a {keyword} of {said}")),
-            }
+            let holds = if keyword == "minimum" { value >= said } else { value <= said };
+            if holds { Ok(()) } else { wrong(format!("{value} against a {keyword} of {said}")) }
         }
-        // For people.
-        "description" | "example" | "examples" | "title" | "format" | "default" => Ok(()),
-        // Of the keys of maps, whose values are under `additionalProperties`.
-        "propertyNames" => Ok(()),
+        // For people; and the keys of maps, whose values are under `additionalProperties`.
+        "description" | "example" | "examples" | "title" | "format" | "default"
+        | "propertyNames" => Ok(()),
         unknown => panic!("{at}: this validator does not know `{unknown}`: {said}"),
     }
 }

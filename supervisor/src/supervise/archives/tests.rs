@@ -113,7 +113,7 @@ fn one_too_many_is_refused_and_none_is_deleted() {
     write(&archives, &first, b"small").unwrap();
     let second = name("2026-01-02T00:00:00.000Z");
     // What zstd cannot make small.
-    let noise: Vec<u8> = (0..200_u8).flat_map(|n| <[u8; 32]>::from(digest(n))).collect();
+    let noise: Vec<u8> = (0..200_u8).flat_map(digest).collect();
     let failure = write(&archives, &second, &noise).unwrap_err();
     assert_eq!(
         (failure.code, &failure.details["resource"]),

@@ -85,9 +85,10 @@ impl Registry {
         let mut delivery = Delivery::default();
         for handle in handles {
             let id = handle.manifest.id.clone();
-            let sent = match subscribes(&handle, topic) {
-                true => self.deliver(&handle, topic, payload, trace),
-                false => Err("not-subscribed"),
+            let sent = if subscribes(&handle, topic) {
+                self.deliver(&handle, topic, payload, trace)
+            } else {
+                Err("not-subscribed")
             };
             match sent {
                 Ok(()) => delivery.delivered.push(id),

@@ -74,7 +74,7 @@ fn dump(connection: &Connection) -> rusqlite::Result<String> {
         let Some(sql) = sql.filter(|_| !name.starts_with("sqlite_")) else { continue };
         // Triggers after the rows: what they keep in step is in the rows already.
         let part = if kind == "table" { &mut text } else { &mut later };
-        part.push_str(&format!("{sql};\n"));
+        part.extend([&sql, ";\n"]);
         if kind == "table" {
             rows(connection, &name, &mut text)?;
         }
@@ -83,9 +83,8 @@ fn dump(connection: &Connection) -> rusqlite::Result<String> {
         .query_row("SELECT seq FROM sqlite_sequence WHERE name = 'event'", [], |row| row.get(0))
         .ok();
     if let Some(counter) = counter {
-        text.push_str(&format!(
-            "UPDATE sqlite_sequence SET seq = {counter} WHERE name = 'event';\n"
-        ));
+        let update = format!("UPDATE sqlite_sequence SET seq = {counter} WHERE name = 'event';\n");
+        text.push_str(&update);
     }
     Ok(text + &later)
 }
@@ -101,10 +100,9 @@ fn rows(connection: &Connection, table: &str, text: &mut String) -> rusqlite::Re
     let values: Vec<String> =
         statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
     for values in values {
-        text.push_str(&format!(
-            "INSERT INTO {table} ({}) VALUES ({values});\n",
-            columns.join(", ")
-        ));
+        let columns = columns.join(", ");
+        let insert = format!("INSERT INTO {table} ({columns}) VALUES ({values});\n");
+        text.push_str(&insert);
     }
     Ok(())
 }

@@ -241,6 +241,8 @@ fn old_events_go_by_age_and_by_size_and_the_newest_stays() {
 }
 
 /// What is wrong with a file is told with a code, and the file stays as it is.
+type Damage = fn(&mut Vec<u8>);
+
 #[test]
 fn a_damaged_file_is_told_and_left_alone() {
     let made = tempfile::tempdir().unwrap();
@@ -265,7 +267,6 @@ fn a_damaged_file_is_told_and_left_alone() {
             store.list_state("a".parse().unwrap(), String::new()).await.map(|keys| keys.len())
         })
     };
-    type Damage = fn(&mut Vec<u8>);
     let cases: [(&str, Damage); 5] = [
         ("its header", |bytes| bytes[..16].fill(0x20)),
         ("its schema", |bytes| bytes[100..4096].fill(0xa5)),

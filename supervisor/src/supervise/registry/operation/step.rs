@@ -58,12 +58,10 @@ impl Registry {
                 Ok(())
             }
             Step::Archive => plan.archive.as_ref().map_or(Ok(()), |name| self.unarchive(name)),
-            // It goes with the row and the storage.
-            Step::Restore => Ok(()),
             Step::Snapshot => self.store.restore_state(plugin.clone()).await,
             Step::Start => self.halt_what_failed(plugin).await,
-            // Past the return: nobody comes here.
-            Step::Settle => Ok(()),
+            // The first goes with the row and the storage; nobody comes here from past the return.
+            Step::Restore | Step::Settle => Ok(()),
             Step::Storage | Step::Logs | Step::Row | Step::Task => {
                 self.arrange(plugin, step, plan.from.as_ref()).await
             }

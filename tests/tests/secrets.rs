@@ -128,7 +128,7 @@ fn a_credential_is_read_at_each_start_and_stored_nowhere() {
     );
     let written = service.stop();
     assert!(!written.stderr.contains("canary-credential"));
-    assert_eq!(files_with(service.directory(), "canary-credential"), [PathBuf::new(); 0]);
+    assert_eq!(files_with(service.directory(), "canary-credential"), Vec::<PathBuf>::new());
 }
 
 #[test]
@@ -184,5 +184,5 @@ fn what_is_said_in_calls_is_written_nowhere() {
     let written = service.stop();
     assert!(!written.stderr.contains("canary-payload"), "{}", written.stderr);
     let place = service.directory();
-    assert_eq!(files_with(&place.join("state"), "canary-payload"), [PathBuf::new(); 0]);
+    assert_eq!(files_with(&place.join("state"), "canary-payload"), Vec::<PathBuf>::new());
 }

@@ -86,7 +86,9 @@ struct Command<'a>(&'a Service);
 impl PluginService for Command<'_> {
     fn install(&mut self, package: &Path, id: &str, version: &str, permissions: &[&str]) -> Value {
         let mut words = vec!["install", package.to_str().unwrap()];
-        permissions.iter().for_each(|permission| words.extend(["--grant", permission]));
+        for permission in permissions {
+            words.extend(["--grant", permission]);
+        }
         let installed = self.0.json(&words);
         // The command line has the name and the version from the package's own name.
         assert_eq!((&installed["id"], &installed["version"]), (&json!(id), &json!(version)));

@@ -135,7 +135,7 @@ pub(crate) struct Pack {
     /// A directory with plugin.toml, the programs in bin/, and assets
     #[arg(value_name = "DIR", value_hint = ValueHint::DirPath, required_unless_present = "schema")]
     pub(crate) directory: Option<PathBuf>,
-    /// The directory for the package, or its name there, which is always <id>-<version>.plugin
+    /// The directory for the package, or its name there, which is always ID-VERSION.plugin
     /// [default: the current directory]
     #[arg(short, long, value_name = "FILE|DIR", value_hint = ValueHint::AnyPath)]
     pub(crate) output: Option<PathBuf>,

@@ -2,8 +2,8 @@
 //!
 //! Theory of operation. `/data` belongs to the plugin: names, links and sizes in it are whatever a
 //! hostile one has made of them. So it is read, and written again, by a program that has the plugin's
-//! uid and nothing but that directory, in a compartment of its own: [`save`] writes it as a tar stream
-//! to standard output, [`restore`] makes it again from one on standard input. Whoever keeps the stream
+//! uid and nothing but that directory, in a compartment of its own: [`save()`] writes it as a tar stream
+//! to standard output, [`restore()`] makes it again from one on standard input. Whoever keeps the stream
 //! meanwhile need not understand it.
 //!
 //! ```text

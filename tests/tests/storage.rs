@@ -61,3 +61,25 @@ fn a_plugin_whose_storage_is_nearly_full_is_warned_of_once() {
     assert_eq!(kept.matches("nine tenths").count(), 1, "{kept}");
     assert_eq!(service.json(["inspect", "near"])["state"], "enabled");
 }
+
+#[test]
+fn a_plugin_that_cannot_start_with_the_service_is_tried_again_at_its_next_start() {
+    let mut service = Service::start();
+    service.enable(&hoarder("greedy", "1M"));
+    service.stop().expect(0);
+    let file = service.directory().join("state/plugins/greedy/data/left");
+    std::fs::write(&file, vec![7; 2 << 20]).unwrap();
+    service.run_again();
+    let refused = service.wait_for("greedy", |plugin| !plugin["lastError"].is_null());
+    assert_eq!(refused["lastError"]["code"], "RESOURCE_EXHAUSTED", "{refused}");
+    assert_eq!((&refused["state"], &refused["desired"]), (&"disabled".into(), &"enabled".into()));
+    service.stop().expect(0);
+    std::fs::remove_file(&file).unwrap();
+    service.run_again();
+    service.wait_for("greedy", |plugin| plugin["state"] == "enabled");
+    // What an operator asks for and does not get stays as it was before.
+    service.json(["disable", "greedy"]);
+    std::fs::write(&file, vec![7; 2 << 20]).unwrap();
+    assert_eq!(service.error(["enable", "greedy"])["code"], "RESOURCE_EXHAUSTED");
+    assert_eq!(service.json(["inspect", "greedy"])["desired"], "disabled");
+}

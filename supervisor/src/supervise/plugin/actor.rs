@@ -109,6 +109,8 @@ struct Actor {
     waiting_for_stop: Vec<oneshot::Sender<Result<StopReport, Failure>>>,
     last_failure: Option<Failure>,
     last_stop: Option<Result<StopReport, Failure>>,
+    /// Whether the operator wanted it to be enabled before the start under way was asked for.
+    wanted: bool,
     /// Why it is not stored that the operator wants it to be disabled.
     unstored: Option<Failure>,
     /// What a start used when it was asked to stop.
@@ -152,6 +154,7 @@ pub(crate) fn spawn(context: Context, row: PluginRow, manifest: Arc<Manifest>) -
         waiting_for_stop: vec![],
         last_failure: None,
         last_stop: None,
+        wanted: false,
         unstored: None,
         sampled: None,
         heard: 0,
@@ -286,8 +289,9 @@ impl Actor {
                     self.stopped(Ok(StopReport::nothing_ran(self.stop_options.budget))).await;
                 } else {
                     if self.machine.state() == State::Enabling(Origin::Request) {
-                        // It stays as it was before it was asked to start.
-                        let _ = self.want(false).await;
+                        // It stays as it was before it was asked to start: what was wanted already,
+                        // as at the start of the service, is tried again at the next one.
+                        let _ = self.want(self.wanted).await;
                     }
                     self.step(Input::StartFailed).await;
                 }
@@ -333,6 +337,9 @@ impl Actor {
             self.row.config = config;
         } else {
             check_config(&self.manifest, &self.row.config)?;
+        }
+        if !matches!(state, State::Enabling(_)) {
+            self.wanted = self.row.enabled;
         }
         self.want(true).await
     }

@@ -18,6 +18,7 @@ use crate::census::processes;
 use crate::lane;
 use crate::package::Package;
 use crate::process::{DEADLINE, Outcome, Program, Running, bulkhead};
+use crate::program;
 
 /// A running service. Dropped, it is killed, and its launcher's death ends the rest.
 pub struct Service {
@@ -26,6 +27,8 @@ pub struct Service {
     directory: TempDir,
     /// Variables that it has besides the test's own.
     environment: Vec<(String, String)>,
+    /// Its state lies on a file system of its own of so many bytes, which only it sees.
+    disk: Option<u64>,
 }
 
 impl Service {
@@ -50,9 +53,27 @@ impl Service {
             uids.len()
         );
         std::fs::write(directory.path().join("bulkhead.toml"), config).unwrap();
-        let mut service = Self { running: None, directory, environment: Vec::new() };
+        let mut service = Self { running: None, directory, environment: Vec::new(), disk: None };
         service.run_again();
         service
+    }
+
+    /// The same, after it was stopped, on a new and small disk. Needs root.
+    pub fn on_small_disk(lines: &str, bytes: u64) -> Self {
+        let mut service = Self::with(lines);
+        service.stop().expect(0);
+        service.disk = Some(bytes);
+        service.run_again();
+        service
+    }
+
+    /// Its state, where that lies on a disk that only the service sees.
+    pub fn state_within(&self) -> PathBuf {
+        let state = self.directory.path().join("state");
+        Path::new("/proc")
+            .join(self.pid().to_string())
+            .join("root")
+            .join(state.strip_prefix("/").unwrap())
     }
 
     /// What it has in its environment from its next start on.
@@ -67,7 +88,22 @@ impl Service {
         let notify = UnixDatagram::bind(&path).unwrap();
         notify.set_read_timeout(Some(DEADLINE)).unwrap();
         let config = self.directory.path().join("bulkhead.toml");
-        let mut program = bulkhead(["serve", "--config"])
+        let mut program = match self.disk {
+            None => bulkhead(["serve"]),
+            Some(bytes) => {
+                let state = self.directory.path().join("state");
+                let mount =
+                    "mount -t tmpfs -o size=$1,mode=755 none \"$2\" && shift 2 && exec \"$@\"";
+                Program::new("unshare")
+                    .args(["--mount", "--propagation=private", "sh", "-c", mount, "sh"])
+                    .arg(bytes.to_string())
+                    .arg(state)
+                    .arg(program::bulkhead())
+                    .arg("serve")
+            }
+        };
+        program = program
+            .arg("--config")
             .arg(config)
             .env("NOTIFY_SOCKET", &path)
             // As a service manager would give them; most tests have none.

@@ -213,6 +213,15 @@ fn commit(
         let result = job.run(&savepoint);
         if result.is_ok() {
             savepoint.commit().map_err(failed)?;
+        } else {
+            drop(savepoint);
+        }
+        if transaction.is_autocommit() {
+            // A full disk or a failed read ends the whole transaction, with what the jobs before
+            // this one did; those after it would run outside of any.
+            return Err(result.err().unwrap_or_else(|| {
+                Failure::internal("a job ended the transaction that it shares with others")
+            }));
         }
         results.push(result);
     }

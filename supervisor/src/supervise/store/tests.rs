@@ -294,3 +294,44 @@ fn a_damaged_file_is_told_and_left_alone() {
         }
     }
 }
+
+#[test]
+fn what_shares_a_commit_with_a_full_disk_is_done_exactly_if_it_was_acknowledged() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("db");
+    let outcomes = block_on(async {
+        let store = Store::open(&path).unwrap();
+        store.put_plugin(row("a")).await.unwrap();
+        // As on a disk that has room for a few more pages.
+        store
+            .run(|connection| {
+                let pages: i64 = connection.query_row("PRAGMA page_count", [], |row| row.get(0))?;
+                connection.pragma_update_and_check(None, "max_page_count", pages + 8, |_| Ok(()))
+            })
+            .await
+            .unwrap();
+        let id: PluginId = "a".parse().unwrap();
+        let mut outcomes = Vec::new();
+        for round in 0..8 {
+            let name = |what: &str| format!("{what}{round}");
+            let large = vec![round; 1 << 20];
+            let (before, full, after) = tokio::join!(
+                store.put_plugin(row(&name("before"))),
+                store.set_state(id.clone(), name("large"), large.into(), None, MAX),
+                store.put_plugin(row(&name("after"))),
+            );
+            let failure = full.unwrap_err();
+            assert_eq!(failure.code, Code::StorageFailed);
+            assert!(failure.message.contains("free space"), "{failure}");
+            outcomes.push((name("before"), before.is_ok()));
+            outcomes.push((name("after"), after.is_ok()));
+        }
+        outcomes
+    });
+    let store = Store::open(&path).unwrap();
+    let there: Vec<String> =
+        block_on(store.plugins()).unwrap().into_iter().map(|row| row.id.to_string()).collect();
+    for (name, acknowledged) in outcomes {
+        assert_eq!(there.contains(&name), acknowledged, "{name}");
+    }
+}

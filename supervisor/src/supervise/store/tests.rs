@@ -317,7 +317,7 @@ fn what_shares_a_commit_with_a_full_disk_is_done_exactly_if_it_was_acknowledged(
             let large = vec![round; 1 << 20];
             let (before, full, after) = tokio::join!(
                 store.put_plugin(row(&name("before"))),
-                store.set_state(id.clone(), name("large"), large.into(), None, MAX),
+                store.set_state(id.clone(), name("large"), large, None, MAX),
                 store.put_plugin(row(&name("after"))),
             );
             let failure = full.unwrap_err();

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 /// `BULKHEAD_STATE_ROUNDS`, or as many as take half a minute on a busy machine.
 fn rounds() -> u64 {
     let given = std::env::var("BULKHEAD_STATE_ROUNDS").ok().map(|text| text.parse().unwrap());
-    given.unwrap_or(if lane::promised() { 20 } else { 100 })
+    given.unwrap_or(if lane::promised() { 20 } else { 500 })
 }
 
 /// In turn the supervisor is killed, and the launcher with all that it has started: a supervisor that

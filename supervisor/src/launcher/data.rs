@@ -9,6 +9,7 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::time::Duration;
 
 use bulkhead_sandbox::{Cause, Status, Strictness};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 use super::errands::Purpose;
 use super::event_loop::Launcher;
@@ -43,6 +44,7 @@ impl Launcher {
         limit: u64,
     ) -> Result<(), Failure> {
         let arguments = ["archive-data".to_owned(), limit.to_string()];
+        permitted(to, OFlag::O_WRONLY)?;
         let task = self.data_task(&id, to, &arguments)?;
         let task = Task {
             stdout: Stdout::File(again(to, File::options().write(true))?),
@@ -60,6 +62,7 @@ impl Launcher {
         id: PluginId,
         from: &OwnedFd,
     ) -> Result<(), Failure> {
+        permitted(from, OFlag::O_RDONLY)?;
         let task = self.data_task(&id, from, &["restore-data".to_owned()])?;
         let task = Task { stdin: again(from, File::options().read(true))?, ..task };
         self.move_data(number, task, Moving { id, limit: None })
@@ -126,6 +129,20 @@ impl Launcher {
         let Some(number) = reply_to else { return };
         self.answer(number, judge(moving, ended).map(|()| Reply::Done), Vec::new());
     }
+}
+
+/// Whether the sender could do this with the file himself: opening it anew is done with the launcher's
+/// privilege, and a descriptor alone (O_PATH, or one for reading) can be had of any file that can be
+/// named.
+fn permitted(file: &OwnedFd, wanted: OFlag) -> Result<(), Failure> {
+    let flags = fcntl(file, FcntlArg::F_GETFL).map_err(|errno| no_descriptors(&errno.into()))?;
+    let flags = OFlag::from_bits_retain(flags);
+    let access = flags & OFlag::O_ACCMODE;
+    if !flags.contains(OFlag::O_PATH) && (access == OFlag::O_RDWR || access == wanted) {
+        return Ok(());
+    }
+    let message = "the descriptor of an archive must be open for what is to be done with it";
+    Err(Failure::new(Code::PermissionDenied, message).with("what", "an archive"))
 }
 
 /// The same file, opened for nothing but what is done with it.

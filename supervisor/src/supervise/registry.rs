@@ -229,7 +229,11 @@ impl Registry {
     ) -> Result<EnableReport, Failure> {
         self.check_open()?;
         self.turns.check(id)?;
+        self.settle(id).await?;
         self.mend(id).await?;
+        for dependency in self.dependency_order(id)? {
+            self.settle(&dependency).await?;
+        }
         self.bring_up(id, config).await
     }
 

@@ -268,7 +268,8 @@ impl Plugin {
             printable(&storage.enforcement)
         ))?;
         field(screen, "state", &bytes(storage.state_bytes))?;
-        let files = format!("{} in {} files", bytes(storage.data_bytes), storage.data_files);
+        let one = if storage.data_files == 1 { "file" } else { "files" };
+        let files = format!("{} in {} {one}", bytes(storage.data_bytes), storage.data_files);
         field(screen, "/data", &files)
     }
 }

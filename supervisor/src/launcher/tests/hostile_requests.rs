@@ -1,11 +1,14 @@
 //! A supervisor that somebody else has taken over gets nothing that it could not have before.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
 use bulkhead_sandbox::{Mount, Network};
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
 
 use super::harness::{Service, shell};
 use crate::failure::Code;
@@ -83,6 +86,35 @@ fn what_a_plugin_has_written_is_counted_while_it_runs() {
     assert!((3_000_000..4_000_000).contains(&found.bytes) && found.files == 2, "{found:?}");
     supervisor.done(plugin.stop(Duration::ZERO, Duration::ZERO));
     supervisor.exit();
+}
+
+#[test]
+fn a_file_that_the_sender_could_not_use_is_not_used_for_it() {
+    let service = Service::start("");
+    let mut supervisor = service.ready();
+    let id: crate::id::PluginId = "archived".parse().unwrap();
+    supervisor.ask(Request::Allot { id: id.clone() }).unwrap();
+    let path = service.path().join("state/precious");
+    fs::write(&path, "precious").unwrap();
+    let save = || Request::SaveData { id: id.clone(), limit: 1 << 20 };
+    let restore = || Request::RestoreData { id: id.clone() };
+    for (request, flags) in [
+        (save(), OFlag::O_PATH),
+        (save(), OFlag::O_RDONLY),
+        (restore(), OFlag::O_PATH),
+        (restore(), OFlag::O_WRONLY),
+    ] {
+        let file = open(&path, flags | OFlag::O_CLOEXEC, Mode::empty()).unwrap();
+        let asked = supervisor.send_with(request.clone(), &[file.as_fd()]);
+        let failure = supervisor.answer(asked).expect_err("it must be refused");
+        assert_eq!(failure.code, Code::PermissionDenied, "{request:?} {flags:?}: {failure}");
+    }
+    assert_eq!(fs::read(&path).unwrap(), b"precious");
+    // The control: the same file, of one who may write it, is not what is refused.
+    let file = File::options().read(true).write(true).open(&path).unwrap();
+    let asked = supervisor.send_with(save(), &[file.as_fd()]);
+    let code = supervisor.answer(asked).err().map(|failure| failure.code);
+    assert_ne!(code, Some(Code::PermissionDenied));
 }
 
 #[test]

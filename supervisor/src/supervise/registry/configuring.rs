@@ -21,6 +21,7 @@ impl Registry {
     ) -> Result<Applied, Failure> {
         self.check_open()?;
         self.turns.check(id)?;
+        self.settle(id).await?;
         let handle = self.get(id)?;
         let (answer, answered) = oneshot::channel();
         let applied = ask(&handle, Command::Configure { config, answer }, answered).await?;

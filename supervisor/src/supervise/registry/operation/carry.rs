@@ -166,6 +166,18 @@ impl Registry {
         self.unfinished().insert(operation.plugin.clone(), operation);
     }
 
+    /// Ends what an earlier operation on the plugin has left, before the plugin goes on: an undo puts
+    /// its state back as it was, which must not happen after it has written more.
+    pub(in crate::supervise::registry) async fn settle(
+        self: &Arc<Self>,
+        id: &PluginId,
+    ) -> Result<(), Failure> {
+        let kind = self.unfinished().get(id).map(|operation| operation.plan.kind);
+        let Some(kind) = kind else { return Ok(()) };
+        let turn = self.turns.take(id, kind).await;
+        self.end_unfinished(&turn).await
+    }
+
     /// Ends what an earlier operation on the plugin has left. The turn must be the caller's.
     pub(in crate::supervise::registry) async fn end_unfinished(
         self: &Arc<Self>,

@@ -48,6 +48,23 @@ impl Config {
         marked
     }
 
+    /// A configuration as another version of the plugin can have it: without what is a secret here and
+    /// would be shown there.
+    pub(crate) fn handed_to(&self, other: &Config, config: &Value) -> Value {
+        let marked = |by: &Config| {
+            let mut marked = config.clone();
+            by.each_secret(&mut marked, &mut |secret| {
+                if credential(secret).is_none() {
+                    *secret = json!(LEFT_OUT);
+                }
+            });
+            marked
+        };
+        let mut handed = hand(config, &marked(self), &marked(other));
+        leave_out(&mut handed);
+        handed
+    }
+
     /// A configuration that was shown and is given back: what was hidden is what it was before.
     pub(crate) fn unredacted(&self, mut given: Value, before: &Value) -> Value {
         let mut hidden = given.clone();
@@ -93,6 +110,22 @@ impl Node {
             }
             _ => {}
         }
+    }
+}
+
+/// What of `config` is not marked in `here`, or also is in `there`.
+fn hand(config: &Value, here: &Value, there: &Value) -> Value {
+    match (config, here, there) {
+        (_, _, there) if *there == json!(LEFT_OUT) => config.clone(),
+        (Value::Object(config), Value::Object(here), Value::Object(there)) => config
+            .iter()
+            .map(|(name, value)| (name.clone(), hand(value, &here[name], &there[name])))
+            .collect(),
+        (Value::Array(config), Value::Array(here), Value::Array(there)) => {
+            let both = here.iter().zip(there);
+            config.iter().zip(both).map(|(value, (here, there))| hand(value, here, there)).collect()
+        }
+        (_, here, _) => here.clone(),
     }
 }
 
@@ -157,6 +190,38 @@ mod tests {
         let kept = json!({"key": {"credential": "c"}, "db": {"host": "h"}, "n": 1});
         assert_eq!(config.without_secrets(&given), kept);
         assert_eq!(Config::default().without_secrets(&given), given, "no schema says so");
+    }
+
+    #[test]
+    fn a_version_that_would_show_a_secret_does_not_get_it() {
+        let config = |secrets: &[&str]| -> Config {
+            let mut text = "[schema]\ntype = 'object'\n".to_owned();
+            for name in secrets {
+                text.extend(["[schema.properties.", name, "]\nsecret = true\n"]);
+            }
+            toml::from_str(&text).unwrap()
+        };
+        let given = json!({
+            "token": "t", "db": {"host": "h", "password": "p"}, "key": {"credential": "c"}, "n": 1
+        });
+        let (one, db) = (config(&["token", "key"]), config(&["db"]));
+        assert_eq!(one.handed_to(&one, &given), given);
+        assert_eq!(
+            Config::default().handed_to(&one, &given),
+            given,
+            "what was shown may be secret"
+        );
+        let without = json!({
+            "db": {"host": "h", "password": "p"}, "key": {"credential": "c"}, "n": 1
+        });
+        assert_eq!(one.handed_to(&Config::default(), &given), without);
+        assert_eq!(one.handed_to(&db, &given), without);
+        assert_eq!(
+            db.handed_to(&one, &given),
+            json!({
+                "token": "t", "key": {"credential": "c"}, "n": 1
+            })
+        );
     }
 
     fn config() -> Config {

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::multipart::{Field, MultipartError};
@@ -26,6 +27,8 @@ const MAX_UPLOADS: usize = 4;
 static UPLOADS: Semaphore = Semaphore::const_new(MAX_UPLOADS);
 /// The options, and what is between the parts.
 const MAX_OPTIONS: usize = 64 << 10;
+/// How long a client may send nothing in the midst of a package.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Pieces that may wait for the disk.
 const WAITING: usize = 4;
 
@@ -81,7 +84,7 @@ async fn package(mut form: Multipart, state: &Path) -> Result<Upload, Failure> {
             .with("used", MAX_UPLOADS)
     })?;
     let (mut file, mut name, mut signature, mut options) = (None, None, None, None);
-    while let Some(mut part) = form.next_field().await.map_err(|error| broken(&error))? {
+    while let Some(mut part) = in_time(form.next_field()).await? {
         let what = part.name().unwrap_or_default().to_owned();
         let twice = match what.as_str() {
             "package" => {
@@ -124,7 +127,7 @@ async fn package(mut form: Multipart, state: &Path) -> Result<Upload, Failure> {
 /// A part that is kept in memory; `None` if it is longer than that.
 async fn collect(part: &mut Field<'_>, most: usize) -> Result<Option<Vec<u8>>, Failure> {
     let mut bytes = Vec::new();
-    while let Some(piece) = part.chunk().await.map_err(|error| broken(&error))? {
+    while let Some(piece) = in_time(part.chunk()).await? {
         if bytes.len() + piece.len() > most {
             return Ok(None);
         }
@@ -148,7 +151,7 @@ async fn spool(part: &mut Field<'_>, directory: &Path) -> Result<File, Failure> 
         Ok(file)
     });
     let mut size = 0;
-    while let Some(piece) = part.chunk().await.map_err(|error| broken(&error))? {
+    while let Some(piece) = in_time(part.chunk()).await? {
         size += piece.len() as u64;
         if size > MAX_PACKAGE {
             return Err(too_large(size));
@@ -163,6 +166,17 @@ async fn spool(part: &mut Field<'_>, directory: &Path) -> Result<File, Failure> 
         .await
         .map_err(|error| Failure::internal(format!("a package was not written: {error}")))?
         .map_err(unwritable)
+}
+
+/// A client that goes silent does not keep its place.
+async fn in_time<T>(piece: impl Future<Output = Result<T, MultipartError>>) -> Result<T, Failure> {
+    if let Ok(arrived) = tokio::time::timeout(PATIENCE, piece).await {
+        return arrived.map_err(|error| broken(&error));
+    }
+    let message = format!("nothing of the package came for {PATIENCE:?}");
+    Err(Failure::new(Code::Timeout, message)
+        .with("stage", "upload")
+        .with("budgetMs", PATIENCE.as_millis() as u64))
 }
 
 fn broken(error: &MultipartError) -> Failure {

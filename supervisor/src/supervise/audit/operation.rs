@@ -110,9 +110,9 @@ impl Operation {
         match registry.store.append_audit(self.entry.clone().row(Kind::Begin)).await {
             Ok(head) => Ok(Some(head.sequence)),
             // A store that cannot be written must not keep a plugin running: it may be the very
-            // plugin that filled the disk.
-            Err(failure) if action == Action::Disable => {
-                tracing::error!(%failure, "a plugin is disabled without a record of who asked");
+            // plugin that filled the disk. Nor what could be removed to make room again.
+            Err(failure) if matches!(action, Action::Disable | Action::RemoveArchive) => {
+                tracing::error!(%failure, ?action, "it is done without a record of who asked");
                 Ok(None)
             }
             Err(failure) => Err(Failure {

@@ -70,6 +70,7 @@ impl Registry {
             installed_at: timestamp(),
             granted: grant.clone(),
             previous: Some(Previous::of(&from)),
+            config: self.handed_config(&from, manifest),
             ..from.clone()
         };
         self.check_exchange(&to, manifest)?;
@@ -100,7 +101,7 @@ impl Registry {
             .with("what", "previous version")
             .with("name", id));
         };
-        let to = PluginRow {
+        let mut to = PluginRow {
             version: previous.version,
             digest: previous.digest,
             installed_at: previous.installed_at,
@@ -109,10 +110,21 @@ impl Registry {
             ..from.clone()
         };
         let manifest = self.manifest(&to)?;
+        to.config = self.handed_config(&from, &manifest);
         self.check_exchange(&to, &manifest)?;
         let plan = Plan { from: Some(from), to: Some(to), ..Plan::of(Kind::Rollback) };
         self.carry_out(&turn, plan, principal).await?;
         self.get(id)
+    }
+
+    /// The configuration as the other version gets it. What is a secret for the one that is installed
+    /// must not be shown because the other does not say so; the operator gives it again.
+    fn handed_config(&self, from: &PluginRow, to: &Manifest) -> serde_json::Value {
+        match self.manifest(from) {
+            Ok(manifest) => manifest.config.handed_to(&to.config, &from.config),
+            // Nobody knows what is secret in it. The version that is being replaced is broken.
+            Err(_) => from.config.clone(),
+        }
     }
 
     /// What is installed, once an earlier operation on it is over.

@@ -88,18 +88,20 @@ impl Registry {
                 (Request::ImportPackage { signature }, Some(file.into()), name)
             }
         };
-        let (digest, root, signer) = {
-            // Until it is held nobody may look for trees that nobody needs.
-            let mut held = self.trees.lock().await;
-            pause(self, kind, FETCH, Moment::Before);
-            let imported = match self.launcher.ask_with(request, package).await? {
-                (Reply::Imported { digest, root, signer }, _) => (digest, root, signer),
-                (Reply::Unopened { report }, _) => return Err(reported(&report)),
-                (other, _) => return Err(unexpected(&other)),
-            };
-            *held.entry(imported.0).or_default() += 1;
-            pause(self, kind, FETCH, Moment::After);
-            imported
+        // Until it is held nobody may look for trees that nobody needs.
+        let importing = self.trees.import().await;
+        pause(self, kind, FETCH, Moment::Before);
+        let answer = self.launcher.ask_with(request, package).await;
+        if let Ok((Reply::Imported { digest, .. }, _)) = &answer {
+            self.trees.hold(*digest);
+        }
+        pause(self, kind, FETCH, Moment::After);
+        drop(importing);
+        self.discard_left().await;
+        let (digest, root, signer) = match answer? {
+            (Reply::Imported { digest, root, signer }, _) => (digest, root, signer),
+            (Reply::Unopened { report }, _) => return Err(reported(&report)),
+            (other, _) => return Err(unexpected(&other)),
         };
         let manifest = match self.accept(digest, &root, name.as_deref()).await {
             Ok(manifest) => manifest,

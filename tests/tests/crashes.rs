@@ -16,6 +16,7 @@ use bulkhead_tests::process::{DEADLINE, bulkhead};
 use bulkhead_tests::service::Service;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::Value;
 
 /// Who dies.
 #[derive(Clone, Copy, Debug)]
@@ -200,7 +201,27 @@ fn die_at_each(kind: &str, victim: Victim, part: usize) {
             service.json(&words);
             settled(&service, &what, |found| *found == complete);
         }
+        if kind == "uninstall" {
+            only_the_farewell_is_left(&service, &what);
+        }
     }
+}
+
+/// Of an uninstalled plugin the audit has one row with a content, whoever has finished the work.
+fn only_the_farewell_is_left(service: &Service, what: &str) {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let audit = service.command(["audit", "--plugin", "doc", "--json"]).run().expect(0).stdout;
+        let rows: Vec<Value> =
+            audit.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let (last, before) = rows.split_last().unwrap();
+        let ended = (&last["action"], &last["outcome"]) == (&"uninstall".into(), &"ok".into());
+        if ended && before.iter().all(|row| row["removed"] == true) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{what}: {audit}");
+    }
+    service.json(["audit", "verify"]);
 }
 
 macro_rules! deaths {

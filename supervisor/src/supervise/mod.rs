@@ -39,7 +39,7 @@ use plugin::Command;
 use principal::Principal;
 #[cfg(debug_assertions)]
 pub(crate) use registry::points as pause_points;
-use registry::{LocalJob, Registry};
+use registry::{LocalJob, Recovered, Registry};
 use store::Store;
 
 /// Now, as RFC 3339 in UTC with milliseconds.
@@ -120,13 +120,13 @@ async fn serve(link: OwnedFd) -> Result<(), Fatal> {
             }
         }
     });
-    registry.audit.close_interrupted().await?;
+    let recovered = registry.recover().await?;
     let version = serde_json::json!({ "version": env!("CARGO_PKG_VERSION") });
     registry.audit.service(Action::ServiceStarted, version).await;
     let anchored = registry.audit.clone().keep_anchored(launcher.clone());
     tokio::spawn(anchored);
     tokio::spawn(Arc::clone(&registry).keep_within_retention());
-    let starting = take_over(&registry, inherited.running, inherited.exits).await?;
+    let starting = take_over(&registry, recovered, inherited.running, inherited.exits).await?;
     tokio::spawn(api::serve(inherited.listener, Arc::clone(&registry))?);
     launcher.ask_done(Request::Ready).await?;
     let starter = Arc::clone(&registry);
@@ -200,11 +200,11 @@ async fn beat(launcher: Launcher, settings: Arc<Settings>) {
 /// those that are wanted and do not run. One bad plugin does not keep the others from their start.
 async fn take_over(
     registry: &Arc<Registry>,
+    recovered: Recovered,
     mut running: BTreeMap<PluginId, (Box<Adopted>, Vec<OwnedFd>)>,
     exits: Vec<(Box<Exited>, Vec<OwnedFd>)>,
 ) -> Result<Vec<Start>, Failure> {
     let mut starting = Vec::new();
-    let recovered = registry.recover().await?;
     registry.sweep().await?;
     for operation in recovered.removals() {
         if let Some(row) = &operation.plan.from {

@@ -45,6 +45,7 @@ use crate::manifest::Manifest;
 
 pub(crate) use broken::Broken;
 pub(crate) use install::Installed;
+pub(crate) use operation::Recovered;
 #[cfg(debug_assertions)]
 pub(crate) use operation::points;
 pub(crate) use options::InstallOptions;

@@ -20,6 +20,7 @@ mod tests;
 mod throttle;
 mod verification;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Value, json};
@@ -36,6 +37,12 @@ use crate::clock::Monotonic;
 use crate::failure::Failure;
 use crate::id::PluginId;
 use throttle::Throttle;
+
+/// The row of an operation that goes on after the death of its supervisor.
+pub(crate) struct Unended {
+    begun: u64,
+    content: Value,
+}
 
 /// A handle on the audit; cheap to clone.
 #[derive(Clone)]
@@ -82,17 +89,30 @@ impl Audit {
         self.store.audit_since(sequence, plugin, limit).await
     }
 
-    /// Ends what a supervisor before this one had begun and could not end. What it asked for may be
-    /// done, be undone, or yet be finished: rows after this one say so.
-    pub(crate) async fn close_interrupted(&self) -> Result<(), Failure> {
+    /// Ends what a supervisor before this one had begun and could not end: it was done or undone, as
+    /// the events say. The uninstallation of a plugin that `goes_on` is not over: it stays open, and
+    /// is given back for [`Audit::end_uninstalling`].
+    pub(crate) async fn close_interrupted(
+        &self,
+        goes_on: impl Fn(&PluginId) -> bool,
+    ) -> Result<BTreeMap<PluginId, Unended>, Failure> {
+        let mut unended = BTreeMap::new();
         let open = self.store.audit_open().await?;
         if open.is_empty() {
-            return Ok(());
+            return Ok(unended);
         }
         let installed = self.store.plugins().await?;
         for (begun, plugin, content) in open {
             let gone = plugin.as_ref().is_some_and(|id| installed.iter().all(|row| row.id != *id));
-            let uninstalled = content["action"] == json!(Action::Uninstall) && gone;
+            let uninstall = content["action"] == json!(Action::Uninstall);
+            let uninstalled = uninstall && gone;
+            // The first of several is the one that has the turn.
+            if let Some(id) = plugin.as_ref().filter(|id| uninstall && goes_on(id))
+                && !unended.contains_key(id)
+            {
+                unended.insert(id.clone(), Unended { begun, content });
+                continue;
+            }
             let (kind, outcome) = if uninstalled {
                 (Kind::Farewell(begun), Outcome::Done)
             } else {
@@ -101,7 +121,18 @@ impl Audit {
             let row = entry::again(content, plugin, kind, &outcome, begun);
             self.store.append_audit(row).await?;
         }
-        Ok(())
+        Ok(unended)
+    }
+
+    /// A plugin is uninstalled by a later supervisor than the one that was asked.
+    pub(crate) async fn end_uninstalling(&self, plugin: &PluginId, unended: Unended) {
+        let Unended { begun, content } = unended;
+        let (kind, plugin) = (Kind::Farewell(begun), Some(plugin.clone()));
+        let row = entry::again(content, plugin, kind, &Outcome::Done, begun);
+        if let Err(failure) = self.store.append_audit(row).await {
+            // The next start finds it open, and the plugin gone.
+            tracing::error!(%failure, "the end of an uninstallation is not in the audit");
+        }
     }
 
     /// Writes down that the service itself did something.

@@ -245,8 +245,8 @@ fn what_a_dead_service_had_begun_is_closed() {
     block_on(async {
         let store = kept.store();
         let audit = Audit::new(store.clone());
-        audit.close_interrupted().await.unwrap();
-        audit.close_interrupted().await.unwrap();
+        audit.close_interrupted(|_| false).await.unwrap();
+        audit.close_interrupted(|_| false).await.unwrap();
         let rows: Vec<Value> =
             store.audit_since(0, None, 10).await.unwrap().iter().map(shown).collect();
         assert_eq!(rows.len(), 4, "closed once: {rows:?}");

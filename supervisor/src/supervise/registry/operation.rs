@@ -33,6 +33,7 @@ use crate::trust::KeyId;
 #[cfg(debug_assertions)]
 pub(crate) use pause::points;
 pub(super) use pause::{FETCH, Moment, pause};
+pub(crate) use recovery::Recovered;
 pub(super) use turn::{Turn, Turns};
 
 /// What is done.

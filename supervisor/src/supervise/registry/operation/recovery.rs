@@ -1,6 +1,6 @@
 //! What becomes of the operations of a supervisor that died: before anything is managed or told.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::json;
@@ -9,6 +9,7 @@ use super::super::Registry;
 use super::{Kind, Operation, Step, Turn};
 use crate::failure::{Code, Failure};
 use crate::id::PluginId;
+use crate::supervise::audit::Unended;
 
 /// What those who take over have to know.
 #[derive(Default)]
@@ -17,6 +18,8 @@ pub(crate) struct Recovered {
     uninstalls: Vec<(Operation, Turn)>,
     /// Plugins whose upgrade was undone: what ran may have been asked to stop for it.
     undone: BTreeSet<PluginId>,
+    /// Where the audit of the uninstallations is to be ended.
+    unended: BTreeMap<PluginId, Unended>,
 }
 
 impl Registry {
@@ -46,6 +49,9 @@ impl Registry {
                 self.leave_unfinished(operation, &failure);
             }
         }
+        let goes_on = |plugin: &PluginId| recovered.uninstall(plugin).is_some();
+        let unended = self.audit.close_interrupted(goes_on).await?;
+        recovered.unended = unended;
         Ok(recovered)
     }
 
@@ -91,14 +97,18 @@ impl Registry {
     }
 
     /// Goes on with the uninstallations; the plugins' tasks are there, where they are needed.
-    pub(crate) fn go_on_uninstalling(self: &Arc<Self>, recovered: Recovered) {
+    pub(crate) fn go_on_uninstalling(self: &Arc<Self>, mut recovered: Recovered) {
         for (operation, turn) in recovered.uninstalls {
+            let unended = recovered.unended.remove(&operation.plugin);
             let registry = Arc::clone(self);
             tokio::spawn(async move {
                 let plugin = operation.plugin.clone();
                 // A failure is told where it happens.
                 if registry.go_on(operation).await.is_ok() {
                     registry.forget_broken(&plugin);
+                    if let Some(unended) = unended {
+                        registry.audit.end_uninstalling(&plugin, unended).await;
+                    }
                 }
                 drop(turn);
             });

@@ -61,16 +61,7 @@ impl Operation {
         T: Send + 'static,
         F: Future<Output = Result<T, Failure>> + Send + 'static,
     {
-        let begun = self.begin(registry).await?;
-        let work = work(Arc::clone(registry), self.entry.principal.clone());
-        let registry = Arc::clone(registry);
-        let task = tokio::spawn(async move {
-            let result = work.await;
-            let subject = result.as_ref().ok().and_then(about);
-            self.end(&registry, begun, subject, result).await
-        });
-        task.await
-            .unwrap_or_else(|error| Err(Failure::internal(format!("an operation ended: {error}"))))
+        self.run_unless(registry, work, about, std::future::pending()).await
     }
 
     /// Carries it out for as long as whoever asked is there: a call that nobody waits for is given up.
@@ -83,26 +74,47 @@ impl Operation {
         T: Send + 'static,
         F: Future<Output = Result<T, Failure>> + Send + 'static,
     {
+        // Dropped with the request.
+        let (_wanted, unwanted) = oneshot::channel::<()>();
+        let given_up = async { unwanted.await.unwrap_or_default() };
+        self.run_unless(registry, work, |_| None, given_up).await
+    }
+
+    async fn run_unless<T, F>(
+        self,
+        registry: &Arc<Registry>,
+        work: impl FnOnce(Arc<Registry>, Principal) -> F,
+        about: impl FnOnce(&T) -> Option<Subject> + Send + 'static,
+        given_up: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<T, Failure>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Failure>> + Send + 'static,
+    {
         let begun = self.begin(registry).await?;
         let work = work(Arc::clone(registry), self.entry.principal.clone());
         let registry = Arc::clone(registry);
-        // Dropped with the request.
-        let (_wanted, unwanted) = oneshot::channel::<()>();
         let task = tokio::spawn(async move {
-            let result = tokio::select! {
-                result = work => result,
-                _ = unwanted => {
-                    let end = Entry { outcome: Outcome::Cancelled, begun, ..self.entry };
-                    let kind = begun.map_or(Kind::Single, Kind::End);
-                    if let Err(failure) = registry.store.append_audit(end.row(kind)).await {
-                        tracing::error!(%failure, "a call that was given up is not in the audit");
-                    }
-                    return Err(Failure::new(Code::Conflict, "whoever asked has gone away"));
+            tokio::select! {
+                result = work => {
+                    let subject = result.as_ref().ok().and_then(about);
+                    self.end(&registry, begun, subject, result).await
                 }
-            };
-            self.end(&registry, begun, None, result).await
+                () = given_up => Err(self.cancel(&registry, begun).await),
+            }
         });
-        task.await.unwrap_or_else(|error| Err(Failure::internal(format!("a call ended: {error}"))))
+        task.await
+            .unwrap_or_else(|error| Err(Failure::internal(format!("an operation ended: {error}"))))
+    }
+
+    /// Nobody is left to be answered.
+    async fn cancel(self, registry: &Registry, begun: Option<u64>) -> Failure {
+        let end = Entry { outcome: Outcome::Cancelled, begun, ..self.entry };
+        let kind = begun.map_or(Kind::Single, Kind::End);
+        if let Err(failure) = registry.store.append_audit(end.row(kind)).await {
+            tracing::error!(%failure, "a call that was given up is not in the audit");
+        }
+        Failure::new(Code::Conflict, "whoever asked has gone away")
     }
 
     async fn begin(&self, registry: &Registry) -> Result<Option<u64>, Failure> {

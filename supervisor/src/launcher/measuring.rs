@@ -3,8 +3,8 @@
 //! Theory of operation. Where no quota of the file system bounds what a plugin writes, somebody has
 //! to look. Only the launcher may enter the storage, so it counts, and decides nothing: the
 //! directories are walked one beneath the other, by descriptor, following no link and entering no
-//! other file system. What the plugin changes meanwhile is counted as it is found. A plugin that
-//! nests deeper than [`MAX_DEPTH`] is told as that, as nobody would ever come to the end of it.
+//! other file system. What the plugin changes meanwhile is counted as it is found. Where it nests
+//! deeper than [`MAX_DEPTH`], that is told, as nobody would ever come to the end of it.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -89,12 +89,12 @@ impl Measure {
             };
             self.count(&stat);
             match inner.and_then(Level::of) {
-                Ok(_) if self.open.len() == MAX_DEPTH => self.found.too_deep = true,
+                Ok(_) if self.open.len() == MAX_DEPTH => self.found.uncounted = true,
                 Ok(inner) => self.open.push(inner),
                 // A file; or removed or replaced meanwhile.
                 Err(Errno::ENOTDIR | Errno::ENOENT | Errno::ELOOP) => {}
                 // Without privilege, what its owner has closed to himself.
-                Err(Errno::EACCES) => self.found.closed = true,
+                Err(Errno::EACCES) => self.found.uncounted = true,
                 Err(errno) => return Err(errno),
             }
         }

@@ -146,10 +146,9 @@ pub(crate) struct StorageUsage {
     pub(crate) bytes: u64,
     /// Files and directories, its root included.
     pub(crate) files: u64,
-    /// Directories are nested so deep that what is in the innermost was not counted.
-    pub(crate) too_deep: bool,
-    /// Without privilege: the plugin has closed directories to us, what is in them was not counted.
-    pub(crate) closed: bool,
+    /// There are directories in which was not counted: nested too deep, or, without privilege, closed
+    /// by the plugin.
+    pub(crate) uncounted: bool,
 }
 
 /// The storage of a plugin.

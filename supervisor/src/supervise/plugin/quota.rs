@@ -30,7 +30,7 @@ pub(crate) struct Kept {
     /// Files and directories beneath `/data`, itself included.
     pub(crate) data_files: u64,
     #[serde(skip)]
-    too_deep: bool,
+    uncounted: bool,
 }
 
 impl Kept {
@@ -48,16 +48,16 @@ impl Kept {
     }
 
     fn new(state_bytes: u64, data: StorageUsage) -> Self {
-        let StorageUsage { bytes, files, too_deep, closed: _ } = data;
-        Self { state_bytes, data_bytes: bytes, data_files: files, too_deep }
+        let StorageUsage { bytes, files, uncounted } = data;
+        Self { state_bytes, data_bytes: bytes, data_files: files, uncounted }
     }
 
     fn bytes(&self) -> u64 {
         self.state_bytes.saturating_add(self.data_bytes)
     }
 
-    /// RESOURCE_EXHAUSTED: it is more than `limit` bytes, more files than these can be, or nested
-    /// without end.
+    /// RESOURCE_EXHAUSTED: it is more than `limit` bytes, more files than these can be, or cannot
+    /// be counted.
     pub(crate) fn check(&self, id: &PluginId, limit: u64) -> Result<(), Failure> {
         let (max_files, bytes) = ((limit / BYTES_PER_FILE).max(MIN_FILES), self.bytes());
         let exhausted = |resource: &str, limit: u64, used: u64, what: String| {
@@ -69,8 +69,11 @@ impl Kept {
             .with("limit", limit)
             .with("used", used))
         };
-        if self.too_deep {
-            let what = "nests directories so deep in /data that they cannot be counted".to_owned();
+        if self.uncounted {
+            let what =
+                "has directories in /data that cannot be counted: nested more than 64 deep, \
+                        or closed to their owner"
+                    .to_owned();
             return exhausted("storage", limit, bytes, what);
         }
         if bytes > limit {
@@ -94,8 +97,8 @@ impl Kept {
 mod tests {
     use super::*;
 
-    fn kept(state_bytes: u64, bytes: u64, files: u64, too_deep: bool) -> Kept {
-        Kept::new(state_bytes, StorageUsage { bytes, files, too_deep, closed: false })
+    fn kept(state_bytes: u64, bytes: u64, files: u64, uncounted: bool) -> Kept {
+        Kept::new(state_bytes, StorageUsage { bytes, files, uncounted })
     }
 
     #[test]

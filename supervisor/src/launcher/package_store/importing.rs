@@ -9,9 +9,7 @@
 //! Each arrow is taken between two turns of the launcher's loop, and what takes long (copying,
 //! checking, clearing) is done in pieces.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::{self, File};
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -20,7 +18,7 @@ use nix::sys::stat::Mode;
 
 use super::import::{Copied, HiddenDirectory, Import};
 use super::verification::{Check, Known};
-use super::{PackageStore, Step};
+use super::{PackageStore, Step, write_whole};
 use crate::failure::{Code, Failure};
 use crate::id::Digest;
 use crate::launcher::removal::Removal;
@@ -154,20 +152,7 @@ impl PackageStore {
     }
 
     fn write_list(&self, digest: Digest, copied: &Copied) -> std::io::Result<()> {
-        let written = self.path.join(format!(".sums-{digest}"));
-        let write = || -> std::io::Result<()> {
-            let mut file = OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o444)
-                .open(&written)?;
-            file.write_all(copied.sums.to_text().as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&written, self.list(digest))
-        };
-        write().inspect_err(|_| {
-            let _ = fs::remove_file(&written);
-        })
+        let hidden = self.path.join(format!(".sums-{digest}"));
+        write_whole(&hidden, &self.list(digest), &copied.sums.to_text())
     }
 }

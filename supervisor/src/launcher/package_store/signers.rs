@@ -4,12 +4,11 @@
 //! key's name is whatever its maker chose. The same tree can come in several packages, of several
 //! keys; each is noted, so that none can be taken away by another's.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::File;
+use std::io::{ErrorKind, Read as _};
 use std::path::PathBuf;
 
-use super::PackageStore;
+use super::{PackageStore, write_whole};
 use crate::failure::{Code, Failure};
 use crate::id::Digest;
 use crate::trust::PublicKey;
@@ -73,23 +72,13 @@ impl PackageStore {
         }
         keys.push(key.clone());
         let path = self.signer_list(digest);
-        let written = self.path.join(format!(".signer-{digest}"));
-        let write = || -> std::io::Result<()> {
-            let mut file = OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o444)
-                .open(&written)?;
-            for key in &keys {
-                writeln!(file, "{}", key.as_str())?;
-            }
-            file.sync_all()?;
-            fs::rename(&written, &path)?;
+        let hidden = self.path.join(format!(".signer-{digest}"));
+        let text: String = keys.iter().flat_map(|key| [key.as_str(), "\n"]).collect();
+        let write = || {
+            write_whole(&hidden, &path, &text)?;
             File::open(&self.path)?.sync_all()
         };
         write().map_err(|error| {
-            let _ = fs::remove_file(&written);
             Failure::new(Code::StorageFailed, format!("cannot write {}: {error}", path.display()))
                 .with("path", &path)
         })

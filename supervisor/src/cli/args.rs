@@ -1,14 +1,19 @@
 //! The verbs and their flags.
 
-use std::ffi::OsString;
+mod authoring;
+mod exec;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
 
+pub(crate) use authoring::{Keygen, New, Pack, Sign, Verify};
+pub(crate) use exec::Exec;
+
 use super::trust::Trust;
 use crate::audit_chain::Head;
 use crate::id::PluginId;
-use crate::manifest::{ByteSize, CpuShare, Permission, TimeSpan};
+use crate::manifest::{Permission, TimeSpan};
 
 /// Runs third-party native plugins, each in a watertight compartment of its own.
 ///
@@ -116,88 +121,6 @@ pub(crate) enum Verb {
 #[derive(Debug, Args)]
 pub(crate) struct Named {
     pub(crate) id: PluginId,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct New {
-    /// The plugin's id, which is also the name of its program
-    pub(crate) name: PluginId,
-    /// Where [default: a directory of that name]
-    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
-    pub(crate) dir: Option<PathBuf>,
-    /// The directory plugin-sdk of Bulkhead's sources [default: the one beside this program]
-    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
-    pub(crate) sdk: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Pack {
-    /// A directory with plugin.toml, the programs in bin/, and assets
-    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath, required_unless_present = "schema")]
-    pub(crate) directory: Option<PathBuf>,
-    /// The directory for the package, or its name there, which is always ID-VERSION.plugin
-    /// [default: the current directory]
-    #[arg(short, long, value_name = "FILE|DIR", value_hint = ValueHint::AnyPath)]
-    pub(crate) output: Option<PathBuf>,
-    /// Print the JSON Schema of plugin.toml instead
-    #[arg(long, exclusive = true)]
-    pub(crate) schema: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Keygen {
-    /// The file for the secret key [default: signing.key in the user's configuration]
-    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub(crate) secret: Option<PathBuf>,
-    /// The file for the public key [default: beside the secret one, ending in .pub]
-    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub(crate) public: Option<PathBuf>,
-    /// Do not encrypt the secret key: who has the file can sign
-    #[arg(long, conflicts_with = "password_file")]
-    pub(crate) no_password: bool,
-    #[command(flatten)]
-    pub(crate) password: PasswordFlag,
-    /// Replace keys that are there. What they have signed stays signed by them
-    #[arg(long)]
-    pub(crate) force: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct PasswordFlag {
-    /// Take the password from the first line of this file; else the terminal is asked
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub(crate) password_file: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Sign {
-    /// The package
-    #[arg(value_hint = ValueHint::FilePath)]
-    pub(crate) file: PathBuf,
-    /// The secret key [default: signing.key in the user's configuration]
-    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub(crate) secret: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) password: PasswordFlag,
-    /// Where to write the signature [default: FILE.minisig]
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub(crate) signature: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Verify {
-    /// The package
-    #[arg(value_hint = ValueHint::FilePath)]
-    pub(crate) file: PathBuf,
-    /// By this public key: its file, or the key itself
-    #[arg(short, long, value_name = "FILE|KEY", value_hint = ValueHint::FilePath)]
-    pub(crate) public: Option<String>,
-    /// By the keys that are trusted here [default: this machine's trust store]
-    #[arg(long, value_name = "DIR", conflicts_with = "public", value_hint = ValueHint::DirPath)]
-    pub(crate) trust: Option<PathBuf>,
-    /// The signature [default: FILE.minisig]
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub(crate) signature: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -400,62 +323,6 @@ pub(crate) struct StrictnessFlags {
     /// Start with the layers that this machine has, and say which are missing (the default)
     #[arg(long)]
     pub(crate) best_effort: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Exec {
-    /// Memory of all its processes, for example 64M
-    #[arg(long, value_name = "SIZE")]
-    pub(crate) memory: Option<ByteSize>,
-    /// CPU time, as a percentage of one CPU, for example 20%
-    #[arg(long, value_name = "PERCENT")]
-    pub(crate) cpu: Option<CpuShare>,
-    /// Processes and threads
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4_194_304))]
-    pub(crate) pids: Option<u32>,
-    /// Open descriptors of each process
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(3..=1_048_576))]
-    pub(crate) nofile: Option<u64>,
-    /// The size of /tmp, and of the largest file
-    #[arg(long, value_name = "SIZE")]
-    pub(crate) storage: Option<ByteSize>,
-    /// A file or directory that is visible and can be read, at the same path; repeatable
-    #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
-    pub(crate) ro: Vec<PathBuf>,
-    /// A file or directory that can be written; repeatable
-    #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
-    pub(crate) rw: Vec<PathBuf>,
-    /// A TCP port that it may connect to; repeatable
-    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
-    pub(crate) connect: Vec<u16>,
-    /// A TCP port that it may listen on; repeatable
-    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
-    pub(crate) bind: Vec<u16>,
-    /// A system call that it may make besides; repeatable
-    #[arg(long, value_name = "SYSCALL")]
-    pub(crate) allow: Vec<String>,
-    /// An environment variable: `K=V`, or `K` to pass ours on; repeatable
-    #[arg(long, value_name = "K[=V]")]
-    pub(crate) env: Vec<OsString>,
-    /// Stop it after this time: SIGTERM, then SIGKILL
-    #[arg(long, value_name = "TIME")]
-    pub(crate) timeout: Option<TimeSpan>,
-    /// With --timeout: the time between SIGTERM and SIGKILL
-    #[arg(long, value_name = "TIME", default_value = "5s")]
-    pub(crate) kill_after: TimeSpan,
-    /// A policy, as TOML or JSON; flags add to it and override it
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub(crate) policy: Option<PathBuf>,
-    /// As root: the user id to run as [default: one of its own]
-    #[arg(long, value_name = "UID", value_parser = clap::value_parser!(u32).range(1..4_294_967_295))]
-    pub(crate) uid: Option<u32>,
-    #[command(flatten)]
-    pub(crate) strictness: StrictnessFlags,
-    /// Write the measured compartment, usage and cause of death here as JSON; `-` is standard error
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub(crate) report: Option<PathBuf>,
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD", value_hint = ValueHint::CommandWithArguments)]
-    pub(crate) command: Vec<OsString>,
 }
 
 #[cfg(test)]

@@ -11,3 +11,5 @@ mod roles;
 mod service;
 mod stopping;
 mod supervision;
+mod trust;
+mod trusting;

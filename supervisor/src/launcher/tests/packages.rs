@@ -1,170 +1,21 @@
 //! Packages: what a trusted key has signed gets in, and of everything else nothing is left.
 
 use std::fs::{self, File};
-use std::io::Write as _;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use nix::unistd::geteuid;
 
-use super::harness::{PATIENCE, Service, Supervisor, shell, wait};
-use crate::failure::{Code, Failure};
-use crate::id::Digest;
-use crate::link::{Reply, Request};
-use crate::trust::sample::Signing;
-use crate::trust::{Scope, TrustStore};
-
+use super::harness::{PATIENCE, wait};
+use super::trusting::*;
 use crate::archive::Archive;
-
-/// A service, and a key that may sign `probe` and `probe-*` there.
-struct Trusting {
-    service: Service,
-    signing: Signing,
-}
-
-impl Trusting {
-    fn start(extra: &str) -> Self {
-        // Uids of this test alone, to find its processes by.
-        let uids = format!("[uids]\nfirst = {}\ncount = 100\n", first_uid());
-        let heartbeat = "heartbeat = \"1m\"\n";
-        let service = Service::with(&format!("{heartbeat}{extra}\n{uids}"));
-        let trusting = Self { service, signing: Signing::new() };
-        let scopes = ["probe", "probe-*"].map(|scope| scope.parse().unwrap());
-        trusting.trust(&trusting.signing, scopes.to_vec());
-        trusting
-    }
-
-    fn store(&self) -> TrustStore {
-        TrustStore::at(self.service.path().join("trust"))
-    }
-
-    fn trust(&self, signing: &Signing, scopes: Vec<Scope>) {
-        self.store().add(signing.public(), scopes, None, "now".to_owned()).unwrap();
-    }
-
-    fn revoke(&self, signing: &Signing) {
-        self.store().revoke(signing.public().id(), "now".to_owned()).unwrap();
-    }
-
-    fn packages(&self) -> PathBuf {
-        self.service.path().join("state/store")
-    }
-
-    /// A file with that content, where a supervisor would have it.
-    fn file(&self, content: &[u8]) -> File {
-        let mut file = tempfile::tempfile_in(self.service.path()).unwrap();
-        file.write_all(content).unwrap();
-        file
-    }
-
-    fn import(
-        &self,
-        supervisor: &mut Supervisor,
-        content: &[u8],
-        signature: &str,
-    ) -> Result<Reply, Failure> {
-        let asked = self.send(supervisor, content, signature);
-        supervisor.answer(asked).map(|(reply, _)| reply)
-    }
-
-    fn send(&self, supervisor: &mut Supervisor, content: &[u8], signature: &str) -> u64 {
-        let signature = signature.to_owned();
-        let request = Request::ImportPackage { signature };
-        supervisor.send_with(request, &[self.file(content).as_fd()])
-    }
-
-    fn import_signed(&self, supervisor: &mut Supervisor, content: &[u8]) -> Result<Reply, Failure> {
-        self.import(supervisor, content, &self.signing.sign(content))
-    }
-
-    /// What is in the store, hidden or not, but for these trees.
-    fn left_in_store(&self, but: &[Digest]) -> Vec<String> {
-        let names = fs::read_dir(self.packages()).unwrap();
-        let mut names: Vec<String> =
-            names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        names.retain(|name| !but.iter().any(|digest| name.starts_with(&digest.to_string())));
-        names
-    }
-
-    #[track_caller]
-    fn nothing_is_left(&self) {
-        assert_eq!(self.left_in_store(&[]), [""; 0]);
-        assert_eq!(processes(), [0; 0]);
-        let plugins = fs::read_dir(self.service.path().join("state/plugins")).unwrap();
-        assert_eq!(plugins.count(), 0);
-    }
-
-    /// The same, of what nobody tells the end of.
-    #[track_caller]
-    fn soon_nothing_is_left(&self) {
-        let deadline = Instant::now() + PATIENCE;
-        while !self.left_in_store(&[]).is_empty() || !processes().is_empty() {
-            assert!(Instant::now() < deadline, "still there: {:?}", self.left_in_store(&[]));
-            std::thread::yield_now();
-        }
-        self.nothing_is_left();
-    }
-
-    /// Waits until a package is being opened.
-    fn wait_until_opened(&self) {
-        let deadline = Instant::now() + PATIENCE;
-        while !self.left_in_store(&[]).iter().any(|name| name.starts_with(".unpack-"))
-            || (geteuid().is_root() && processes().is_empty())
-        {
-            assert!(Instant::now() < deadline, "it is not opened; {}", self.service.log());
-            std::thread::yield_now();
-        }
-    }
-}
-
-/// The processes of this test's compartments.
-fn processes() -> Vec<u32> {
-    if !geteuid().is_root() {
-        return Vec::new();
-    }
-    // The first is the supervisor's.
-    let uids = first_uid() + 1..first_uid() + 100;
-    let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| {
-        let pid: u32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
-        let uid = fs::metadata(format!("/proc/{pid}")).ok()?.uid();
-        uids.contains(&uid).then_some(pid)
-    });
-    pids.collect()
-}
-
-fn first_uid() -> u32 {
-    1_920_000_000 + std::process::id() % 100_000 * 100
-}
-
-/// A plugin whose entry `bin/probe` is a shell.
-fn package() -> Vec<u8> {
-    Archive::plugin(&fs::read("/bin/sh").unwrap()).package()
-}
-
-fn digest(reply: Result<Reply, Failure>) -> Digest {
-    match reply.unwrap() {
-        Reply::Imported { digest, .. } => digest,
-        other => panic!("{other:?}"),
-    }
-}
-
-fn refused(reply: Result<Reply, Failure>, reason: &str) {
-    let failure = reply.expect_err("it must be refused");
-    assert_eq!(failure.code, Code::SignatureInvalid, "{failure}");
-    assert_eq!(failure.details["reason"], reason, "{failure}");
-}
-
-fn allot(supervisor: &mut Supervisor, id: &str) {
-    let (reply, _) = supervisor.ask(Request::Allot { id: id.parse().unwrap() }).unwrap();
-    assert!(matches!(reply, Reply::Allotted { .. }), "{reply:?}");
-}
-
-fn authorize(id: &str, digest: Digest) -> Request {
-    Request::Authorize { id: id.parse().unwrap(), digest }
-}
+use crate::failure::Code;
+use crate::link::{Reply, Request};
+use crate::trust::Scope;
+use crate::trust::sample::Signing;
 
 #[test]
 fn what_a_trusted_key_has_signed_is_imported_as_a_directory_is() {
@@ -306,11 +157,6 @@ fn nothing_else_waits_for_a_package_that_is_being_opened() {
     assert_eq!(processes(), [0; 0]);
 }
 
-/// A start of the shell in [`package`].
-fn probe(digest: Digest, script: &str) -> crate::link::Spawn {
-    crate::link::Spawn { entry: "bin/probe".into(), ..shell("probe", digest, script) }
-}
-
 #[test]
 fn when_a_supervisor_dies_what_it_was_importing_goes_with_it() {
     let trusting = Trusting::start("");
@@ -442,76 +288,4 @@ fn a_request_brings_as_many_descriptors_as_it_speaks_of() {
         supervisor.wait_hangup();
     }
     trusting.nothing_is_left();
-}
-
-#[test]
-fn a_revoked_key_keeps_its_plugins_from_starting_and_stops_none_that_runs() {
-    let trusting = Trusting::start("");
-    let mut supervisor = trusting.service.ready();
-    let digest = digest(trusting.import_signed(&mut supervisor, &package()));
-    allot(&mut supervisor, "probe");
-    let script = "echo up; read x <&3; read x <&3";
-    let mut plugin = supervisor.spawn(probe(digest, script));
-    plugin.stdout.wait_for("up");
-    trusting.revoke(&trusting.signing);
-    let failure = supervisor.refused(authorize("probe", digest));
-    assert_eq!(failure.details["reason"], "revoked-key");
-    // It runs on: what is refused next is that it runs already.
-    let start = || Request::Spawn(Box::new(probe(digest, script)));
-    assert_eq!(supervisor.refused(start()).code, Code::Conflict);
-    supervisor.done(plugin.stop(Duration::ZERO, Duration::from_secs(1)));
-    supervisor.exit();
-    supervisor.done(plugin.acknowledge());
-    refused(supervisor.ask(start()).map(|(reply, _)| reply), "revoked-key");
-    // Another key that has signed the same tree is enough.
-    let second = Signing::new();
-    trusting.trust(&second, vec!["probe".parse().unwrap()]);
-    let content = package();
-    let again = trusting.import(&mut supervisor, &content, &second.sign(&content)).unwrap();
-    assert!(matches!(again, Reply::Imported { digest: same, .. } if same == digest), "{again:?}");
-    let mut plugin = supervisor.spawn(probe(digest, script));
-    plugin.stdout.wait_for("up");
-}
-
-#[test]
-fn a_tree_starts_only_as_a_plugin_that_its_key_may_sign() {
-    let trusting = Trusting::start("");
-    let mut supervisor = trusting.service.ready();
-    let digest = digest(trusting.import_signed(&mut supervisor, &package()));
-    allot(&mut supervisor, "probe");
-    allot(&mut supervisor, "victim");
-    let start = |id: &str| crate::link::Spawn {
-        id: id.parse().unwrap(),
-        ..probe(digest, "echo up; read x <&3")
-    };
-    let failure = supervisor.refused(Request::Spawn(Box::new(start("victim"))));
-    assert_eq!(
-        (failure.code, &failure.details["reason"]),
-        (Code::SignatureInvalid, &"other-plugin".into())
-    );
-    supervisor.spawn(start("probe")).stdout.wait_for("up");
-}
-
-#[test]
-fn a_directory_needs_the_administrators_word_at_every_start() {
-    let mut trusting = Trusting::start("allow_directories = true");
-    let mut supervisor = trusting.service.ready();
-    let directory = trusting.service.package("probe", Path::new("/bin/sh"));
-    let digest = supervisor.install("probe", &directory);
-    supervisor.done(authorize("probe", digest));
-    let script = "echo up; read x <&3";
-    supervisor.spawn(shell("probe", digest, script)).stdout.wait_for("up");
-    trusting.service.signal(Signal::SIGKILL);
-    trusting.service.wait();
-    let config = trusting.service.path().join("bulkhead.toml");
-    let text = fs::read_to_string(&config).unwrap();
-    fs::write(&config, text.replace("allow_directories = true", "")).unwrap();
-    let mut launcher = trusting.service.another();
-    let mut supervisor = trusting.service.ready();
-    let failure = supervisor.refused(authorize("probe", digest));
-    assert_eq!(failure.details["reason"], "unsigned");
-    let start = Request::Spawn(Box::new(shell("probe", digest, script)));
-    refused(supervisor.ask(start).map(|(reply, _)| reply), "unsigned");
-    launcher.kill().unwrap();
-    wait(&mut launcher);
 }

@@ -10,6 +10,7 @@ mod endings;
 mod handle;
 mod telling;
 mod view;
+mod wanting;
 
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -22,7 +23,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Context;
 use super::machine::{Effect, Input, Machine, Origin, State};
-use super::plan::{StartPlan, check_config, granted};
+use super::plan::{StartPlan, granted};
 use super::process::{self, ExitBoard, Process, StartError};
 use super::stop::{self, StopOptions, StopReport};
 use crate::clock::Monotonic;
@@ -303,61 +304,6 @@ impl Actor {
             News::Configured(asked) => self.configured(asked).await,
             News::SessionEnded { generation, end } => self.session_ended(generation, end).await,
         }
-    }
-
-    /// Stores what the operator wants before anything happens, so that a crash in between ends
-    /// with it done.
-    async fn accept_enable(&mut self, config: Option<Value>) -> Result<(), Failure> {
-        let state = self.machine.state();
-        if state == State::Disabling {
-            let message =
-                format!("{} is being disabled; enable it again when that is done", self.row.id);
-            return Err(Failure::new(Code::Conflict, message).with("state", state.name()));
-        }
-        if let Some(config) = config {
-            let config = self.manifest.config.unredacted(config, &self.row.config);
-            if !config.is_object() {
-                return Err(Failure::new(
-                    Code::ConfigInvalid,
-                    "the configuration must be an object",
-                )
-                .with("path", ""));
-            }
-            let in_use = matches!(state, State::Enabled | State::Enabling(_));
-            if in_use && config != self.row.config {
-                let message = format!(
-                    "{} is {} with another configuration; disable it first",
-                    self.row.id,
-                    state.name()
-                );
-                return Err(Failure::new(Code::Conflict, message).with("state", state.name()));
-            }
-            check_config(&self.manifest, &config)?;
-            self.context.store.set_config(self.row.id.clone(), config.clone()).await?;
-            self.row.config = config;
-        } else {
-            check_config(&self.manifest, &self.row.config)?;
-        }
-        if !matches!(state, State::Enabling(_)) {
-            self.wanted = self.row.enabled;
-        }
-        self.want(true).await
-    }
-
-    async fn want(&mut self, enabled: bool) -> Result<(), Failure> {
-        if self.row.enabled != enabled {
-            self.context.store.set_enabled(self.row.id.clone(), enabled).await?;
-            self.row.enabled = enabled;
-        }
-        Ok(())
-    }
-
-    /// A plugin that was taken over though the operator had disabled it: the stop that a dead
-    /// supervisor had begun is finished.
-    async fn finish_disable(&mut self) {
-        self.stop_asked = Monotonic::now();
-        self.stop_options = default_stop(&self.context, &self.manifest, "disable");
-        self.step(Input::Disable).await;
     }
 
     async fn step(&mut self, input: Input) {

@@ -10,7 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-/// `BULKHEAD_STATE_ROUNDS`, or as many as take half a minute on a busy machine.
+/// `BULKHEAD_STATE_ROUNDS`, or 500: half a minute.
 fn rounds() -> u64 {
     let given = std::env::var("BULKHEAD_STATE_ROUNDS").ok().map(|text| text.parse().unwrap());
     given.unwrap_or(if lane::promised() { 20 } else { 500 })

@@ -62,18 +62,22 @@ enum Fatal {
 
 /// The role `bulkhead supervise`; `link` is its end of the link to the launcher.
 pub(crate) fn run(link: OwnedFd) -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let result = runtime.map_err(Fatal::from).and_then(|runtime| {
-        let local = LocalSet::new();
-        local.block_on(&runtime, serve(link))
-    });
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        // The launcher is gone: nobody is left to be told.
-        Err(Fatal::Link(LinkError::Closed)) => ExitCode::FAILURE,
-        Err(error) => {
-            tracing::error!(%error, "the supervisor ends");
-            ExitCode::FAILURE
+    let outcome = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => LocalSet::new().block_on(&runtime, async {
+            let launcher = Launcher::new(link).map_err(Fatal::from).inspect_err(Fatal::tell)?;
+            // Told while the link is open: the launcher kills a supervisor that has closed it.
+            serve(launcher.clone()).await.inspect_err(Fatal::tell)
+        }),
+        Err(error) => Err(Fatal::from(error)).inspect_err(Fatal::tell),
+    };
+    outcome.map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS)
+}
+
+impl Fatal {
+    fn tell(&self) {
+        // Without a launcher nobody is left to be told.
+        if !matches!(self, Fatal::Link(LinkError::Closed)) {
+            tracing::error!(error = %self, "the supervisor ends");
         }
     }
 }
@@ -86,8 +90,7 @@ struct Inherited {
     exits: Vec<(Box<Exited>, Vec<OwnedFd>)>,
 }
 
-async fn serve(link: OwnedFd) -> Result<(), Fatal> {
-    let launcher = Launcher::new(link)?;
+async fn serve(launcher: Launcher) -> Result<(), Fatal> {
     let inherited = inherit(&launcher).await?;
     let settings = inherited.settings;
     let _heart = tokio::task::spawn_local(beat(launcher.clone(), Arc::clone(&settings)));

@@ -59,8 +59,8 @@ pub enum Strictness {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Bytes of memory for the whole compartment (`memory.max`; `memory.high` is set a
-    /// little below it, swap to none). Without the cgroup controller `RLIMIT_DATA` stands in, per process.
+    /// Bytes of memory for the whole compartment (`memory.max`, with no swap). Without the
+    /// cgroup controller `RLIMIT_DATA` stands in, per process.
     pub memory: Option<u64>,
     /// Processes and threads the program may have (`pids.max`, which is set one higher for our own
     /// init). Without the controller `RLIMIT_NPROC` stands in where the uid is the compartment's own.

@@ -26,7 +26,9 @@ impl Cgroup {
                 Controller::Memory => {
                     if let Some(max) = limits.memory {
                         values.push(self.set("memory.max", &page_floor(max).to_string())?);
-                        values.push(self.set("memory.high", &throttle_from(max).to_string())?);
+                        // No `memory.high`: without swap, what it makes the kernel reclaim is the
+                        // program's own text, which is read again and again; a program that
+                        // outgrew its memory then hung for seconds before it died.
                         self.set_if_there("memory.swap.max", "0")?;
                     }
                     // Half a program is worse than none.
@@ -91,14 +93,6 @@ impl Cgroup {
     fn set_if_there(&self, file: &str, value: &str) -> Result<(), CgroupError> {
         if self.path().join(file).exists() { self.set(file, value).map(|_| ()) } else { Ok(()) }
     }
-}
-
-/// Where reclaim begins, so that a burst of page cache slows the program before it kills it. Close to
-/// the limit: the kernel delays each 256 KiB charged above this mark by the square of the excess (up
-/// to 2 s, mm/memcontrol.c), and without swap that gains nothing. At nine tenths a program of 512 MiB
-/// would hang for a minute before it dies; at this distance, for a fraction of a second.
-pub(super) fn throttle_from(max: u64) -> u64 {
-    page_floor(max - max / 64)
 }
 
 /// The memory controller counts in pages and rounds down.

@@ -6,6 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::seccomp;
+
 /// The end of a compartment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exit {
@@ -15,6 +17,10 @@ pub struct Exit {
     pub usage: Usage,
     /// Why it ended.
     pub cause: Cause,
+    /// Where the cause is [`Cause::Seccomp`]: the system call, if somebody has learned it from
+    /// [`crate::kernel_audit`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub denied_call: Option<String>,
 }
 
 /// The program's wait status (wait(2)), as the compartment's init saw it.
@@ -168,6 +174,23 @@ impl Exit {
         }
     }
 
+    fn explain_call(&self) -> String {
+        let Some(call) = &self.denied_call else {
+            return "it made a system call that its seccomp profile forbids (SIGSYS); choose a broader profile, or allow the call by name in allow_syscalls; which call is not observable here, as that takes the kernel's audit stream (CAP_AUDIT_READ)".to_owned();
+        };
+        if let Some(reason) = seccomp::never_allowed(call) {
+            return format!(
+                "it made the system call {call} (SIGSYS), which no policy can allow: {reason}"
+            );
+        }
+        if seccomp::calls::number(call).is_none() {
+            return format!("it made the system call {call} (SIGSYS), which no policy can allow");
+        }
+        format!(
+            "it made the system call {call}, which its seccomp profile forbids, or forbids with these arguments (SIGSYS); choose a broader profile, or allow_syscalls = [\"{call}\"]"
+        )
+    }
+
     fn explain_cause(&self) -> String {
         match self.cause {
             Cause::Code(0) => "it ended by itself, successfully".to_owned(),
@@ -177,17 +200,23 @@ impl Exit {
                     format!("its memory limit of {}", bytes(limit))
                 });
                 let peak = peak.map_or(String::new(), |peak| format!(" (peak {})", bytes(peak)));
-                format!("it ran out of memory: it reached {limit}{peak} and the kernel killed all of it; raise limits.memory, or make it use less")
+                format!(
+                    "it ran out of memory: it reached {limit}{peak} and the kernel killed all of it; raise limits.memory, or make it use less"
+                )
             }
-            Cause::Seccomp => "it made a system call that its seccomp profile forbids (SIGSYS); choose a broader profile, or allow the call by name in allow_syscalls".to_owned(),
+            Cause::Seccomp => self.explain_call(),
             Cause::FileSize { limit } => {
                 let limit = limit.map_or("its limit".to_owned(), bytes);
                 format!("it wrote a file larger than {limit} (SIGXFSZ); raise limits.file_size")
             }
-            Cause::Killed => "it was killed, because it was told to stop and did not in time".to_owned(),
+            Cause::Killed => {
+                "it was killed, because it was told to stop and did not in time".to_owned()
+            }
             Cause::Signal(signal) => {
-                let name = nix::sys::signal::Signal::try_from(signal)
-                    .map_or_else(|_| format!("signal {signal}"), |signal| signal.as_str().to_owned());
+                let name = nix::sys::signal::Signal::try_from(signal).map_or_else(
+                    |_| format!("signal {signal}"),
+                    |signal| signal.as_str().to_owned(),
+                );
                 let core = matches!(self.status, Status::Signaled { core: true, .. });
                 format!("{name} ended it{}", if core { " and it dumped core" } else { "" })
             }

@@ -23,6 +23,7 @@ mod exit;
 pub mod floors;
 mod identity;
 mod init;
+pub mod kernel_audit;
 mod launch;
 mod layer;
 mod measure;

@@ -184,7 +184,7 @@ impl Child {
             file_size_limit: self.file_size_limit,
             killed: self.killed.get(),
         };
-        Exit { status, usage, cause: Cause::of(status, &usage, evidence) }
+        Exit { status, usage, cause: Cause::of(status, &usage, evidence), denied_call: None }
     }
 
     /// Removes the cgroup of a compartment that is empty, and gives its end. Refused (and the

@@ -412,6 +412,25 @@ fn forks_beyond_the_limit_are_refused_and_counted() {
 }
 
 #[test]
+fn a_forbidden_call_is_named() {
+    let ready = lane::root(test_name!())
+        && lane::require(test_name!(), "audit")
+        && lane::program(test_name!(), "perl");
+    if !ready {
+        return;
+    }
+    // PTRACE_TRACEME, by its number.
+    let number = if cfg!(target_arch = "aarch64") { 117 } else { 101 };
+    let ptrace = format!("exit(syscall({number}, 0, 0, 0, 0) < 0)");
+    Program::new("perl").arg("-e").arg(&ptrace).run().expect(0);
+    let (outcome, report) = reported(&[], &["perl", "-e", &ptrace]);
+    let outcome = outcome.expect(128 + 31);
+    assert_eq!(report["exit"]["cause"], "seccomp", "{report:#}");
+    assert_eq!(report["exit"]["denied_call"], "ptrace", "{report:#}");
+    assert!(outcome.stderr.contains("the system call ptrace"), "{}", outcome.stderr);
+}
+
+#[test]
 fn cpu_time_is_bounded() {
     if !lane::require(test_name!(), "cpu") {
         return;

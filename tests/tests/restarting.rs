@@ -4,6 +4,7 @@
 
 use bulkhead_tests::package::Package;
 use bulkhead_tests::service::Service;
+use bulkhead_tests::{lane, test_name};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -125,6 +126,30 @@ fn a_crash_is_followed_by_a_restart_and_a_crash_loop_trips() {
     );
     // The operator's word overrides the cool-down.
     assert_eq!(service.json(["enable", "victim"])["state"], "enabled");
+}
+
+#[test]
+fn a_death_by_seccomp_names_the_call_also_to_a_new_supervisor() {
+    if !lane::root(test_name!()) || !lane::require(test_name!(), "audit") {
+        return;
+    }
+    let service = Service::start();
+    let never = "[lifecycle.restart]\npolicy = \"never\"";
+    service.install(&Package::hostile("victim", "forbidden-call", never));
+    let _ = service.command(["enable", "victim"]).run();
+    let died = |p: &Value| p["state"] == "disabled" && p["lastExit"].is_object();
+    for _ in 0..2 {
+        let plugin = service.wait_for("victim", died);
+        assert_eq!(plugin["lastExit"]["exit"]["denied_call"], "unshare", "{plugin}");
+        let explanation = plugin["lastExit"]["explanation"].as_str().unwrap();
+        assert!(explanation.contains("the system call unshare"), "{explanation}");
+        let events = service.command(["events", "--json"]).run().expect(0).stdout;
+        let told = |line: &str| line.contains("plugin:error") && line.contains("call unshare");
+        assert!(events.lines().any(told), "{events}");
+        // Its successor has the same stream, and goes on with it.
+        kill_supervisor(&service);
+        let _ = service.command(["enable", "victim"]).run();
+    }
 }
 
 #[test]

@@ -32,17 +32,28 @@ fn records_of_the_init_survive_the_pipe() {
 
 #[test]
 fn explanations_name_the_setting_that_would_change_it() {
-    let exit = |status, cause| Exit { status, usage: Usage::default(), cause }.explain();
+    let exit = |status, cause| {
+        Exit { status, usage: Usage::default(), cause, denied_call: None }.explain()
+    };
     let oom = exit(SIGKILL, Cause::OutOfMemory { limit: Some(64 << 20), peak: Some(67_000_000) });
     assert!(oom.contains("64 MiB") && oom.contains("63.9 MiB") && oom.contains("limits.memory"));
     let abort = Status::Signaled { signal: libc::SIGABRT, core: true };
     assert_eq!(exit(abort, Cause::Signal(6)), "SIGABRT ended it and it dumped core");
     let usage = Usage { pids_refused: 3, ..Usage::default() };
-    let held = Exit { status: Status::Exited(1), usage, cause: Cause::Code(1) }.explain();
+    let code = Cause::Code(1);
+    let held = Exit { status: Status::Exited(1), usage, cause: code, denied_call: None }.explain();
     assert!(
         held.contains("exit code 1") && held.contains("3 times") && held.contains("limits.pids")
     );
-    assert!(exit(SIGKILL, Cause::Seccomp).contains("allow_syscalls"));
+    assert!(exit(SIGKILL, Cause::Seccomp).contains("not observable here"));
+    let denied = |call: &str| {
+        let denied_call = Some(call.to_owned());
+        let (status, usage) = (SIGKILL, Usage::default());
+        Exit { status, usage, cause: Cause::Seccomp, denied_call }.explain()
+    };
+    assert!(denied("sysinfo").contains("allow_syscalls = [\"sysinfo\"]"));
+    assert!(denied("ptrace").contains("no policy can allow"));
+    assert!(denied("number 20 by int 0x80").contains("no policy can allow"));
 }
 
 #[test]

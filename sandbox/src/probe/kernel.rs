@@ -15,7 +15,6 @@ use crate::syscall::{self, Call};
 
 const CAP_SETGID: u32 = 6;
 const CAP_SETUID: u32 = 7;
-const CAP_AUDIT_READ: u32 = 37;
 
 fn has(capability: u32) -> bool {
     ProcessStatus::read(std::process::id() as i32)
@@ -157,18 +156,17 @@ pub(super) fn seccomp() -> Capability {
 }
 
 pub(super) fn audit() -> Capability {
-    if has(CAP_AUDIT_READ) {
-        Capability::new(
+    match crate::kernel_audit::open() {
+        Ok(_) => Capability::new(
             Layer::Audit,
             State::Enforced,
-            "CAP_AUDIT_READ: a denied call or path can be named",
-        )
-    } else {
-        Capability::new(
+            "tried: a call that seccomp refuses can be named",
+        ),
+        Err(error) => Capability::new(
             Layer::Audit,
             State::Missing,
-            "no CAP_AUDIT_READ: a denied call or path cannot be named",
+            format!("a call that seccomp refuses cannot be named: {error}"),
         )
-        .or("run the service with AmbientCapabilities=CAP_AUDIT_READ")
+        .or("run the service with AmbientCapabilities=CAP_AUDIT_READ"),
     }
 }

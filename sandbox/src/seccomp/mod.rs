@@ -70,6 +70,12 @@ pub fn check_extra(extra: &[String], facts: &Facts) -> Result<(), CompileError> 
     Ok(())
 }
 
+/// Why no policy whatever can allow `call`, if that is so.
+pub(crate) fn never_allowed(call: &str) -> Option<&'static str> {
+    let line = lists::NEVER.iter().find(|line| line.calls.contains(&call))?;
+    line.unless.is_none().then_some(line.reason)
+}
+
 /// The line of the never-list that holds for `call` in a compartment of these facts.
 fn never(call: &str, facts: Facts) -> Option<&'static lists::Never> {
     lists::NEVER.iter().find(|line| {

@@ -4,6 +4,7 @@
 //! clock, then one piece of one job. Nothing in a turn waits.
 
 use std::collections::HashSet;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use bulkhead_sandbox::Child;
@@ -65,6 +66,8 @@ pub(super) struct Launcher {
     pub(super) orphaned_since: Option<Monotonic>,
     pub(super) stop: Option<Stop>,
     pub(super) admin: AdminSocket,
+    /// The kernel's word on what seccomp refused, for the supervisor to read.
+    pub(super) kernel_audit: Option<OwnedFd>,
     pub(super) notify: Notify,
     pub(super) announced: bool,
     pub(super) watchdog_at: Option<Monotonic>,

@@ -155,6 +155,7 @@ impl Plugin {
             id,
             digest,
             generation: spawned.generation,
+            uid: spawned.uid,
             exit: Json(exit),
             stages: stopping.into_stages(),
         };

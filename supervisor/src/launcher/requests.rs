@@ -266,6 +266,7 @@ impl Launcher {
         let spawned = Spawned {
             generation: self.generation,
             pid: child.pid(),
+            uid: allotment.uid,
             started,
             cgroup: child.cgroup().map(|cgroup| cgroup.path().to_owned()),
             enforcement: Json(child.enforcement().clone()),

@@ -3,13 +3,14 @@
 
 use std::fs::{DirBuilder, File};
 use std::io::ErrorKind;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bulkhead_sandbox::cgroup::{Cgroup, CgroupError, Tree};
 use bulkhead_sandbox::floors::AllowedSources;
+use bulkhead_sandbox::kernel_audit;
 use bulkhead_sandbox::probe::probe;
 use bulkhead_sandbox::unprivileged;
 use nix::errno::Errno;
@@ -160,6 +161,7 @@ pub(super) fn prepare(config: &Config) -> Result<(Launcher, Held), StartError> {
         orphaned_since: None,
         stop: None,
         admin,
+        kernel_audit: kernel_audit(),
         watchdog_at: notify.watchdog_interval().map(|interval| Monotonic::now().plus(interval)),
         notify,
         announced: false,
@@ -241,6 +243,15 @@ fn discover(mode: Mode) -> Option<Tree> {
             None
         }
     }
+}
+
+/// Without it a death by seccomp is told without the name of the call.
+fn kernel_audit() -> Option<OwnedFd> {
+    kernel_audit::open()
+        .inspect_err(|error| {
+            tracing::info!(%error, "the kernel's audit stream cannot be read: which system call a plugin died of will not be known");
+        })
+        .ok()
 }
 
 /// Kills and removes the compartments of a launcher that died.

@@ -54,11 +54,13 @@ impl Launcher {
 
     /// Tells a supervisor that starts all it must know.
     fn brief(&mut self) {
-        let listener = match self.admin.as_fd().try_clone_to_owned() {
-            Ok(listener) => listener,
-            Err(error) => return self.give_up_link(&error.into()),
+        let listened = std::iter::once(self.admin.as_fd())
+            .chain(self.kernel_audit.as_ref().map(OwnedFd::as_fd));
+        let listened = match listened.map(|fd| fd.try_clone_to_owned()).collect() {
+            Ok(listened) => listened,
+            Err(error) => return self.give_up_link(&std::io::Error::into(error)),
         };
-        self.tell(&Message::Welcome(Box::new(Json(self.settings.clone()))), vec![listener]);
+        self.tell(&Message::Welcome(Box::new(Json(self.settings.clone()))), listened);
         let adoptions: std::io::Result<Vec<_>> = self.plugins.running().map(adoption).collect();
         let adoptions = match adoptions {
             Ok(adoptions) => adoptions,

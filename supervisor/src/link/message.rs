@@ -176,6 +176,8 @@ pub(crate) struct Spawned {
     /// Of the compartment's init, in the launcher's pid namespace. For people; signals go by
     /// descriptor.
     pub(crate) pid: i32,
+    /// Its own where there is privilege, else the invoker's.
+    pub(crate) uid: u32,
     pub(crate) started: Monotonic,
     pub(crate) cgroup: Option<PathBuf>,
     pub(crate) enforcement: Json<Enforcement>,
@@ -184,7 +186,7 @@ pub(crate) struct Spawned {
 /// Launcher → supervisor.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Message {
-    /// The first packet. With one descriptor: the admin listener.
+    /// The first packet. With the admin listener, and the kernel's audit stream where it may be read.
     Welcome(Box<Json<Settings>>),
     /// A plugin that runs since before this supervisor. With the same three descriptors as
     /// [`Reply::Spawned`]; the session is a new one.
@@ -220,6 +222,7 @@ pub(crate) struct Exited {
     pub(crate) id: PluginId,
     pub(crate) digest: Digest,
     pub(crate) generation: u64,
+    pub(crate) uid: u32,
     pub(crate) exit: Json<Exit>,
     /// What the launcher did and saw, in order.
     pub(crate) stages: Vec<Stage>,

@@ -9,6 +9,7 @@
 mod api;
 mod archives;
 mod audit;
+mod denials;
 mod events;
 mod launcher_link;
 mod logs;
@@ -33,6 +34,7 @@ use crate::id::PluginId;
 use crate::link::{Adopted, Exited, LinkError, Message, Request, Settings};
 use archives::Archives;
 use audit::{Action, Operation};
+use denials::Denials;
 use events::Events;
 use launcher_link::Launcher;
 use plugin::Command;
@@ -86,6 +88,7 @@ impl Fatal {
 struct Inherited {
     settings: Arc<Settings>,
     listener: OwnedFd,
+    kernel_audit: Option<OwnedFd>,
     running: BTreeMap<PluginId, (Box<Adopted>, Vec<OwnedFd>)>,
     exits: Vec<(Box<Exited>, Vec<OwnedFd>)>,
 }
@@ -109,6 +112,7 @@ async fn serve(launcher: Launcher) -> Result<(), Fatal> {
         events,
         Arc::clone(&settings),
         archives,
+        Denials::listen(inherited.kernel_audit)?,
         local,
     ));
     // From here on replies must be heard, so the link is listened to beside what follows.
@@ -168,12 +172,18 @@ async fn serve(launcher: Launcher) -> Result<(), Fatal> {
 /// Hears what is there, up to [`Message::Current`].
 async fn inherit(launcher: &Launcher) -> Result<Inherited, Fatal> {
     let first = launcher.next().await?;
-    let (settings, listener) = match (first.value, first.descriptors.into_iter().next()) {
+    let mut descriptors = first.descriptors.into_iter();
+    let (settings, listener) = match (first.value, descriptors.next()) {
         (Message::Welcome(settings), Some(listener)) => (Arc::new(settings.0), listener),
         (other, _) => return Err(Fatal::NoWelcome(format!("{other:?}"))),
     };
-    let mut inherited =
-        Inherited { settings, listener, running: BTreeMap::new(), exits: Vec::new() };
+    let mut inherited = Inherited {
+        settings,
+        listener,
+        kernel_audit: descriptors.next(),
+        running: BTreeMap::new(),
+        exits: Vec::new(),
+    };
     loop {
         let message = launcher.next().await?;
         match message.value {

@@ -33,6 +33,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::archives::Archives;
 use super::audit::Audit;
+use super::denials::Denials;
 use super::events::Events;
 use super::launcher_link::Launcher;
 use super::logs::{Book, finish_spools};
@@ -63,6 +64,7 @@ pub(crate) struct Registry {
     pub(crate) audit: Audit,
     pub(crate) settings: Arc<Settings>,
     archives: Archives,
+    pub(crate) denials: Arc<Denials>,
     local: mpsc::UnboundedSender<LocalJob>,
     /// Events that did not arrive.
     losses: losses::Losses,
@@ -96,6 +98,7 @@ impl Registry {
         events: Events,
         settings: Arc<Settings>,
         archives: Archives,
+        denials: Arc<Denials>,
         local: mpsc::UnboundedSender<LocalJob>,
     ) -> Self {
         Self {
@@ -105,6 +108,7 @@ impl Registry {
             events,
             settings,
             archives,
+            denials,
             local,
             losses: losses::Losses::default(),
             plugins: Mutex::default(),

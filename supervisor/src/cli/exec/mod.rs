@@ -25,7 +25,7 @@ use std::time::Instant;
 use bulkhead_sandbox::cgroup::{CgroupError, Tree};
 use bulkhead_sandbox::{
     Access, Cause, Child, Exit, Identity, Launch, Policy, Program, ProgramFile, SpawnError, Status,
-    Stdio, Strictness,
+    Stdio, Strictness, kernel_audit,
 };
 use nix::errno::Errno;
 use nix::unistd::{User, geteuid};
@@ -78,6 +78,7 @@ fn start_and_watch(arguments: &Exec) -> Result<Report, Problem> {
     let cwd = inside(&working_directory, &policy);
     let signals = watch::Signals::block().map_err(could_not)?;
 
+    let audit = kernel_audit::open().ok();
     let started = Instant::now();
     let launch = Launch {
         name: &format!("exec-{}", std::process::id()),
@@ -93,7 +94,12 @@ fn start_and_watch(arguments: &Exec) -> Result<Report, Problem> {
 
     let pid = child.pid();
     let enforcement = child.enforcement().clone();
-    let ended = watch::until_end(child, &signals, arguments.timeout, arguments.kill_after)?;
+    let mut ended = watch::until_end(child, &signals, arguments.timeout, arguments.kill_after)?;
+    if let (Cause::Seccomp, Some(audit), Identity::Leased { uid, .. }) =
+        (ended.exit.cause, &audit, identity)
+    {
+        ended.exit.denied_call = kernel_audit::wait_for_denial(audit.as_fd(), uid);
+    }
     Ok(Report {
         command: command.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
         pid,
@@ -277,8 +283,14 @@ mod tests {
 
     #[test]
     fn the_exit_code_is_the_commands() {
-        let code =
-            |status| exit_code(&Exit { status, usage: Usage::default(), cause: Cause::Unknown });
+        let code = |status| {
+            exit_code(&Exit {
+                status,
+                usage: Usage::default(),
+                cause: Cause::Unknown,
+                denied_call: None,
+            })
+        };
         assert_eq!(code(Status::Exited(7)), 7);
         assert_eq!(code(Status::Exited(255)), 255);
         assert_eq!(code(Status::Signaled { signal: 15, core: false }), 143);

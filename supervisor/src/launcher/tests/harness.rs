@@ -242,7 +242,8 @@ impl Supervisor {
     pub(super) fn inherit(&mut self) -> Vec<(Message, Vec<OwnedFd>)> {
         let (welcome, descriptors) = self.next();
         assert!(matches!(welcome, Message::Welcome(_)), "{welcome:?}");
-        assert_eq!(descriptors.len(), 1, "the admin listener");
+        let audit = usize::from(bulkhead_sandbox::kernel_audit::open().is_ok());
+        assert_eq!(descriptors.len(), 1 + audit, "the admin listener and the audit stream");
         let mut inherited = Vec::new();
         loop {
             match self.next() {

@@ -94,7 +94,8 @@ impl Actor {
         stop::arm(&self.context.launcher, &self.row.id, generation, Duration::ZERO, kill_in).await;
     }
 
-    pub(super) async fn exited(&mut self, exited: Box<Exited>, descriptors: Vec<OwnedFd>) {
+    pub(super) async fn exited(&mut self, mut exited: Box<Exited>, descriptors: Vec<OwnedFd>) {
+        self.context.registry.denials.explain(&mut exited.exit.0, exited.uid).await;
         let exited: Arc<Exited> = Arc::from(exited);
         self.exits.send_replace(Some(Arc::clone(&exited)));
         if exited.generation > self.heard

@@ -1,0 +1,122 @@
+//! What the kernel's audit stream tells of a compartment: which system call seccomp refused.
+//!
+//! A wait status says only SIGSYS. The record AUDIT_SECCOMP says which call, of which uid; it is sent
+//! to the multicast group AUDIT_NLGRP_READLOG (include/uapi/linux/audit.h), whether or not an audit
+//! daemon runs. Joining the group takes CAP_AUDIT_READ; who holds the socket goes on receiving without.
+//! A record holds text that the program chose, its name, so it is parsed where there is no privilege.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::PollFlags;
+use nix::sys::socket::{
+    AddressFamily, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recvfrom, socket,
+};
+
+use crate::process::wait_for;
+use crate::seccomp::calls;
+
+/// `AUDIT_SECCOMP`.
+const SECCOMP: u16 = 1326;
+/// AUDIT_NLGRP_READLOG, as the mask that bind(2) takes.
+const READLOG: u32 = 1;
+/// `struct nlmsghdr`: length, type, flags, sequence, port.
+const HEADER: usize = 16;
+/// `MAX_AUDIT_MESSAGE_LENGTH`.
+const MAX_RECORD: usize = 8970;
+/// The record is written by a thread of the kernel's, so it may come after the death itself.
+pub const LATENESS: Duration = Duration::from_millis(500);
+
+/// A system call that seccomp did not let pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denial {
+    /// Of the process, in the initial user namespace: the compartment's own.
+    pub uid: u32,
+    /// The call's name, or what there is instead: `number 1000`, `getpid by int 0x80`.
+    pub call: String,
+}
+
+/// Joins the stream, with a non-blocking socket.
+///
+/// # Errors
+/// EPERM without CAP_AUDIT_READ, EPROTONOSUPPORT where the kernel has no audit.
+pub fn open() -> io::Result<OwnedFd> {
+    let socket = socket(
+        AddressFamily::Netlink,
+        SockType::Raw,
+        SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+        SockProtocol::NetlinkAudit,
+    )?;
+    bind(socket.as_raw_fd(), &NetlinkAddr::new(0, READLOG))?;
+    Ok(socket)
+}
+
+/// Reads one record. `None`: it tells of something else, or some were lost as nobody had read them.
+///
+/// # Errors
+/// `WouldBlock` when none waits.
+pub fn receive(socket: BorrowedFd<'_>) -> io::Result<Option<Denial>> {
+    let mut buffer = [0; MAX_RECORD + HEADER];
+    match recvfrom::<NetlinkAddr>(socket.as_raw_fd(), &mut buffer) {
+        // Port 0 is the kernel's.
+        Ok((length, Some(sender))) if sender.pid() == 0 => Ok(parse(&buffer[..length])),
+        Ok(_) | Err(Errno::ENOBUFS | Errno::EINTR) => Ok(None),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// The last call that was refused to `uid`, waiting a moment for it.
+pub fn wait_for_denial(socket: BorrowedFd<'_>, uid: u32) -> Option<String> {
+    let until = Instant::now() + LATENESS;
+    let mut found = None;
+    loop {
+        match receive(socket) {
+            Ok(Some(denial)) if denial.uid == uid => found = Some(denial.call),
+            Ok(_) => {}
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return found,
+            Err(_) => {
+                let left = until.saturating_duration_since(Instant::now());
+                if found.is_some() || left.is_zero() {
+                    return found;
+                }
+                wait_for(socket, PollFlags::POLLIN, left);
+            }
+        }
+    }
+}
+
+fn parse(packet: &[u8]) -> Option<Denial> {
+    let (header, text) = packet.split_at_checked(HEADER)?;
+    if u16::from_ne_bytes([header[4], header[5]]) != SECCOMP {
+        return None;
+    }
+    let text = std::str::from_utf8(text).ok()?;
+    // What the program chose is quoted and without blanks, or in hexadecimal
+    // (audit_log_untrustedstring): no other field can be forged in it.
+    let field = |key: &str| {
+        text.trim_end_matches(['\0', '\n'])
+            .split(' ')
+            .find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
+    };
+    let arch = u32::from_str_radix(field("arch")?, 16).ok()?;
+    let number = field("syscall")?.parse().ok()?;
+    Some(Denial { uid: field("uid")?.parse().ok()?, call: name(arch, number) })
+}
+
+/// How a person knows the call. `arch`: AUDIT_ARCH_*.
+fn name(arch: u32, number: u32) -> String {
+    const X32: u32 = 0x4000_0000;
+    const I386: u32 = 0x4000_0003;
+    if arch == I386 {
+        return format!("number {number} by int 0x80");
+    }
+    if cfg!(target_arch = "x86_64") && number & X32 != 0 {
+        return format!("number {} of x32", number & !X32);
+    }
+    calls::name(number).map_or_else(|| format!("number {number}"), str::to_owned)
+}
+
+#[cfg(test)]
+mod tests;

@@ -19,6 +19,13 @@ pub const STATE_DELETE: &str = "bulkhead.host/state.delete";
 /// [`StateList`] → `Vec<(String, u64)>`: keys and versions, in order of the keys.
 pub const STATE_LIST: &str = "bulkhead.host/state.list";
 
+/// [`Connect`] → [`Connected`]. The connection itself comes over the bootstrap socket, in a packet of its
+/// own: the byte [`CONNECTION_PACKET`] and the token, `u64` little-endian, with the socket by SCM_RIGHTS.
+pub const CONNECT: &str = "bulkhead.host/network.connect";
+
+/// The first byte of a bootstrap packet that carries a connection; those with a session begin otherwise.
+pub const CONNECTION_PACKET: u8 = 2;
+
 /// The error code for a version that is not the one expected; details: `{expected, found}`.
 pub const STATE_CONFLICT: &str = "STATE_CONFLICT";
 
@@ -65,6 +72,22 @@ pub struct StateDelete {
 pub struct StateList {
     /// The prefix; empty for all.
     pub prefix: String,
+}
+
+/// Asks for a TCP connection to a pair that the plugin was granted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connect {
+    /// A DNS name or an address, as the manifest has it.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+/// A connection is made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connected {
+    /// Which packet of the bootstrap socket has it.
+    pub token: u64,
 }
 
 #[cfg(test)]

@@ -8,7 +8,9 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use bulkhead_ipc_protocol::host::{StateDelete, StateEntry, StateGet, StateList, StateSet};
+use bulkhead_ipc_protocol::host::{
+    Connect, Connected, StateDelete, StateEntry, StateGet, StateList, StateSet,
+};
 use bulkhead_ipc_protocol::lifecycle::{ConfigureReply, ConfigureRequest, InitReply, InitRequest};
 use bulkhead_ipc_protocol::message::{
     Direction, GoodbyeCause, Header, Outcome, StreamPart, Streams, TraceContext,
@@ -130,6 +132,11 @@ fn payloads() -> Vec<(&'static str, Vec<u8>)> {
         ("payload-state-set", codec::encode(&StateSet { key: key(), value, expected: Some(2) })),
         ("payload-state-delete", codec::encode(&StateDelete { key: key(), expected: None })),
         ("payload-state-list", codec::encode(&StateList { prefix: "last".to_owned() })),
+        (
+            "payload-connect",
+            codec::encode(&Connect { host: "db.example.org".to_owned(), port: 5432 }),
+        ),
+        ("payload-connect-reply", codec::encode(&Connected { token: 1_234_567_890_123 })),
         ("payload-state-list-reply", codec::encode(&vec![(key(), 3_u64)])),
     ]
 }

@@ -1,22 +1,26 @@
 //! Descriptor 3, the bootstrap socket, over which the launcher hands sessions to the plugin.
 //!
-//! It is a SOCK_SEQPACKET socket (unix(7)). Each packet carries one SOCK_STREAM socket by SCM_RIGHTS: a session.
-//! The packet's own bytes say nothing to us. When the launcher is gone the socket reads as ended.
+//! It is a SOCK_SEQPACKET socket (unix(7)). Each packet carries one SOCK_STREAM socket by SCM_RIGHTS: a connection
+//! that was made for the plugin, where the packet says so, else a session. When the launcher is gone the socket
+//! reads as ended.
 //!
 //! This file has the only unsafe code of the crate: taking ownership of descriptors by number.
 #![allow(unsafe_code)]
 
 use std::io::{self, IoSliceMut};
+use std::net::TcpStream;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bulkhead_ipc_driver::Socket;
+use bulkhead_ipc_protocol::host::CONNECTION_PACKET;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockType, getsockopt, recvmsg, sockopt};
 use tokio::io::unix::AsyncFd;
 
+use crate::host::Arrivals;
 use crate::serve::Sessions;
 
 /// The number that the launcher gives it.
@@ -26,7 +30,16 @@ static TAKEN: AtomicBool = AtomicBool::new(false);
 
 /// The bootstrap socket of this process.
 #[derive(Debug)]
-pub(crate) struct Bootstrap(AsyncFd<OwnedFd>);
+pub(crate) struct Bootstrap {
+    socket: AsyncFd<OwnedFd>,
+    connections: Arrivals,
+}
+
+/// What a packet brought.
+enum Packet {
+    Session(StdUnixStream),
+    Connection(u64, TcpStream),
+}
 
 /// Takes descriptor 3 if it is a bootstrap socket: `None` when the program was started by hand.
 pub(crate) fn take() -> Option<OwnedFd> {
@@ -46,23 +59,26 @@ pub(crate) fn take() -> Option<OwnedFd> {
 
 impl Bootstrap {
     /// Makes it ready for use. Needs the runtime.
-    pub(crate) fn new(socket: OwnedFd) -> io::Result<Self> {
+    pub(crate) fn new(socket: OwnedFd, connections: Arrivals) -> io::Result<Self> {
         fcntl(&socket, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
         let flags = OFlag::from_bits_retain(fcntl(&socket, FcntlArg::F_GETFL)?);
         fcntl(&socket, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
         // SAFETY: an OwnedFd is open and keeps its number until it is dropped, and it is moved in here: nothing
         // takes it out of `Bootstrap` again.
         let socket = unsafe { AsyncFd::register(socket) }.map_err(|err| err.into_parts().1)?;
-        Ok(Self(socket))
+        Ok(Self { socket, connections })
     }
 
-    /// The next session; `None` when the launcher is gone.
+    /// The next session; `None` when the launcher is gone. Connections that come before it are handed on.
     async fn receive(&self) -> io::Result<Option<Socket>> {
         loop {
-            let mut ready = self.0.readable().await?;
+            let mut ready = self.socket.readable().await?;
             match ready.try_io(|socket| receive_now(socket.as_raw_fd())) {
-                Ok(Ok(Some(stream))) => {
+                Ok(Ok(Some(Packet::Session(stream)))) => {
                     return Ok(Some(Socket::new(stream)?));
+                }
+                Ok(Ok(Some(Packet::Connection(token, stream)))) => {
+                    self.connections.arrived(token, stream);
                 }
                 Ok(Ok(None)) => return Ok(None),
                 Ok(Err(err)) if err.kind() == io::ErrorKind::InvalidData => {
@@ -89,14 +105,17 @@ impl Sessions for Bootstrap {
     }
 }
 
-/// One packet: a session, or `None` at the end.
-fn receive_now(socket: RawFd) -> io::Result<Option<StdUnixStream>> {
+/// One packet, or `None` at the end.
+fn receive_now(socket: RawFd) -> io::Result<Option<Packet>> {
     let mut bytes = [0_u8; 64];
     let mut parts = [IoSliceMut::new(&mut bytes)];
     let mut control = nix::cmsg_space!([RawFd; 1]);
     let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
-    let packet = match recvmsg::<()>(socket, &mut parts, Some(&mut control), flags) {
-        Ok(packet) => packet,
+    let (packet, length) = match recvmsg::<()>(socket, &mut parts, Some(&mut control), flags) {
+        Ok(packet) => {
+            let length = packet.bytes;
+            (packet, length)
+        }
         Err(Errno::ECONNRESET) => return Ok(None),
         Err(errno) => return Err(errno.into()),
     };
@@ -112,17 +131,27 @@ fn receive_now(socket: RawFd) -> io::Result<Option<StdUnixStream>> {
         }
     }
     let bad = |why: &str| Err(io::Error::new(io::ErrorKind::InvalidData, why.to_owned()));
-    match (received.pop(), packet.bytes) {
+    match (received.pop(), length) {
         (None, 0) => Ok(None),
         (None, _) => bad("a packet without a descriptor"),
         (Some(_), _) if !whole || !received.is_empty() => {
             bad("a packet with more than one descriptor")
         }
         (Some(one), _) => match getsockopt(&one, sockopt::SockType) {
-            Ok(SockType::Stream) => Ok(Some(StdUnixStream::from(one))),
+            Ok(SockType::Stream) => Ok(Some(match token(&bytes[..length]) {
+                Some(token) => Packet::Connection(token, TcpStream::from(one)),
+                None => Packet::Session(StdUnixStream::from(one)),
+            })),
             _ => bad("a packet with a descriptor that is not a stream socket"),
         },
     }
+}
+
+/// Which connection a packet carries, if it is one.
+fn token(bytes: &[u8]) -> Option<u64> {
+    let (&kind, token) = bytes.split_first()?;
+    let token = token.try_into().ok()?;
+    (kind == CONNECTION_PACKET).then(|| u64::from_le_bytes(token))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use super::*;
 fn pair() -> (OwnedFd, Bootstrap) {
     let (launcher, ours) =
         socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap();
-    (launcher, Bootstrap::new(ours).unwrap())
+    (launcher, Bootstrap::new(ours, Arrivals::default()).unwrap())
 }
 
 fn send(launcher: &OwnedFd, bytes: &[u8], descriptors: &[RawFd]) {
@@ -64,4 +64,25 @@ async fn what_is_no_session_is_passed_over() {
 fn a_descriptor_of_another_kind_is_not_taken() {
     // Whatever descriptor 3 is in a test runner, it is no SEQPACKET socket.
     assert!(take().is_none());
+}
+
+#[tokio::test]
+async fn connections_go_to_whoever_asked_and_sessions_still_come() {
+    let (launcher, mut ours) = pair();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (mut far, _) = listener.accept().unwrap();
+    let (_session, session_theirs) = StdUnixStream::pair().unwrap();
+    let mut packet = vec![CONNECTION_PACKET];
+    packet.extend(7_u64.to_le_bytes());
+    send(&launcher, &packet, &[near.as_raw_fd()]);
+    drop(near);
+    send(&launcher, &[1], &[session_theirs.as_raw_fd()]);
+    let connections = ours.connections.clone();
+    assert!(soon(ours.next()).await.is_some());
+    let mut taken = soon(connections.take(7)).await;
+    taken.write_all(b"x").unwrap();
+    let mut byte = [0];
+    far.read_exact(&mut byte).unwrap();
+    assert_eq!(&byte, b"x");
 }

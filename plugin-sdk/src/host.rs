@@ -3,6 +3,7 @@
 mod events;
 mod link;
 mod log;
+mod network;
 mod state;
 
 use std::sync::{Arc, OnceLock};
@@ -16,6 +17,8 @@ pub use events::{Event, Events, Subscription};
 pub(crate) use link::Link;
 pub use log::Log;
 pub(crate) use log::LogSink;
+pub(crate) use network::Arrivals;
+pub use network::Network;
 pub use state::{Entry, State};
 
 use crate::body;
@@ -39,6 +42,7 @@ pub struct Host(Arc<Inner>);
 struct Inner {
     link: Link,
     log_sink: LogSink,
+    connections: Arrivals,
     subscribers: Subscribers,
     pending: Pending,
     identity: OnceLock<Identity>,
@@ -63,9 +67,19 @@ pub struct CallOptions {
 }
 
 impl Host {
-    pub(crate) fn new(link: Link, log_sink: LogSink, pending: Pending) -> Self {
+    pub(crate) fn new(
+        link: Link,
+        log_sink: LogSink,
+        connections: Arrivals,
+        pending: Pending,
+    ) -> Self {
         let subscribers = Subscribers::default();
-        Self(Arc::new(Inner { link, log_sink, subscribers, pending, identity: OnceLock::new() }))
+        let identity = OnceLock::new();
+        Self(Arc::new(Inner { link, log_sink, connections, subscribers, pending, identity }))
+    }
+
+    pub(crate) fn connections(&self) -> &Arrivals {
+        &self.0.connections
     }
 
     pub(crate) fn introduce(&self, init: &InitRequest) {
@@ -108,6 +122,11 @@ impl Host {
     /// The plugin's saved state.
     pub fn state(&self) -> State {
         State::new(self.clone())
+    }
+
+    /// Connections to the `host:port` pairs that the plugin was granted.
+    pub fn network(&self) -> Network {
+        Network::new(self.clone())
     }
 
     /// Events: telling others, and hearing from them.

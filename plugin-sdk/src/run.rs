@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::bootstrap::{self, Bootstrap};
-use crate::host::LogSink;
+use crate::host::{Arrivals, LogSink};
 use crate::plugin::Plugin;
 use crate::serve::{Ending, Patience, serve};
 
@@ -48,8 +48,10 @@ pub fn run<P: Plugin>() -> ExitCode {
             let terminated = async move {
                 terminate.recv().await;
             };
-            let sessions = Bootstrap::new(socket)?;
-            Ok(serve::<P, _>(sessions, terminated, patience(), LogSink::standard_error()).await)
+            let connections = Arrivals::default();
+            let sessions = Bootstrap::new(socket, connections.clone())?;
+            let sink = LogSink::standard_error();
+            Ok(serve::<P, _>(sessions, connections, terminated, patience(), sink).await)
         })
     });
     match ending {

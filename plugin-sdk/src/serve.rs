@@ -24,7 +24,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 
 use crate::deadline::Deadline;
-use crate::host::{Host, Link, LogSink};
+use crate::host::{Arrivals, Host, Link, LogSink};
 use crate::pending::Pending;
 use crate::plugin::Plugin;
 use crate::reason::Reason;
@@ -89,6 +89,7 @@ impl<P> Shared<P> {
 /// Runs the plugin until it is asked to stop. Must be polled inside a `LocalSet`.
 pub(crate) async fn serve<P: Plugin, S: Sessions>(
     sessions: S,
+    connections: Arrivals,
     terminated: impl Future<Output = ()>,
     patience: Patience,
     log_sink: LogSink,
@@ -98,7 +99,7 @@ pub(crate) async fn serve<P: Plugin, S: Sessions>(
     let pending = Pending::new();
     let shared = Rc::new(Shared {
         router: P::routes(),
-        host: Host::new(link.clone(), log_sink, pending.clone()),
+        host: Host::new(link.clone(), log_sink, connections, pending.clone()),
         plugin: OnceCell::new(),
         initializing: tokio::sync::Mutex::new(()),
         stopping: Cell::new(false),

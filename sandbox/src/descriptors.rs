@@ -6,10 +6,11 @@
 
 use std::io;
 use std::io::IoSlice;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair,
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, SockaddrLike as _,
+    SockaddrStorage, getpeername, getsockopt, sendmsg, socketpair, sockopt,
 };
 
 /// The most descriptors in one message that the kernel passes (SCM_MAX_FD).
@@ -59,6 +60,15 @@ pub fn stream_pair() -> io::Result<(OwnedFd, OwnedFd)> {
 
 fn pair(kind: SockType) -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(socketpair(AddressFamily::Unix, kind, None, SockFlag::SOCK_CLOEXEC)?)
+}
+
+/// Whether this is a TCP connection (ip(7), tcp(7)): a stream socket of an internet family with a peer.
+pub fn is_tcp_connection(descriptor: &impl AsFd) -> bool {
+    let fd = descriptor.as_fd();
+    let is_stream = getsockopt(&fd, sockopt::SockType) == Ok(SockType::Stream);
+    let peer = getpeername::<SockaddrStorage>(fd.as_raw_fd());
+    let family = peer.ok().and_then(|peer| peer.family());
+    is_stream && matches!(family, Some(AddressFamily::Inet | AddressFamily::Inet6))
 }
 
 /// Sends one message. `data` must not be empty: an empty SOCK_SEQPACKET message cannot be told from

@@ -16,6 +16,10 @@ impl Monotonic {
         Self(Duration::from(time).as_nanos() as u64)
     }
 
+    pub(crate) fn nanos(self) -> u64 {
+        self.0
+    }
+
     /// How long before `later` this was; zero if it was not.
     pub(crate) fn until(self, later: Self) -> Duration {
         Duration::from_nanos(later.0.saturating_sub(self.0))

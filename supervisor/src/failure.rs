@@ -67,6 +67,8 @@ pub(crate) enum Code {
     PluginDied,
     /// The plugin's own handler returned an error. Details: the plugin's `code` and `details`.
     CallFailed,
+    /// A connection that a plugin may have could not be made. Details: `host`, `port`.
+    ConnectFailed,
     /// A conditional write of state met another version. Details: `key`, `expected`, `found`.
     StateConflict,
     /// The audit is not what was written: a row was changed, removed, added or moved. Details:
@@ -118,7 +120,8 @@ impl Code {
             Code::InitializationFailed
             | Code::ProtocolViolation
             | Code::PluginDied
-            | Code::CallFailed => 502,
+            | Code::CallFailed
+            | Code::ConnectFailed => 502,
             Code::SandboxUnavailable | Code::Unreachable | Code::ShuttingDown => 503,
             Code::Timeout => 504,
             Code::SandboxFailed | Code::StorageFailed | Code::AuditBroken | Code::Internal => 500,

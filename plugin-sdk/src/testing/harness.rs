@@ -68,6 +68,12 @@ impl<P: Plugin> Harness<P> {
         self
     }
 
+    /// With a `host:port` pair granted, for which the test's own listener at `address` answers.
+    pub fn connection(self, pair: impl Into<String>, address: std::net::SocketAddr) -> Self {
+        self.memory.peers.borrow_mut().insert(pair.into(), address);
+        self
+    }
+
     /// With a stand-in for another plugin's method `M` of `service`.
     pub fn answer<M: Method>(
         self,

@@ -1,22 +1,23 @@
 //! A host in memory: state, what was logged and published, and other plugins' methods.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
+use std::net::{SocketAddr, TcpStream};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bulkhead_ipc_driver::{Handler, IncomingCall};
 use bulkhead_ipc_protocol::host::{
-    STATE_CONFLICT, STATE_DELETE, STATE_GET, STATE_LIST, STATE_SET, StateDelete, StateEntry,
-    StateGet, StateList, StateSet,
+    CONNECT, Connect, Connected, STATE_CONFLICT, STATE_DELETE, STATE_GET, STATE_LIST, STATE_SET,
+    StateDelete, StateEntry, StateGet, StateList, StateSet,
 };
 use bulkhead_ipc_protocol::{CallError, LogRecord, Payload};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::host::LogSink;
+use crate::host::{Arrivals, LogSink};
 
 /// Something that the plugin published.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +37,10 @@ pub(super) struct Memory {
     pub(super) state: RefCell<BTreeMap<String, (u64, Vec<u8>)>>,
     /// Taken from whatever thread of the plugin writes them.
     logs: Arc<Mutex<Vec<LogRecord>>>,
+    /// Who answers for a `host:port` pair.
+    pub(super) peers: RefCell<BTreeMap<String, SocketAddr>>,
+    pub(super) connections: Arrivals,
+    tokens: Cell<u64>,
     pub(super) published: RefCell<Vec<Published>>,
     /// By `service/method`, or by `service` for all its methods.
     pub(super) answers: RefCell<HashMap<String, Answerer>>,
@@ -61,6 +66,7 @@ impl Handler for MemoryHost {
                 STATE_SET => memory.state_set(read(&call)?),
                 STATE_DELETE => memory.state_delete(&read(&call)?),
                 STATE_LIST => memory.state_list(&read(&call)?),
+                CONNECT => memory.connect(&read(&call)?),
                 _ => {
                     let answerer = memory.answerer(&call.method)?;
                     answerer(call).await
@@ -96,6 +102,22 @@ impl Memory {
             );
             CallError::new("DEPENDENCY_MISSING", message)
         })
+    }
+
+    fn connect(&self, asked: &Connect) -> Result<Payload, CallError> {
+        let Connect { host, port } = asked;
+        let pair =
+            if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+        let Some(address) = self.peers.borrow().get(&pair).copied() else {
+            let message =
+                format!("the test has nobody at {pair:?}; add it with Harness::connection");
+            return Err(CallError::new("PERMISSION_DENIED", message));
+        };
+        let stream = TcpStream::connect(address)
+            .map_err(|err| CallError::new("CONNECT_FAILED", format!("{pair}: {err}")))?;
+        let token = self.tokens.replace(self.tokens.get() + 1);
+        self.connections.arrived(token, stream);
+        write(&Connected { token })
     }
 
     fn state_get(&self, request: &StateGet) -> Result<Payload, CallError> {

@@ -80,8 +80,17 @@ impl<P: Plugin> Running<P> {
         // Its own set of tasks: all of them end with it, as the threads of a process do.
         let tasks = tokio::task::LocalSet::new();
         let (patience, log_sink) = (setup.patience, memory.log_sink());
+        let connections = memory.connections.clone();
         let process = tokio::task::spawn_local(async move {
-            tasks.run_until(serve::<P, _>(FromTest(received), terminated, patience, log_sink)).await
+            tasks
+                .run_until(serve::<P, _>(
+                    FromTest(received),
+                    connections,
+                    terminated,
+                    patience,
+                    log_sink,
+                ))
+                .await
         });
         let running = Self {
             setup,

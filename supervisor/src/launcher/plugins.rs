@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 
+use bulkhead_ipc_protocol::host::CONNECTION_PACKET;
 use bulkhead_sandbox::descriptors::{send_with_fds, stream_pair};
 use bulkhead_sandbox::{Child, Exit, Signal};
 
@@ -58,22 +59,31 @@ impl Plugin {
 
     /// A new session: the plugin gets one end through its bootstrap socket, the other is returned.
     pub(super) fn open_session(&self) -> Result<OwnedFd, Failure> {
-        offer_session(&self.bootstrap).map_err(|error| {
-            let id = &self.id;
-            let (code, why) = match error.kind() {
-                std::io::ErrorKind::WouldBlock => (
-                    Code::ResourceExhausted,
-                    "it has not taken the sessions that it was given before".to_owned(),
-                ),
-                std::io::ErrorKind::BrokenPipe | std::io::ErrorKind::ConnectionReset => {
-                    (Code::ProtocolViolation, "it has closed descriptor 3".to_owned())
-                }
-                _ => return no_descriptors(&error),
-            };
-            Failure::new(code, format!("plugin {id} cannot be given a session: {why}"))
-                .with("resource", "sessions")
-                .with("violation", "bootstrap")
-        })
+        offer_session(&self.bootstrap).map_err(|error| self.not_taken("session", &error))
+    }
+
+    /// A connection that was made for it, through its bootstrap socket.
+    pub(super) fn hand_connection(&self, token: u64, socket: &OwnedFd) -> Result<(), Failure> {
+        let mut packet = [CONNECTION_PACKET; 9];
+        packet[1..].copy_from_slice(&token.to_le_bytes());
+        send_with_fds(self.bootstrap.as_fd(), &packet, &[socket.as_fd()])
+            .map_err(|error| self.not_taken("connection", &error))
+    }
+
+    fn not_taken(&self, what: &str, error: &std::io::Error) -> Failure {
+        let id = &self.id;
+        let (code, why) = match error.kind() {
+            std::io::ErrorKind::WouldBlock => {
+                (Code::ResourceExhausted, "it has not taken what it was given before".to_owned())
+            }
+            std::io::ErrorKind::BrokenPipe | std::io::ErrorKind::ConnectionReset => {
+                (Code::ProtocolViolation, "it has closed descriptor 3".to_owned())
+            }
+            _ => return no_descriptors(error),
+        };
+        Failure::new(code, format!("plugin {id} cannot be given a {what}: {why}"))
+            .with("resource", format!("{what}s"))
+            .with("violation", "bootstrap")
     }
 
     /// What a supervisor needs to serve it: a session and both read ends.

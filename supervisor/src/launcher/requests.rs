@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
+use bulkhead_sandbox::descriptors::is_tcp_connection;
 use bulkhead_sandbox::{Launch, Program, ProgramFile};
 
 use super::admission::{DATA_TARGET, PLUGIN_TARGET, admit, complete};
@@ -74,6 +75,12 @@ impl Launcher {
             Request::Measure { id } => self.measure(number, id),
             Request::Spawn(spawn) => self.spawn(number, *spawn),
             Request::Session { id, generation } => self.session(&id, generation),
+            Request::Connection { id, generation, token } => match descriptors.pop() {
+                Some(socket) => {
+                    self.hand_connection(&id, generation, token, &socket).map(|()| DONE)
+                }
+                None => Err(Failure::internal("a connection came without its descriptor")),
+            },
             Request::Credential { name } => credentials::read(&name)
                 .map(|text| Answer::Now(Reply::Credential(Hidden(text)), Vec::new())),
             Request::AuditHead => Ok(Answer::Now(Reply::AuditHead(self.anchor.head()), Vec::new())),
@@ -292,6 +299,25 @@ impl Launcher {
         self.plugins.insert(plugin);
         self.announce();
         Ok((spawned, descriptors))
+    }
+
+    /// Nothing but a TCP connection is passed on: to a plugin any other descriptor could be a way out.
+    fn hand_connection(
+        &mut self,
+        id: &PluginId,
+        generation: u64,
+        token: u64,
+        socket: &OwnedFd,
+    ) -> Result<(), Failure> {
+        let plugin = self.plugins.exactly(id, generation)?;
+        if !is_tcp_connection(socket) {
+            return Err(Failure::new(
+                Code::PermissionDenied,
+                format!("what was sent for plugin {id} is not a TCP connection"),
+            )
+            .with("permission", "network"));
+        }
+        plugin.hand_connection(token, socket)
     }
 
     fn session(&mut self, id: &PluginId, generation: u64) -> Result<Answer, Failure> {

@@ -69,6 +69,9 @@ pub(crate) enum Request {
     /// A new session for a plugin that runs: one end goes to the plugin's bootstrap socket.
     /// → [`Reply::Done`] with one descriptor.
     Session { id: PluginId, generation: u64 },
+    /// Gives the plugin a TCP connection, which comes along as a descriptor, through its bootstrap
+    /// socket. → [`Reply::Done`]
+    Connection { id: PluginId, generation: u64, token: u64 },
     /// Arms the stop: SIGTERM after `term_in`, SIGKILL to the whole cgroup after `kill_in`, both
     /// from now. A later `Stop` can bring either forward, never put it off, so that a guarantee
     /// once given holds. Answered at once → [`Reply::Done`]; [`Message::Exited`] tells the end.
@@ -91,7 +94,10 @@ impl Request {
     pub(crate) fn descriptors(&self) -> usize {
         usize::from(matches!(
             self,
-            Request::ImportPackage { .. } | Request::SaveData { .. } | Request::RestoreData { .. }
+            Request::ImportPackage { .. }
+                | Request::SaveData { .. }
+                | Request::RestoreData { .. }
+                | Request::Connection { .. }
         ))
     }
 }

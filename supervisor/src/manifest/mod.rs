@@ -37,7 +37,7 @@ use crate::id::PluginId;
 
 pub(crate) use lifecycle::{Lifecycle, RestartPolicy};
 pub(crate) use limits::Limits;
-pub(crate) use network::Network;
+pub(crate) use network::{HostPort, Network};
 pub(crate) use path::{EntryPath, HostPath};
 pub(crate) use permission::Permission;
 pub(crate) use published::SCHEMA;

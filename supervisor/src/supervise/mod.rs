@@ -9,6 +9,7 @@
 mod api;
 mod archives;
 mod audit;
+mod broker;
 mod denials;
 mod events;
 mod launcher_link;

@@ -1,5 +1,6 @@
 //! What a plugin may ask of its host: state, events, and calls to other plugins.
 
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bulkhead_ipc_driver::{Handler, IncomingCall};
@@ -11,12 +12,18 @@ use super::Context;
 use super::plan::StartPlan;
 use crate::clock::Monotonic;
 use crate::failure::{Code, Failure};
+use crate::link::{Reply, Request};
+use crate::supervise::broker::Broker;
+use crate::supervise::launcher_link::unexpected;
 
 /// The host's side of one session; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct HostSide {
     context: Context,
     plan: Arc<StartPlan>,
+    /// Of the start that the session belongs to.
+    generation: u64,
+    broker: Broker,
     drain: Arc<Mutex<Draining>>,
 }
 
@@ -28,8 +35,14 @@ struct Draining {
 }
 
 impl HostSide {
-    pub(super) fn new(context: &Context, plan: &StartPlan) -> Self {
-        Self { context: context.clone(), plan: Arc::new(plan.clone()), drain: Arc::default() }
+    pub(super) fn new(context: &Context, plan: &StartPlan, generation: u64) -> Self {
+        Self {
+            context: context.clone(),
+            plan: Arc::new(plan.clone()),
+            generation,
+            broker: Broker::default(),
+            drain: Arc::default(),
+        }
     }
 
     /// From now on writes of state are what the plugin saves at its end.
@@ -40,6 +53,17 @@ impl HostSide {
     /// When the last of them was acknowledged.
     pub(super) fn saved_at(&self) -> Option<Monotonic> {
         self.drain.lock().unwrap_or_else(PoisonError::into_inner).saved
+    }
+
+    /// Through the launcher, which holds the other end of the plugin's descriptor 3.
+    async fn hand_over(&self, connection: OwnedFd) -> Result<u64, Failure> {
+        let (id, generation) = (self.plan.id.clone(), self.generation);
+        let token = self.broker.next_token();
+        let request = Request::Connection { id, generation, token };
+        match self.context.launcher.ask_with(request, Some(connection)).await? {
+            (Reply::Done, _) => Ok(token),
+            (other, _) => Err(unexpected(&other)),
+        }
     }
 
     async fn answer(&self, call: IncomingCall) -> Result<Payload, Failure> {
@@ -70,6 +94,13 @@ impl HostSide {
                 let keys: Vec<(String, u64)> =
                     listed.into_iter().map(|(key, version, _)| (key, version)).collect();
                 encode(&keys)
+            }
+            methods::CONNECT => {
+                let asked: methods::Connect = decode(&call)?;
+                let connection =
+                    self.broker.connect(&self.context.registry, &self.plan, &call, asked);
+                let token = self.hand_over(connection.await?).await?;
+                encode(&methods::Connected { token })
             }
             reserved if reserved.starts_with("bulkhead.") => Err(Failure::new(
                 Code::NotFound,

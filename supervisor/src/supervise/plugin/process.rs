@@ -168,7 +168,7 @@ fn attach(
     let session = std::os::unix::net::UnixStream::from(session);
     let session = Socket::new(session)
         .map_err(|e| Failure::internal(format!("the session socket cannot be used: {e}")))?;
-    let host = HostSide::new(context, plan);
+    let host = HostSide::new(context, plan, generation);
     let version = semver::Version::parse(env!("CARGO_PKG_VERSION"))
         .map_err(|e| Failure::internal(format!("our own version is malformed: {e}")))?;
     let hello = Hello::new("bulkhead", version)

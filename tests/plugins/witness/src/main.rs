@@ -11,6 +11,7 @@ use bulkhead_plugin_sdk::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::sync::Mutex;
 
 fn main() -> ExitCode {
@@ -62,6 +63,24 @@ impl Method for Seen {
     type Reply = Value;
 }
 
+/// `ask`: connects to a pair through the host, and tells what is there before the end of the line.
+struct Ask;
+
+impl Method for Ask {
+    const NAME: &'static str = "ask";
+    type Request = String;
+    type Reply = String;
+}
+
+/// `dial`: connects by itself, past the host.
+struct Dial;
+
+impl Method for Dial {
+    const NAME: &'static str = "dial";
+    type Request = String;
+    type Reply = ();
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct News {
@@ -91,6 +110,8 @@ impl Plugin for Witness {
             .on::<Publish>(Self::publish)
             .on::<SetState>(Self::set_state)
             .on::<GetState>(Self::get_state)
+            .on::<Ask>(Self::ask)
+            .on::<Dial>(Self::dial)
             .on_with::<Seen>(Self::seen)
     }
 
@@ -147,6 +168,18 @@ impl Witness {
 
     async fn get_state(&self, (): ()) -> Result<Option<Value>> {
         self.host.state().get("state").await
+    }
+
+    async fn ask(&self, pair: String) -> Result<String> {
+        let stream = self.host.network().connect(&pair).await?;
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line).await.map_err(Error::internal)?;
+        Ok(line.trim_end().to_owned())
+    }
+
+    async fn dial(&self, address: String) -> Result<()> {
+        let dialled = std::net::TcpStream::connect(address);
+        dialled.map(drop).map_err(|err| Error::new("NOT_DIALLED", err.to_string()))
     }
 
     async fn seen(&self, (): (), context: Context) -> Result<Value> {

@@ -1,16 +1,20 @@
 //! What a plugin can ask of its host.
 
+mod cache;
 mod events;
 mod link;
 mod log;
 mod state;
 
+use std::hash::Hash;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bulkhead_ipc_protocol::lifecycle::InitRequest;
 use bulkhead_ipc_protocol::{Call, Payload, TraceContext};
 
+pub(crate) use cache::Caches;
+pub use cache::{Cache, CacheLimits, CacheStats};
 pub(crate) use events::Subscribers;
 pub use events::{Event, Events, Subscription};
 pub(crate) use link::Link;
@@ -40,6 +44,7 @@ struct Inner {
     link: Link,
     log_sink: LogSink,
     subscribers: Subscribers,
+    caches: Caches,
     pending: Pending,
     identity: OnceLock<Identity>,
 }
@@ -64,8 +69,14 @@ pub struct CallOptions {
 
 impl Host {
     pub(crate) fn new(link: Link, log_sink: LogSink, pending: Pending) -> Self {
-        let subscribers = Subscribers::default();
-        Self(Arc::new(Inner { link, log_sink, subscribers, pending, identity: OnceLock::new() }))
+        Self(Arc::new(Inner {
+            link,
+            log_sink,
+            subscribers: Subscribers::default(),
+            caches: Caches::default(),
+            pending,
+            identity: OnceLock::new(),
+        }))
     }
 
     pub(crate) fn introduce(&self, init: &InitRequest) {
@@ -89,6 +100,10 @@ impl Host {
         &self.0.subscribers
     }
 
+    pub(crate) fn caches(&self) -> &Caches {
+        &self.0.caches
+    }
+
     /// The id under which the plugin is installed.
     pub fn plugin_id(&self) -> &str {
         self.0.identity.get().map_or("", |identity| &identity.id)
@@ -108,6 +123,24 @@ impl Host {
     /// The plugin's saved state.
     pub fn state(&self) -> State {
         State::new(self.clone())
+    }
+
+    /// A cache of the plugin's own, with the usual limits: 1000 entries, 1 MiB, five minutes. Make it once, in `init`.
+    pub fn cache<K, V>(&self) -> Cache<K, V>
+    where
+        K: Clone + Eq + Hash + Send + 'static,
+        V: Send + 'static,
+    {
+        self.cache_with(CacheLimits::default())
+    }
+
+    /// As [`Host::cache`], with other limits.
+    pub fn cache_with<K, V>(&self, limits: CacheLimits) -> Cache<K, V>
+    where
+        K: Clone + Eq + Hash + Send + 'static,
+        V: Send + 'static,
+    {
+        self.0.caches.make(limits)
     }
 
     /// Events: telling others, and hearing from them.

@@ -16,6 +16,9 @@ use crate::serve::{Ending, Patience, serve};
 /// The environment variable with the resume time in seconds: how long a plugin lives without a session.
 pub const RESUME_SECS: &str = "BULKHEAD_RESUME_SECS";
 
+/// The environment variable with the topics that the manifest subscribes to, with commas between them.
+const SUBSCRIBES: &str = "BULKHEAD_SUBSCRIBES";
+
 /// The whole of a plugin's `main`: `fn main() -> ExitCode { bulkhead_plugin_sdk::run::<MyPlugin>() }`.
 ///
 /// Started by Bulkhead it serves until it is asked to stop. Started by hand it explains itself; with `--describe` it
@@ -49,7 +52,8 @@ pub fn run<P: Plugin>() -> ExitCode {
                 terminate.recv().await;
             };
             let sessions = Bootstrap::new(socket)?;
-            Ok(serve::<P, _>(sessions, terminated, patience(), LogSink::standard_error()).await)
+            let log_sink = LogSink::standard_error();
+            Ok(serve::<P, _>(sessions, terminated, patience(), log_sink, subscribed()).await)
         })
     });
     match ending {
@@ -65,6 +69,12 @@ pub fn run<P: Plugin>() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// What the manifest subscribes to. A host of before does not say.
+fn subscribed() -> Option<Vec<String>> {
+    let text = std::env::var(SUBSCRIBES).ok()?;
+    Some(text.split(',').filter(|topic| !topic.is_empty()).map(str::to_owned).collect())
 }
 
 fn patience() -> Patience {
@@ -99,6 +109,7 @@ fn describe<P: Plugin>() -> String {
         "sdk": env!("CARGO_PKG_VERSION"),
         "protocol": PROTOCOL_VERSION.to_string(),
         "methods": routes.methods().collect::<Vec<_>>(),
+        "events": routes.topics().collect::<Vec<_>>(),
     });
     format!("{description:#}")
 }
@@ -106,7 +117,8 @@ fn describe<P: Plugin>() -> String {
 fn help<P: Plugin>() -> String {
     let about = P::ABOUT;
     let routes = P::routes();
-    let methods: Vec<_> = routes.methods().collect();
+    let methods = listed(routes.methods());
+    let events = listed(routes.topics());
     let dash = if about.description.is_empty() { "" } else { ": " };
     format!(
         "\
@@ -117,6 +129,7 @@ This is a plugin for Bulkhead. It is not run by hand, but by a supervisor:
     bulkhead enable {name}       once it is installed
 
 Methods: {methods}
+Hears:   {events}
 
 Options:
     --describe   what it is, as JSON
@@ -126,6 +139,10 @@ Options:
         name = about.name,
         version = about.version,
         description = about.description,
-        methods = if methods.is_empty() { "none".to_owned() } else { methods.join(", ") },
     )
+}
+
+fn listed(names: impl Iterator<Item = &'static str>) -> String {
+    let names: Vec<_> = names.collect();
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }

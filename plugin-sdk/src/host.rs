@@ -5,6 +5,7 @@ mod events;
 mod link;
 mod log;
 mod state;
+mod tasks;
 
 use std::hash::Hash;
 use std::sync::{Arc, OnceLock};
@@ -21,6 +22,8 @@ pub(crate) use link::Link;
 pub use log::Log;
 pub(crate) use log::LogSink;
 pub use state::{Entry, State};
+pub use tasks::Task;
+pub(crate) use tasks::{Stage, Tasks};
 
 use crate::body;
 use crate::context::Context;
@@ -45,6 +48,7 @@ struct Inner {
     log_sink: LogSink,
     subscribers: Subscribers,
     caches: Caches,
+    tasks: Tasks,
     pending: Pending,
     identity: OnceLock<Identity>,
 }
@@ -74,6 +78,7 @@ impl Host {
             log_sink,
             subscribers: Subscribers::default(),
             caches: Caches::default(),
+            tasks: Tasks::default(),
             pending,
             identity: OnceLock::new(),
         }))

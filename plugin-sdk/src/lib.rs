@@ -118,7 +118,7 @@ pub use deadline::Deadline;
 pub use error::{Error, Result, code};
 pub use host::{
     Cache, CacheLimits, CacheStats, CallOptions, DEFAULT_CALL_TIMEOUT, Entry, Event, Events, Host,
-    Log, State, Subscription,
+    Log, State, Subscription, Task,
 };
 pub use method::Method;
 pub use plugin::{Configured, Plugin};

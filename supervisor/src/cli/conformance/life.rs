@@ -42,7 +42,7 @@ impl Life<'_> {
             return Ok(());
         }
         let enabled = self.start().await;
-        let Some(process) = self.stages(checks, enabled)? else { return Ok(()) };
+        let Some(process) = stages(checks, enabled)? else { return Ok(()) };
         methods::check(client, manifest, &process, checks).await?;
         let stopped = stopping::stop(client, &manifest.id).await;
         checks.note("stop", stopped)?;
@@ -79,39 +79,6 @@ impl Life<'_> {
         })
     }
 
-    /// The stages of its start up to the one that failed. Its process, if none did.
-    fn stages(
-        &self,
-        checks: &mut Checks,
-        enabled: Result<Value, Problem>,
-    ) -> Result<Option<Process>, Ended> {
-        let failed = match &enabled {
-            Ok(_) => None,
-            // The one fault of a stage that names what is incompatible instead.
-            Err(problem) if problem.details.get("what") == Some(&json!("protocol")) => {
-                Some(Some("handshake"))
-            }
-            Err(problem) => Some(problem.details.get("stage").and_then(Value::as_str)),
-        };
-        let at = failed.map(|stage| STAGES.iter().position(|(name, _)| Some(*name) == stage));
-        if at == Some(None) {
-            // It has not come so far that there is a stage.
-            checks.outcome("start", enabled, |_| String::new())?;
-            return Ok(None);
-        }
-        checks.note("start", Ok("it runs in its compartment".to_owned()))?;
-        for (index, (name, text)) in STAGES.iter().enumerate() {
-            match (&enabled, at) {
-                (Err(problem), Some(Some(failed))) if failed == index => {
-                    checks.note(name, Err(problem.clone()))?;
-                    return Ok(None);
-                }
-                _ => checks.note(name, Ok((*text).to_owned()))?,
-            };
-        }
-        Ok(enabled.ok().map(|reply| Process::of(&reply["plugin"])))
-    }
-
     async fn uninstall(&self) -> Result<String, Problem> {
         let id = &self.manifest.id;
         let path = format!("/v1/plugins/{id}");
@@ -124,6 +91,35 @@ impl Life<'_> {
             Ok(_) => Err(Failure::new(Code::Internal, format!("{id} is still there")).into()),
         }
     }
+}
+
+/// The stages of its start up to the one that failed. Its process, if none did.
+fn stages(checks: &mut Checks, enabled: Result<Value, Problem>) -> Result<Option<Process>, Ended> {
+    let failed = match &enabled {
+        Ok(_) => None,
+        // The one fault of a stage that names what is incompatible instead.
+        Err(problem) if problem.details.get("what") == Some(&json!("protocol")) => {
+            Some(Some("handshake"))
+        }
+        Err(problem) => Some(problem.details.get("stage").and_then(Value::as_str)),
+    };
+    let at = failed.map(|stage| STAGES.iter().position(|(name, _)| Some(*name) == stage));
+    if at == Some(None) {
+        // It has not come so far that there is a stage.
+        checks.outcome("start", enabled, |_| String::new())?;
+        return Ok(None);
+    }
+    checks.note("start", Ok("it runs in its compartment".to_owned()))?;
+    for (index, (name, text)) in STAGES.iter().enumerate() {
+        match (&enabled, at) {
+            (Err(problem), Some(Some(failed))) if failed == index => {
+                checks.note(name, Err(problem.clone()))?;
+                return Ok(None);
+            }
+            _ => checks.note(name, Ok((*text).to_owned()))?,
+        };
+    }
+    Ok(enabled.ok().map(|reply| Process::of(&reply["plugin"])))
 }
 
 /// What is good to know of a review.

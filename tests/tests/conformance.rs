@@ -7,6 +7,7 @@ use std::path::Path;
 
 use bulkhead_tests::process::{Outcome, bulkhead};
 use bulkhead_tests::{plugin, program};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -164,6 +165,24 @@ fn what_could_not_be_installed_fails_before_it_is_run() {
     // No plugin at all.
     let outcome = test(&below.path().join("absent"), &[]).expect(3);
     assert!(outcome.stderr.contains("NOT_FOUND"), "{}", outcome.stderr);
+}
+
+#[test]
+fn an_interrupt_ends_it_and_leaves_nothing() {
+    let below = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(below.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let scratch = below.path().join("scratch");
+    std::fs::create_dir(&scratch).unwrap();
+    let lines = "[lifecycle]\ninit_timeout = \"300s\"";
+    let hostile = plugin::hostile(below.path(), "hang-in-init", lines);
+    let mut running = bulkhead(["test"]).arg(hostile).env("TMPDIR", &scratch).start();
+    running.stdout.line(|line| line.contains("review"));
+    running.signal(Signal::SIGINT);
+    // Its service holds our end of standard error too, so this waits for the service.
+    let outcome = running.wait().expect(1);
+    assert!(outcome.stderr.contains("INTERRUPTED"), "{}", outcome.stderr);
+    let left: Vec<_> = std::fs::read_dir(&scratch).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
 }
 
 /// A project of cargo's, with a cargo that does as it is told: there need not be one here.

@@ -23,6 +23,10 @@ use super::render::Screen;
 use super::run::{Interrupts, Scratch, session};
 use super::{Ended, block_on, finish};
 
+/// What is so after a fault.
+const WAITING: &str = "nothing runs; waiting for the sources to change; stop with Ctrl-C";
+const WATCHING: &str = "what was built before stays; waiting for the sources to change";
+
 pub(super) fn dev(arguments: &Dev, global: &Global) -> ExitCode {
     finish(block_on(whole(arguments, global)), global.json)
 }
@@ -44,7 +48,7 @@ async fn whole(arguments: &Dev, global: &Global) -> Result<(), Ended> {
         let next = workshop.next(&built);
         let outcome = match session(&run, global, &mut interrupts, next).await {
             Err(Ended::Problem(problem)) => {
-                tell(global.json, "stopped", &problem)?;
+                tell(global.json, "stopped", &problem, WAITING)?;
                 tokio::select! {
                     next = workshop.next(&built) => Some(next),
                     () = interrupts.next() => None,
@@ -96,7 +100,7 @@ struct Workshop {
 impl Workshop {
     /// The first build that is good.
     async fn first(&mut self) -> Result<Built, Ended> {
-        match self.build().await? {
+        match self.build(WAITING).await? {
             Some(built) => Ok(built),
             None => self.another(None).await,
         }
@@ -110,7 +114,7 @@ impl Workshop {
     async fn another(&mut self, present: Option<[u8; 32]>) -> Result<Built, Ended> {
         loop {
             self.sources.changed().await?;
-            let built = self.build().await?;
+            let built = self.build(if present.is_some() { WATCHING } else { WAITING }).await?;
             self.sources.is_dealt_with();
             match built {
                 Some(built) if Some(built.fingerprint) != present => return Ok(built),
@@ -121,7 +125,7 @@ impl Workshop {
     }
 
     /// None: it failed, which is said.
-    async fn build(&self) -> Result<Option<Built>, Ended> {
+    async fn build(&self, meanwhile: &str) -> Result<Option<Built>, Ended> {
         let began = Instant::now();
         match self.project.build().await {
             Ok(built) => {
@@ -137,7 +141,7 @@ impl Workshop {
                 Ok(Some(built))
             }
             Err(problem) => {
-                tell(self.json, "build-failed", &problem)?;
+                tell(self.json, "build-failed", &problem, meanwhile)?;
                 Ok(None)
             }
         }
@@ -145,12 +149,12 @@ impl Workshop {
 }
 
 /// What went wrong, and goes on all the same.
-fn tell(json: bool, what: &str, problem: &Problem) -> Result<(), Ended> {
+fn tell(json: bool, what: &str, problem: &Problem, meanwhile: &str) -> Result<(), Ended> {
     if json {
         return line(&json!({ "type": what, "error": problem }));
     }
     problem.report(false);
-    say("waiting for the sources to change; stop with Ctrl-C");
+    say(meanwhile);
     Ok(())
 }
 

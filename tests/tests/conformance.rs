@@ -11,17 +11,17 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// A method that the misbehaving plugin has, and times that a test can wait for.
+/// A method that the misbehaving plugin has, and times that a test can wait for, and a busy machine meet.
 const LINES: &str = r#"
 [provides.mirror]
 version = "1.0.0"
 [provides.mirror.methods]
 echo = {}
 [lifecycle]
-init_timeout = "3s"
-health_timeout = "3s"
-call_timeout = "3s"
-stop_timeout = "4s"
+init_timeout = "8s"
+health_timeout = "8s"
+call_timeout = "5s"
+stop_timeout = "6s"
 "#;
 
 /// Runs it with nothing else in its temporary directory, which must be empty afterwards.

@@ -16,7 +16,7 @@ tokio::task_local! {
 /// must be finished all the same goes into [`Host::shielded`](crate::Host::shielded).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Context {
-    /// The name under which it was called: `book`, or `appointments/book`.
+    /// The name under which it was called: `book`, or `appointments/book`. For a handler of events: the topic.
     pub method: String,
     /// By when the caller wants the reply. `None`: it waits as long as the session lasts.
     pub deadline: Option<Deadline>,

@@ -20,6 +20,8 @@ pub mod code {
     pub const REPLY_INVALID: &str = "REPLY_INVALID";
     /// The plugin has no such method; details: `{methods}`.
     pub const METHOD_UNKNOWN: &str = "METHOD_UNKNOWN";
+    /// A topic has a handler, but the manifest does not subscribe to it; details: `{topics, subscribed}`.
+    pub const NOT_SUBSCRIBED: &str = "NOT_SUBSCRIBED";
     /// The plugin has not been initialized.
     pub const NOT_READY: &str = "NOT_READY";
     /// The plugin is stopping and takes no new calls.

@@ -1,17 +1,22 @@
 //! What a plugin can ask of its host.
 
+mod cache;
 mod events;
 mod link;
 mod log;
 mod network;
 mod state;
+mod tasks;
 
+use std::hash::Hash;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bulkhead_ipc_protocol::lifecycle::InitRequest;
 use bulkhead_ipc_protocol::{Call, Payload, TraceContext};
 
+pub(crate) use cache::Caches;
+pub use cache::{Cache, CacheLimits, CacheStats};
 pub(crate) use events::Subscribers;
 pub use events::{Event, Events, Subscription};
 pub(crate) use link::Link;
@@ -20,6 +25,8 @@ pub(crate) use log::LogSink;
 pub(crate) use network::Arrivals;
 pub use network::Network;
 pub use state::{Entry, State};
+pub use tasks::Task;
+pub(crate) use tasks::{Stage, Tasks};
 
 use crate::body;
 use crate::context::Context;
@@ -44,6 +51,8 @@ struct Inner {
     log_sink: LogSink,
     connections: Arrivals,
     subscribers: Subscribers,
+    caches: Caches,
+    tasks: Tasks,
     pending: Pending,
     identity: OnceLock<Identity>,
 }
@@ -73,9 +82,16 @@ impl Host {
         connections: Arrivals,
         pending: Pending,
     ) -> Self {
-        let subscribers = Subscribers::default();
-        let identity = OnceLock::new();
-        Self(Arc::new(Inner { link, log_sink, connections, subscribers, pending, identity }))
+        Self(Arc::new(Inner {
+            link,
+            log_sink,
+            connections,
+            subscribers: Subscribers::default(),
+            caches: Caches::default(),
+            tasks: Tasks::default(),
+            pending,
+            identity: OnceLock::new(),
+        }))
     }
 
     pub(crate) fn connections(&self) -> &Arrivals {
@@ -103,6 +119,10 @@ impl Host {
         &self.0.subscribers
     }
 
+    pub(crate) fn caches(&self) -> &Caches {
+        &self.0.caches
+    }
+
     /// The id under which the plugin is installed.
     pub fn plugin_id(&self) -> &str {
         self.0.identity.get().map_or("", |identity| &identity.id)
@@ -127,6 +147,24 @@ impl Host {
     /// Connections to the `host:port` pairs that the plugin was granted.
     pub fn network(&self) -> Network {
         Network::new(self.clone())
+    }
+
+    /// A cache of the plugin's own, with the usual limits: 1000 entries, 1 MiB, five minutes. Make it once, in `init`.
+    pub fn cache<K, V>(&self) -> Cache<K, V>
+    where
+        K: Clone + Eq + Hash + Send + 'static,
+        V: Send + 'static,
+    {
+        self.cache_with(CacheLimits::default())
+    }
+
+    /// As [`Host::cache`], with other limits.
+    pub fn cache_with<K, V>(&self, limits: CacheLimits) -> Cache<K, V>
+    where
+        K: Clone + Eq + Hash + Send + 'static,
+        V: Send + 'static,
+    {
+        self.0.caches.make(limits)
     }
 
     /// Events: telling others, and hearing from them.

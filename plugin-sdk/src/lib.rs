@@ -109,6 +109,7 @@ mod serve;
 mod streams;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod topic;
 
 pub use about::About;
 pub use bulkhead_ipc_protocol::{Encoding, Level, Payload, TraceContext};
@@ -116,15 +117,16 @@ pub use context::Context;
 pub use deadline::Deadline;
 pub use error::{Error, Result, code};
 pub use host::{
-    CallOptions, DEFAULT_CALL_TIMEOUT, Entry, Event, Events, Host, Log, Network, State,
-    Subscription,
+    Cache, CacheLimits, CacheStats, CallOptions, DEFAULT_CALL_TIMEOUT, Entry, Event, Events, Host,
+    Log, Network, State, Subscription, Task,
 };
 pub use method::Method;
 pub use plugin::{Configured, Plugin};
 pub use reason::Reason;
-pub use router::{Handler, Router};
+pub use router::{Handler, Listener, Router};
 pub use run::{RESUME_SECS, run};
 pub use streams::{StreamError, StreamReader, StreamWriter, Streams};
+pub use topic::Topic;
 
 /// The guide's examples, as tests.
 #[cfg(all(doctest, feature = "testing"))]

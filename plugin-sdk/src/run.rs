@@ -16,6 +16,9 @@ use crate::serve::{Ending, Patience, serve};
 /// The environment variable with the resume time in seconds: how long a plugin lives without a session.
 pub const RESUME_SECS: &str = "BULKHEAD_RESUME_SECS";
 
+/// The environment variable with the topics that the manifest subscribes to, with commas between them.
+const SUBSCRIBES: &str = "BULKHEAD_SUBSCRIBES";
+
 /// The whole of a plugin's `main`: `fn main() -> ExitCode { bulkhead_plugin_sdk::run::<MyPlugin>() }`.
 ///
 /// Started by Bulkhead it serves until it is asked to stop. Started by hand it explains itself; with `--describe` it
@@ -51,7 +54,9 @@ pub fn run<P: Plugin>() -> ExitCode {
             let connections = Arrivals::default();
             let sessions = Bootstrap::new(socket, connections.clone())?;
             let sink = LogSink::standard_error();
-            Ok(serve::<P, _>(sessions, connections, terminated, patience(), sink).await)
+            let serving =
+                serve::<P, _>(sessions, connections, terminated, patience(), sink, subscribed());
+            Ok(serving.await)
         })
     });
     match ending {
@@ -67,6 +72,12 @@ pub fn run<P: Plugin>() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// What the manifest subscribes to. A host of before does not say.
+fn subscribed() -> Option<Vec<String>> {
+    let text = std::env::var(SUBSCRIBES).ok()?;
+    Some(text.split(',').filter(|topic| !topic.is_empty()).map(str::to_owned).collect())
 }
 
 fn patience() -> Patience {
@@ -101,6 +112,7 @@ fn describe<P: Plugin>() -> String {
         "sdk": env!("CARGO_PKG_VERSION"),
         "protocol": PROTOCOL_VERSION.to_string(),
         "methods": routes.methods().collect::<Vec<_>>(),
+        "events": routes.topics().collect::<Vec<_>>(),
     });
     format!("{description:#}")
 }
@@ -108,7 +120,8 @@ fn describe<P: Plugin>() -> String {
 fn help<P: Plugin>() -> String {
     let about = P::ABOUT;
     let routes = P::routes();
-    let methods: Vec<_> = routes.methods().collect();
+    let methods = listed(routes.methods());
+    let events = listed(routes.topics());
     let dash = if about.description.is_empty() { "" } else { ": " };
     format!(
         "\
@@ -119,6 +132,7 @@ This is a plugin for Bulkhead. It is not run by hand, but by a supervisor:
     bulkhead enable {name}       once it is installed
 
 Methods: {methods}
+Hears:   {events}
 
 Options:
     --describe   what it is, as JSON
@@ -128,6 +142,10 @@ Options:
         name = about.name,
         version = about.version,
         description = about.description,
-        methods = if methods.is_empty() { "none".to_owned() } else { methods.join(", ") },
     )
+}
+
+fn listed(names: impl Iterator<Item = &'static str>) -> String {
+    let names: Vec<_> = names.collect();
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }

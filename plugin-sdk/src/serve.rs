@@ -11,10 +11,11 @@
 //! One task takes in sessions and goes on doing so while the plugin stops, so that a supervisor which restarts at
 //! that moment still receives the saved state. The first cause to stop counts; later ones change nothing.
 
+mod listening;
 mod session;
 mod stop;
 
-use std::cell::{Cell, OnceCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ use crate::pending::Pending;
 use crate::plugin::Plugin;
 use crate::reason::Reason;
 use crate::router::Router;
+use listening::Listening;
 use session::Session;
 pub(crate) use stop::Ending;
 
@@ -75,6 +77,9 @@ pub(crate) struct Shared<P> {
     pub(crate) initializing: tokio::sync::Mutex<()>,
     pub(crate) stopping: Cell<bool>,
     pub(crate) pending: Pending,
+    /// What the manifest subscribes to, where that is known.
+    subscribed: Option<Vec<String>>,
+    listening: RefCell<Listening>,
     hello: Hello,
     stops: mpsc::UnboundedSender<Stop>,
 }
@@ -93,17 +98,24 @@ pub(crate) async fn serve<P: Plugin, S: Sessions>(
     terminated: impl Future<Output = ()>,
     patience: Patience,
     log_sink: LogSink,
+    subscribed: Option<Vec<String>>,
 ) -> Ending {
     let (stops, mut stopped) = mpsc::unbounded_channel();
     let link = Link::new();
     let pending = Pending::new();
+    let router = P::routes();
+    let host = Host::new(link.clone(), log_sink, connections, pending.clone());
+    // Before there is a session: no event is missed.
+    let listening = RefCell::new(Listening::new(&router, &host));
     let shared = Rc::new(Shared {
-        router: P::routes(),
-        host: Host::new(link.clone(), log_sink, connections, pending.clone()),
+        router,
+        host,
         plugin: OnceCell::new(),
         initializing: tokio::sync::Mutex::new(()),
         stopping: Cell::new(false),
         pending,
+        subscribed,
+        listening,
         hello: hello::<P>(),
         stops,
     });

@@ -8,6 +8,7 @@
 //! `bulkhead-plugin-sdk = { version = "…", features = ["testing"] }`.
 
 mod harness;
+mod manifest;
 mod memory_host;
 mod running;
 

@@ -8,6 +8,7 @@ in_machine() {
         tests/tidy | sandbox/closure) return 1 ;; # read the sources, with cargo
         tests/crashes) return 1 ;;                # some hundred services, of which no kernel matters
         tests/signing | tests/cli | tests/api_docs | tests/review) return 1 ;; # nor of these
+        tests/conformance | tests/dev) return 1 ;; # what they run, tests/run does in the machine
         sandbox/* | supervisor/* | tests/*) return 0 ;;
         *) return 1 ;;
     esac

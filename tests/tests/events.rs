@@ -4,8 +4,9 @@
 
 use bulkhead_tests::admin::Reply;
 use bulkhead_tests::package::Package;
-use bulkhead_tests::process::Running;
+use bulkhead_tests::process::{Program, Running};
 use bulkhead_tests::service::Service;
+use bulkhead_tests::{plugin, program};
 use serde_json::{Value, json};
 
 fn witness(id: &str, subscribes: &str, publishes: &str) -> Package {
@@ -226,4 +227,55 @@ fn what_plugins_use_is_told_and_not_kept() {
     next(&mut events, "plugin:disabled", "clinic");
     let kept = service.command(["events", "--json"]).run().expect(0).stdout;
     assert!(kept.contains("plugin:disabled") && !kept.contains("plugin:resource:usage"), "{kept}");
+}
+
+/// The pair of examples: what the provider tells empties the scheduler's cache.
+#[test]
+fn a_handler_hears_what_another_plugin_tells() {
+    let service = Service::start();
+    for id in ["appointments", "appointment-scheduler"] {
+        let directory = plugin::example(service.directory(), id);
+        service.json(["install".as_ref(), directory.as_os_str(), "--yes".as_ref()]);
+        service.json(["enable", id]);
+    }
+    let booked = || {
+        let agenda = r#"{"date":"2027-03-15"}"#;
+        let agenda = service.json(["call", "appointment-scheduler", "agenda", agenda]);
+        agenda["appointments"].as_array().unwrap().len()
+    };
+    assert_eq!(booked(), 0);
+    let patient = r#"{"ndjson":"{\"resourceType\":\"Patient\",\"id\":\"p1\"}\n"}"#;
+    service.json(["call", "appointments", "import", patient]);
+    let create = json!({ "appointment": {
+        "resourceType": "Appointment",
+        "status": "booked",
+        "start": "2027-03-15T14:00:00-04:00",
+        "end": "2027-03-15T15:00:00-04:00",
+        "participant": [{ "actor": { "reference": "Patient/p1" }, "status": "accepted" }],
+    }});
+    service.json(["call", "appointments", "create", &create.to_string()]);
+    // The news overtakes no call, and is handled beside it: one of the first sees it.
+    assert!((0..10).any(|_| booked() == 1), "the agenda is that of before");
+
+    let described = Program::new(program::path("appointment-scheduler")).arg("--describe").run();
+    let described: Value = serde_json::from_str(&described.expect(0).stdout).unwrap();
+    assert_eq!(described["events"], json!(["appointments.changed"]));
+}
+
+#[test]
+fn a_handler_that_would_hear_nothing_fails_the_start() {
+    let service = Service::start();
+    let directory = plugin::example(service.directory(), "appointments");
+    service.json(["install".as_ref(), directory.as_os_str(), "--yes".as_ref()]);
+    service.json(["enable", "appointments"]);
+    let directory = plugin::example(service.directory(), "appointment-scheduler");
+    let path = directory.join("plugin.toml");
+    let manifest = std::fs::read_to_string(&path).unwrap();
+    assert!(manifest.contains("\"appointments.changed\""));
+    std::fs::write(&path, manifest.replace("\"appointments.changed\"", "\"other.*\"")).unwrap();
+    service.json(["install".as_ref(), directory.as_os_str(), "--yes".as_ref()]);
+    let error = service.error(["enable", "appointment-scheduler"]);
+    assert_eq!(error["code"], "INITIALIZATION_FAILED");
+    assert_eq!(error["details"]["pluginCode"], "NOT_SUBSCRIBED");
+    assert!(error["message"].as_str().unwrap().contains("appointments.changed"), "{error}");
 }

@@ -202,7 +202,7 @@ impl Method for Agenda {
 }
 
 /// Which day, and whose.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AgendaRequest {
     /// The day, in the clinic's time zone.

@@ -2,10 +2,12 @@
 
 #![allow(clippy::unused_async)] // A handler is async, whether it waits or not.
 
-use appointments::api::{Get, GetRequest, ListRequest};
+use std::time::Duration;
+
+use appointments::api::{Changed, Get, GetRequest, ListRequest};
 use appointments::fhir::{Appointment, id_of};
 use appointments::overlap::{Overlap, sweep};
-use bulkhead_plugin_sdk::{About, Error, Host, Plugin, Result, Router, about};
+use bulkhead_plugin_sdk::{About, Cache, CacheLimits, Error, Host, Plugin, Result, Router, about};
 
 use crate::agenda;
 use crate::api::{
@@ -27,11 +29,17 @@ const MOST: u32 = 500;
 const PROPOSED: usize = 3;
 const PROPOSED_WITHIN: i32 = 7;
 
+/// Agendas that are remembered: each screen at a front desk asks for the same few days again and again. News of a
+/// change empties the cache; should one be lost, an agenda is wrong for no longer than this.
+const AGENDAS: CacheLimits =
+    CacheLimits { entries: 200, bytes: 4 << 20, age: Duration::from_secs(30) };
+
 /// Books appointments within a clinic's working hours.
 #[derive(Debug)]
 pub struct Scheduler {
     clinic: Clinic,
     provider: Provider,
+    agendas: Cache<AgendaRequest, AgendaReply>,
 }
 
 impl Plugin for Scheduler {
@@ -46,23 +54,29 @@ impl Plugin for Scheduler {
             .on::<Slots>(Self::slots)
             .on::<Conflicts>(Self::conflicts)
             .on::<Agenda>(Self::agenda)
+            .on_event::<Changed>(Self::changed)
     }
 
     async fn init(config: Config, host: Host) -> Result<Self> {
         let clinic = Clinic::new(&config).map_err(refused)?;
         host.log().with("hours", clinic.hours()).info("ready");
-        Ok(Self { clinic, provider: Provider::new(host) })
+        let agendas = host.cache_with(AGENDAS);
+        Ok(Self { clinic, provider: Provider::new(host), agendas })
     }
 }
 
 impl Scheduler {
+    // What changes an appointment forgets the agendas itself, whether it succeeds or not: whoever has the reply sees
+    // the change at once, before the news of it is here.
     async fn book(&self, request: BookRequest) -> Result<Appointment> {
         let clinic = &self.clinic;
         let duration = request.duration.unwrap_or(clinic.default_duration());
         let at = booking::time(clinic, &request.start, duration, request.outside_hours)
             .map_err(refused)?;
         let appointment = booking::appointment(clinic, &request, at).map_err(refused)?;
-        match self.provider.create(appointment, request.allow_conflicts).await {
+        let booked = self.provider.create(appointment, request.allow_conflicts).await;
+        self.agendas.clear();
+        match booked {
             Err(taken) if taken.code() == code::CONFLICT => {
                 let who = (request.practitioner.as_deref(), Some(request.patient.as_str()));
                 Err(self.propose(taken, who, at, duration).await)
@@ -86,7 +100,9 @@ impl Scheduler {
             end: request.duration.map(|_| clinic.local(at.end)),
             allow_conflicts: request.allow_conflicts,
         };
-        match self.provider.call::<appointments::api::Reschedule>(&move_to).await {
+        let moved = self.provider.call::<appointments::api::Reschedule>(&move_to).await;
+        self.agendas.clear();
+        match moved {
             Err(taken) if taken.code() == code::CONFLICT => {
                 let who =
                     (present.participant_id("Practitioner"), present.participant_id("Patient"));
@@ -97,7 +113,9 @@ impl Scheduler {
     }
 
     async fn cancel(&self, request: appointments::api::CancelRequest) -> Result<Appointment> {
-        self.provider.call::<appointments::api::Cancel>(&request).await
+        let cancelled = self.provider.call::<appointments::api::Cancel>(&request).await;
+        self.agendas.clear();
+        cancelled
     }
 
     async fn slots(&self, request: SlotsRequest) -> Result<SlotsReply> {
@@ -148,7 +166,18 @@ impl Scheduler {
         Ok(reply)
     }
 
+    /// The provider says that appointments have changed, by whomever.
+    async fn changed(&self, _: Changed) -> Result<()> {
+        self.agendas.clear();
+        Ok(())
+    }
+
     async fn agenda(&self, request: AgendaRequest) -> Result<AgendaReply> {
+        let key = request.clone();
+        self.agendas.get_or(key, async || self.agenda_anew(request).await).await
+    }
+
+    async fn agenda_anew(&self, request: AgendaRequest) -> Result<AgendaReply> {
         let date = moment::day("date", &request.date).map_err(refused)?;
         let beyond = || {
             refused(Fault::new(code::TIME_INVALID, "date", &request.date, "is beyond the calendar"))

@@ -1,5 +1,7 @@
 //! Both plugins, each on its own session, joined as the supervisor joins them.
 
+use std::time::Duration;
+
 use appointment_scheduler::Scheduler;
 use appointment_scheduler::api::{
     Agenda, AgendaRequest, Book, BookRequest, Cancel, Conflicts, ConflictsRequest, Reschedule,
@@ -8,7 +10,7 @@ use appointment_scheduler::api::{
 use appointments::Appointments;
 use appointments::api::{CancelRequest, Stats, StatsRequest};
 use bulkhead_plugin_sdk::Payload;
-use bulkhead_plugin_sdk::testing::{Harness, Running, paused};
+use bulkhead_plugin_sdk::testing::{Harness, Running, pass, paused};
 use serde_json::{Value, json};
 
 const ENCOUNTERS: &str = include_str!("../../data/fhir/Encounter.ndjson");
@@ -113,6 +115,55 @@ fn a_day_of_a_clinic() {
         scheduler.stop().await.unwrap();
         provider.stop().await.unwrap();
     });
+}
+
+/// The provider's news reach the scheduler by way of the host, which the test is here.
+#[test]
+fn an_agenda_is_remembered_until_the_provider_tells_of_a_change() {
+    paused(async {
+        let (provider, scheduler) = pair().await;
+        let asked = AgendaRequest { date: "2027-03-15".into(), practitioner: None };
+        let agenda = async || scheduler.call::<Agenda>(&asked).await.unwrap().appointments.len();
+        assert_eq!(agenda().await, 0);
+        let booked = scheduler.call::<Book>(&book("2027-03-15T10:00")).await.unwrap();
+        assert_eq!(agenda().await, 1, "who books sees it at once");
+        // Another plugin cancels it, and the news is on its way.
+        let cancel = CancelRequest { id: booked.id, reason: None };
+        provider.call::<appointments::api::Cancel>(&cancel).await.unwrap();
+        let status = async || {
+            let day = scheduler.call::<Agenda>(&asked).await.unwrap();
+            serde_json::to_value(day.appointments[0].status).unwrap()
+        };
+        assert_eq!(status().await, "booked");
+        let news = provider.published();
+        let news = news.last().unwrap();
+        assert_eq!(news.data["change"], "cancelled");
+        scheduler.publish(&news.topic, &news.data).unwrap();
+        pass(Duration::from_millis(1)).await;
+        assert_eq!(status().await, "cancelled");
+        // News that was lost costs half a minute.
+        scheduler.call::<Book>(&book("2027-03-15T11:00")).await.unwrap();
+        assert_eq!(agenda().await, 2);
+        provider.call::<appointments::api::Create>(&other()).await.unwrap();
+        assert_eq!(agenda().await, 2);
+        pass(Duration::from_secs(30)).await;
+        assert_eq!(agenda().await, 3);
+    });
+}
+
+/// An appointment of somebody else, made without the scheduler.
+fn other() -> appointments::api::CreateRequest {
+    let appointment = json!({
+        "resourceType": "Appointment",
+        "status": "booked",
+        "start": "2027-03-15T14:00:00-04:00",
+        "end": "2027-03-15T15:00:00-04:00",
+        "participant": [{
+            "actor": { "reference": format!("Patient/{}", patient()) },
+            "status": "accepted",
+        }],
+    });
+    serde_json::from_value(json!({ "appointment": appointment })).expect("a request")
 }
 
 #[test]

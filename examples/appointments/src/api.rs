@@ -3,7 +3,7 @@
 //! Consumers link this module to call the service with types. Everything is JSON on the wire, in camelCase, with
 //! FHIR R4 resources inside.
 
-use bulkhead_plugin_sdk::Method;
+use bulkhead_plugin_sdk::{Method, Topic};
 use serde::{Deserialize, Serialize};
 
 use crate::fault::Fault;
@@ -215,7 +215,7 @@ pub struct ImportDetails {
 /// The topic on which each change of an appointment is published, as [`Changed`].
 pub const CHANGED: &str = "appointments.changed";
 
-/// What changed.
+/// What changed. As a [`Topic`], it is its own data.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Changed {
@@ -226,4 +226,9 @@ pub struct Changed {
     pub id: Option<String>,
     /// How many appointments were written.
     pub count: usize,
+}
+
+impl Topic for Changed {
+    const NAME: &'static str = CHANGED;
+    type Data = Self;
 }

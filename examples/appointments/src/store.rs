@@ -13,8 +13,8 @@ use std::rc::Rc;
 use bulkhead_plugin_sdk::{Error, Host, Result};
 
 use crate::api::{
-    CHANGED, CancelRequest, Changed, ConflictDetails, CreateRequest, ImportDetails, ListReply,
-    ListRequest, RescheduleRequest, StatsReply,
+    CancelRequest, Changed, ConflictDetails, CreateRequest, ImportDetails, ListReply, ListRequest,
+    RescheduleRequest, StatsReply,
 };
 use crate::calendar::{Calendar, Filter};
 use crate::fault::{Fault, code};
@@ -318,7 +318,7 @@ impl Store {
 
     fn publish(&self, change: &str, id: Option<&str>, count: usize) {
         let news = Changed { change: change.to_owned(), id: id.map(str::to_owned), count };
-        if let Err(error) = self.host.events().publish(CHANGED, &news) {
+        if let Err(error) = self.host.events().publish_on::<Changed>(&news) {
             // The change itself is saved; those who listen will see it when they next look.
             self.host
                 .log()

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bulkhead_ipc_protocol::{CallFailure, EndReason, Payload};
+use bulkhead_ipc_protocol::{CallFailure, EndReason, Payload, TraceContext};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
@@ -12,6 +12,7 @@ use super::Host;
 use crate::body;
 use crate::context::Context;
 use crate::error::{Error, Result, code};
+use crate::topic::{Topic, hears};
 
 /// Events that wait in one subscription; further ones are dropped and counted.
 const QUEUED: usize = 256;
@@ -29,6 +30,8 @@ pub struct Event {
     pub topic: String,
     /// Its data.
     pub payload: Payload,
+    /// The trace that it belongs to.
+    pub trace: Option<TraceContext>,
 }
 
 impl Event {
@@ -54,6 +57,11 @@ impl Subscription {
         self.queue.recv().await
     }
 
+    /// Whether nothing waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
     /// How many events were lost since the subscription began, because 256 were waiting already.
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
@@ -77,6 +85,20 @@ impl Events {
         peer.publish_traced(topic, payload, trace).map_err(Error::from)
     }
 
+    /// As [`Events::publish`], on a topic that is a type.
+    ///
+    /// # Errors
+    /// As [`Events::publish`].
+    pub fn publish_on<T: Topic>(&self, data: &T::Data) -> Result<()> {
+        self.publish(T::NAME, data)
+    }
+
+    /// How many events the handler of the topic `T` ([`Router::on_event`](crate::Router::on_event)) has lost, because
+    /// 256 were waiting for it already.
+    pub fn dropped<T: Topic>(&self) -> u64 {
+        self.host.subscribers().dropped(T::NAME)
+    }
+
     /// Listens to a topic, or with a `*` at the end to all topics that begin so.
     pub fn subscribe(&self, topic: &str) -> Subscription {
         self.host.subscribers().add(topic)
@@ -90,44 +112,70 @@ pub(crate) struct Subscribers(Mutex<Vec<Subscriber>>);
 #[derive(Debug)]
 struct Subscriber {
     topic: String,
-    queue: mpsc::Sender<Event>,
+    /// None: it is closed, and is here for its count.
+    queue: Option<mpsc::Sender<Event>>,
     dropped: Arc<AtomicU64>,
+    /// For a handler of the router, which is there as long as the plugin is.
+    routed: bool,
 }
 
 impl Subscriber {
-    fn hears(&self, topic: &str) -> bool {
-        match self.topic.strip_suffix('*') {
-            Some(prefix) => topic.starts_with(prefix),
-            None => topic == self.topic,
+    /// Passes the event on if it is for it. False: nobody takes from the queue any more.
+    fn deliver(&self, event: &Event) -> bool {
+        let Some(queue) = &self.queue else { return true };
+        if !hears(&self.topic, &event.topic) {
+            return !queue.is_closed();
+        }
+        match queue.try_send(event.clone()) {
+            Ok(()) => true,
+            Err(mpsc::error::TrySendError::Closed(_)) => false,
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                self.dropped.fetch_add(1, Ordering::Relaxed);
+                true
+            }
         }
     }
 }
 
 impl Subscribers {
     fn add(&self, topic: &str) -> Subscription {
+        self.subscribe(topic, false)
+    }
+
+    /// For the router's handler of a topic.
+    pub(crate) fn add_routed(&self, topic: &str) -> Subscription {
+        self.subscribe(topic, true)
+    }
+
+    fn subscribe(&self, topic: &str, routed: bool) -> Subscription {
         let (sender, queue) = mpsc::channel(QUEUED);
         let dropped = Arc::new(AtomicU64::new(0));
-        let subscriber =
-            Subscriber { topic: topic.to_owned(), queue: sender, dropped: dropped.clone() };
+        let subscriber = Subscriber {
+            topic: topic.to_owned(),
+            queue: Some(sender),
+            dropped: dropped.clone(),
+            routed,
+        };
         self.lock().push(subscriber);
         Subscription { queue, dropped }
     }
 
     /// Passes an event on to all that hear its topic.
     pub(crate) fn deliver(&self, event: &Event) {
-        self.lock().retain(|subscriber| {
-            if !subscriber.hears(&event.topic) {
-                return !subscriber.queue.is_closed();
-            }
-            match subscriber.queue.try_send(event.clone()) {
-                Ok(()) => true,
-                Err(mpsc::error::TrySendError::Closed(_)) => false,
-                Err(mpsc::error::TrySendError::Full(_)) => {
-                    subscriber.dropped.fetch_add(1, Ordering::Relaxed);
-                    true
-                }
-            }
-        });
+        self.lock().retain(|subscriber| subscriber.deliver(event) || subscriber.routed);
+    }
+
+    fn dropped(&self, topic: &str) -> u64 {
+        let subscribers = self.lock();
+        let mut routed = subscribers.iter().filter(|one| one.routed && one.topic == topic);
+        routed.next().map_or(0, |one| one.dropped.load(Ordering::Relaxed))
+    }
+
+    /// Ends the router's subscriptions, once what is queued has been taken.
+    pub(crate) fn close_routed(&self) {
+        for subscriber in self.lock().iter_mut().filter(|one| one.routed) {
+            subscriber.queue = None;
+        }
     }
 
     /// Ends every subscription, once what is queued has been taken.

@@ -6,9 +6,9 @@ use bulkhead_ipc_driver::{Handler, IncomingCall};
 use bulkhead_ipc_protocol::lifecycle::{
     CONFIGURE, ConfigureReply, ConfigureRequest, HEALTH, INIT, InitReply, InitRequest,
 };
-use bulkhead_ipc_protocol::{CallError, Drain, Payload};
+use bulkhead_ipc_protocol::{CallError, Drain, Payload, TraceContext};
 
-use super::{Shared, Stop};
+use super::{Shared, Stop, listening};
 use crate::body;
 use crate::context::Context;
 use crate::deadline::Deadline;
@@ -56,8 +56,8 @@ impl<P: Plugin> Handler for Session<P> {
         }
     }
 
-    fn event(&self, topic: String, payload: Payload) {
-        self.shared.host.subscribers().deliver(&Event { topic, payload });
+    fn traced_event(&self, topic: String, payload: Payload, trace: Option<TraceContext>) {
+        self.shared.host.subscribers().deliver(&Event { topic, payload, trace });
     }
 
     fn drain(&self, drain: Drain) {
@@ -70,7 +70,7 @@ impl<P: Plugin> Handler for Session<P> {
 }
 
 /// Makes the plugin, or says that it is there already because the supervisor, not the plugin, started anew.
-async fn init<P: Plugin>(shared: &Shared<P>, payload: &Payload) -> Result<Payload> {
+async fn init<P: Plugin>(shared: &Rc<Shared<P>>, payload: &Payload) -> Result<Payload> {
     let request: InitRequest = payload
         .decode_bincode()
         .map_err(|err| Error::new(code::REQUEST_INVALID, err.to_string()))?;
@@ -79,9 +79,13 @@ async fn init<P: Plugin>(shared: &Shared<P>, payload: &Payload) -> Result<Payloa
     let _one_at_a_time = shared.initializing.lock().await;
     let resumed = shared.plugin.get().is_some();
     if !resumed {
+        if let Some(subscribed) = &shared.subscribed {
+            shared.router.check_subscribed(subscribed)?;
+        }
         let config = body::config(&request.config)?;
         let plugin = Rc::new(P::init(config, shared.host.clone()).await?);
-        assert!(shared.plugin.set(plugin).is_ok(), "only `init` sets it, under the lock");
+        assert!(shared.plugin.set(plugin.clone()).is_ok(), "only `init` sets it, under the lock");
+        listening::begin(shared, &plugin);
     }
     Payload::bincode(&InitReply { resumed }).map_err(Error::internal)
 }

@@ -7,6 +7,7 @@ use tokio::time::timeout_at;
 
 use super::{Shared, Stop};
 use crate::error::Error;
+use crate::host::Stage;
 use crate::panic::caught;
 use crate::plugin::Plugin;
 
@@ -27,6 +28,9 @@ const GOODBYE: Duration = Duration::from_secs(1);
 
 pub(super) async fn run<P: Plugin>(shared: &Rc<Shared<P>>, stop: &Stop) -> Ending {
     shared.stopping.set(true);
+    // What waits is still handled, each event as a call in flight is.
+    shared.host.subscribers().close_routed();
+    shared.host.tasks().reach(Stage::Stopping);
     let mut faults = Vec::new();
     let budget = stop.by.remaining();
     let now = tokio::time::Instant::now();
@@ -35,10 +39,14 @@ pub(super) async fn run<P: Plugin>(shared: &Rc<Shared<P>>, stop: &Stop) -> Endin
     if timeout_at(tenths(CALLS), shared.pending.none()).await.is_err() {
         faults.push(format!("calls: {} still in flight, given up", shared.pending.count()));
     }
+    // From here on nothing changes but by the plugin itself, so that what is saved is what it knows.
+    shared.listening.borrow_mut().end();
+    shared.host.tasks().reach(Stage::Over);
     if let Some(plugin) = shared.plugin.get() {
         if stop.save_state {
             stage("save", timeout_at(tenths(SAVE), caught(plugin.save())).await, &mut faults);
         }
+        shared.host.caches().close();
         let shutdown = caught(plugin.shutdown(stop.reason.clone(), stop.by));
         stage("shutdown", timeout_at(stop.by.instant(), shutdown).await, &mut faults);
     }

@@ -11,6 +11,7 @@ use serde_json::Value;
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
 
+use super::manifest;
 use super::memory_host::{Answerer, Memory};
 use super::running::Running;
 use crate::body;
@@ -33,17 +34,35 @@ pub(super) struct Setup {
     pub(super) config: String,
     pub(super) permissions: Vec<String>,
     pub(super) patience: Patience,
+    /// What the manifest subscribes to; none: there is no manifest to be held to.
+    pub(super) subscribed: Option<Vec<String>>,
 }
 
 impl<P: Plugin> Harness<P> {
-    /// Without configuration, state or granted permissions.
+    /// Without configuration, state or granted permissions. The plugin is held to what `plugin.toml` beside its
+    /// `Cargo.toml` subscribes to, where cargo runs the test and the manifest's id is the crate's name.
+    ///
+    /// # Panics
+    /// When that file is not TOML.
     pub fn new() -> Self {
         let setup = Setup {
             config: "{}".to_owned(),
             permissions: Vec::new(),
             patience: Patience::default(),
+            subscribed: manifest::beside_the_crate(P::ABOUT.name),
         };
         Self { setup, memory: Rc::default(), plugin: PhantomData }
+    }
+
+    /// With this manifest, `include_str!("../plugin.toml")`: a topic that the plugin handles must be in its `[events]
+    /// subscribes`, and only what is can be published to it.
+    ///
+    /// # Panics
+    /// When it is not TOML.
+    pub fn manifest(mut self, manifest: &str) -> Self {
+        let (_, subscribed) = manifest::parse(manifest).expect("plugin.toml is a manifest");
+        self.setup.subscribed = Some(subscribed);
+        self
     }
 
     /// With this configuration.

@@ -31,6 +31,7 @@ use crate::error::{Error, Result, code};
 use crate::method::Method;
 use crate::plugin::Plugin;
 use crate::serve::{Ending, serve};
+use crate::topic::{Topic, hears};
 
 /// How much the in-memory stream holds each way.
 const STREAM_BYTES: usize = 64 * 1024;
@@ -80,15 +81,17 @@ impl<P: Plugin> Running<P> {
         // Its own set of tasks: all of them end with it, as the threads of a process do.
         let tasks = tokio::task::LocalSet::new();
         let (patience, log_sink) = (setup.patience, memory.log_sink());
-        let connections = memory.connections.clone();
+        let (connections, subscribed) = (memory.connections.clone(), setup.subscribed.clone());
         let process = tokio::task::spawn_local(async move {
+            let sessions = FromTest(received);
             tasks
                 .run_until(serve::<P, _>(
-                    FromTest(received),
+                    sessions,
                     connections,
                     terminated,
                     patience,
                     log_sink,
+                    subscribed,
                 ))
                 .await
         });
@@ -225,10 +228,27 @@ impl<P: Plugin> Running<P> {
     /// Sends an event to the plugin.
     ///
     /// # Errors
-    /// `SESSION_LOST` without a session.
+    /// `SESSION_LOST` without a session; [`code::NOT_SUBSCRIBED`] when the manifest does not subscribe to the topic:
+    /// no host would send it.
     pub fn publish<T: Serialize + ?Sized>(&self, topic: &str, data: &T) -> Result<()> {
+        if let Some(subscribed) = &self.setup.subscribed
+            && !subscribed.iter().any(|pattern| hears(pattern, topic))
+        {
+            let message = format!(
+                "no host would send `{topic}`: plugin.toml does not subscribe to it; add it to [events] subscribes"
+            );
+            return Err(Error::new(code::NOT_SUBSCRIBED, message));
+        }
         let payload = Payload::json_bytes(serde_json::to_vec(data)?);
         self.peer()?.publish(topic, payload).map_err(Error::from)
+    }
+
+    /// Sends an event to the plugin, on a topic that is a type.
+    ///
+    /// # Errors
+    /// As [`Running::publish`].
+    pub fn publish_on<T: Topic>(&self, data: &T::Data) -> Result<()> {
+        self.publish(T::NAME, data)
     }
 
     /// What the plugin has saved, by key.

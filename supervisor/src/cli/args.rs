@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
 
-pub(crate) use authoring::{Keygen, New, Pack, Sign, Verify};
+pub(crate) use authoring::{Dev, Keygen, New, Pack, ProjectFlags, Sign, Test, Verify};
 pub(crate) use exec::Exec;
 
 use super::trust::Trust;
@@ -49,6 +49,11 @@ pub(crate) enum Verb {
     Doctor,
     /// Begin a plugin: a project that builds, with a test
     New(New),
+    /// Build a plugin, run it in the foreground, and again whenever its sources change
+    Dev(Dev),
+    /// Build a plugin and check that it behaves: what an installation looks at, each stage of its
+    /// life, each method that it provides
+    Test(Test),
     /// Make a package of a plugin's directory
     Pack(Pack),
     /// Make a pair of keys to sign packages with

@@ -7,7 +7,9 @@ mod archives;
 mod args;
 mod audit;
 mod client;
+mod conformance;
 mod consent;
+mod dev;
 mod doctor;
 mod exec;
 mod follow;
@@ -19,6 +21,7 @@ mod packages;
 mod password;
 mod problem;
 mod progress;
+mod project;
 mod render;
 mod roles;
 mod run;
@@ -70,6 +73,8 @@ pub(crate) fn main() -> ExitCode {
         Verb::ArchiveData { limit } => crate::plugin_data::save(limit),
         Verb::RestoreData => crate::plugin_data::restore(),
         Verb::Run(arguments) => run::run(&arguments, &global),
+        Verb::Dev(arguments) => dev::dev(&arguments, &global),
+        Verb::Test(arguments) => conformance::test(&arguments, &global),
         Verb::Trust(verb) => trust::run(&verb, &global),
         Verb::Doctor => doctor::run(&mut Screen::stdout(global.json)),
         Verb::New(arguments) => {

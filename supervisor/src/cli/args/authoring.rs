@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
 
+use super::StrictnessFlags;
 use crate::id::PluginId;
 
 #[derive(Debug, Args)]
@@ -16,6 +17,42 @@ pub(crate) struct New {
     /// The directory plugin-sdk of Bulkhead's sources [default: the one beside this program]
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) sdk: Option<PathBuf>,
+}
+
+/// A project, and how it is to be run.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ProjectFlags {
+    /// The project, with plugin.toml and Cargo.toml; or a directory with plugin.toml and the binary
+    #[arg(value_name = "DIR", default_value = ".", value_hint = ValueHint::DirPath)]
+    pub(crate) directory: PathBuf,
+    /// Configuration, as JSON or TOML: `FILE`, or `ID=FILE` where there are several plugins
+    #[arg(long, value_name = "[ID=]FILE")]
+    pub(crate) config: Vec<String>,
+    /// A plugin that it depends on: a package, or a directory with plugin.toml and the binary;
+    /// repeatable
+    #[arg(long, value_name = "FILE|DIR", value_hint = ValueHint::AnyPath)]
+    pub(crate) with: Vec<PathBuf>,
+    /// Have cargo build with optimizations
+    #[arg(long)]
+    pub(crate) release: bool,
+    #[command(flatten)]
+    pub(crate) strictness: StrictnessFlags,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Dev {
+    #[command(flatten)]
+    pub(crate) project: ProjectFlags,
+    /// Keep store, plugin data and state here, for the next time; else they last as long as this
+    /// command
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) state: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Test {
+    #[command(flatten)]
+    pub(crate) project: ProjectFlags,
 }
 
 #[derive(Debug, Args)]

@@ -13,6 +13,7 @@ mod service;
 mod story;
 mod tail;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use hyper::Method;
@@ -20,11 +21,12 @@ use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use self::plan::Plan;
-use self::service::Service;
+pub(super) use self::packages::{open, unpacked};
+pub(super) use self::plan::Plan;
+pub(super) use self::service::{Scratch, Service};
 use self::story::Story;
 use super::args::{Global, Run};
-use super::client::Ask;
+use super::client::{Ask, Client};
 use super::problem::Problem;
 use super::{Ended, block_on, finish, install, verbs};
 use crate::failure::Code;
@@ -36,15 +38,28 @@ pub(super) fn run(arguments: &Run, global: &Global) -> ExitCode {
 
 async fn whole(arguments: &Run, global: &Global) -> Result<(), Ended> {
     let mut interrupts = Interrupts::new()?;
+    session(arguments, global, &mut interrupts, std::future::pending::<()>()).await?;
+    Ok(())
+}
+
+/// Runs the plugins until `until` is over, whose outcome is returned; or until somebody interrupts,
+/// which gives nothing. Whichever it is, nothing of them is left then.
+pub(super) async fn session<T>(
+    arguments: &Run,
+    global: &Global,
+    interrupts: &mut Interrupts,
+    until: impl Future<Output = T>,
+) -> Result<Option<T>, Ended> {
     // Removed at the end of this function, when nothing runs from it any more.
-    let opened = packages::open(&arguments.paths)?;
+    let opened = open(&arguments.paths)?;
     let plan = Plan::of(&opened.directories, &arguments.config)?;
     let mut story = Story::new(global.json);
     let mut service = Service::prepare(arguments, global, &plan)?;
     let mut up = Vec::new();
     let told = tokio::select! {
-        told = up_and_running(&plan, &mut service, &mut story, &mut up) => told,
-        () = interrupts.next() => Ok(()),
+        told = up_and_running(&plan, &mut service, &mut story, &mut up) => told.map(|()| None),
+        () = interrupts.next() => Ok(None),
+        outcome = until => Ok(Some(outcome)),
     };
     if told.is_ok() || service.is_running() {
         tokio::select! {
@@ -52,9 +67,10 @@ async fn whole(arguments: &Run, global: &Global) -> Result<(), Ended> {
             () = interrupts.next() => Story::hurried(),
         }
     }
-    let ended = service.end(&mut interrupts).await;
-    told?;
-    Ok(ended?)
+    let ended = service.end(interrupts).await;
+    let outcome = told?;
+    ended?;
+    Ok(outcome)
 }
 
 /// Till the service dies or a plugin cannot be brought up. What is up is in `up`.
@@ -68,8 +84,7 @@ async fn up_and_running(
     service.ready().await?;
     for step in &plan.steps {
         let id = &step.manifest.id;
-        install::directory(&service.client, install::PLUGINS, &step.directory, install::own_word())
-            .await?;
+        bring(&service.client, id, &step.directory).await?;
         // Before the call: one that is cut short may have been done all the same.
         up.push(id.clone());
         match verbs::enable_with(&service.client, id, step.config.clone()).await {
@@ -93,6 +108,19 @@ async fn up_and_running(
     }
 }
 
+/// Installs a plugin; one that a kept state has with another content is replaced, whatever its version.
+pub(super) async fn bring(client: &Client, id: &PluginId, directory: &Path) -> Result<(), Problem> {
+    let word = install::own_word();
+    match install::directory(client, install::PLUGINS, directory, word.clone()).await {
+        Err(problem) if problem.code == Code::AlreadyExists.to_string() => {}
+        told => return told.map(|_| ()),
+    }
+    let mut options = word;
+    options.insert("allowDowngrade".to_owned(), json!(true));
+    let to = format!("{}/{id}/upgrade", install::PLUGINS);
+    install::directory(client, &to, directory, options).await.map(|_| ())
+}
+
 /// Disables what is up, dependents first. What fails is said, and the rest goes on.
 async fn down(up: &[PluginId], service: &Service, story: &mut Story) {
     for id in up.iter().rev() {
@@ -114,12 +142,12 @@ fn died(status: &str) -> Problem {
 }
 
 /// What asks this process to end.
-struct Interrupts {
+pub(super) struct Interrupts {
     signals: [Signal; 3],
 }
 
 impl Interrupts {
-    fn new() -> Result<Self, Problem> {
+    pub(super) fn new() -> Result<Self, Problem> {
         let listen = |kind| {
             signal(kind).map_err(|error| {
                 Problem::new(Code::Internal, format!("signals cannot be waited for: {error}"))
@@ -133,7 +161,7 @@ impl Interrupts {
         Ok(Self { signals })
     }
 
-    async fn next(&mut self) {
+    pub(super) async fn next(&mut self) {
         let [interrupt, terminate, hangup] = &mut self.signals;
         tokio::select! {
             _ = interrupt.recv() => {}

@@ -26,13 +26,13 @@ use crate::signing::path_of;
 use crate::trust::{MAX_PACKAGE, PublicKey, TrustStore, too_large};
 
 /// Directories to run, and what of them is removed afterwards.
-pub(super) struct Opened {
-    pub(super) directories: Vec<PathBuf>,
+pub(in crate::cli) struct Opened {
+    pub(in crate::cli) directories: Vec<PathBuf>,
     _scratch: Vec<Scratch>,
 }
 
 /// Opens the packages among `paths`; directories stay as they are.
-pub(super) fn open(paths: &[PathBuf]) -> Result<Opened, Problem> {
+pub(in crate::cli) fn open(paths: &[PathBuf]) -> Result<Opened, Problem> {
     let (mut directories, mut made) = (Vec::new(), Vec::new());
     for path in paths {
         if path.is_file() {
@@ -48,7 +48,25 @@ pub(super) fn open(paths: &[PathBuf]) -> Result<Opened, Problem> {
 
 fn open_package(path: &Path, scratch: &Scratch) -> Result<PathBuf, Problem> {
     let store = TrustStore::at(Config::load(None)?.trust);
-    let (mut copy, signer) = verified(path, &store)?;
+    let (copy, signer) = verified(path, &store)?;
+    let (directory, manifest) = open_copy(path, copy, scratch)?;
+    if let Some(key) = signer {
+        store.authorize(&manifest.id, &[key])?;
+    }
+    Ok(directory)
+}
+
+/// Opens a package of one's own, whoever has signed it.
+pub(in crate::cli) fn unpacked(path: &Path, scratch: &Scratch) -> Result<PathBuf, Problem> {
+    let file = File::open(path).map_err(|error| cannot(path, &error))?;
+    open_copy(path, file, scratch).map(|(directory, _)| directory)
+}
+
+fn open_copy(
+    path: &Path,
+    mut copy: File,
+    scratch: &Scratch,
+) -> Result<(PathBuf, Manifest), Problem> {
     copy.rewind().map_err(|error| cannot(path, &error))?;
     let directory = scratch.path().join("tree");
     let identity = make(&directory).map_err(|error| cannot(&directory, &error))?;
@@ -58,10 +76,7 @@ fn open_package(path: &Path, scratch: &Scratch) -> Result<PathBuf, Problem> {
     let manifest = Manifest::load(&directory)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     package::check_name(&name, &manifest)?;
-    if let Some(key) = signer {
-        store.authorize(&manifest.id, &[key])?;
-    }
-    Ok(directory)
+    Ok((directory, manifest))
 }
 
 /// A copy of the package, and the trusted key that has signed it.

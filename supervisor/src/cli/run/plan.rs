@@ -12,22 +12,22 @@ use crate::id::PluginId;
 use crate::manifest::Manifest;
 
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(in crate::cli) struct Plan {
     /// A plugin comes after those that it depends on.
-    pub(super) steps: Vec<Step>,
+    pub(in crate::cli) steps: Vec<Step>,
 }
 
 #[derive(Debug)]
-pub(super) struct Step {
-    pub(super) directory: PathBuf,
-    pub(super) manifest: Manifest,
-    pub(super) config: Option<Value>,
+pub(in crate::cli) struct Step {
+    pub(in crate::cli) directory: PathBuf,
+    pub(in crate::cli) manifest: Manifest,
+    pub(in crate::cli) config: Option<Value>,
 }
 
 impl Plan {
     /// Reads the manifests, so that their faults are told before anything is started. A dependency
     /// that is not among the directories is left for the service to judge.
-    pub(super) fn of(directories: &[PathBuf], configs: &[String]) -> Result<Self, Problem> {
+    pub(in crate::cli) fn of(directories: &[PathBuf], configs: &[String]) -> Result<Self, Problem> {
         let mut waiting = Vec::new();
         for directory in directories {
             let manifest = Manifest::load(directory)?;

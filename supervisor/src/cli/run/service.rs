@@ -27,8 +27,8 @@ const READY_WITHIN: Duration = Duration::from_secs(60);
 /// From SIGTERM to SIGKILL: longer than the service's own budget.
 const END_WITHIN: Duration = Duration::from_secs(20);
 
-pub(super) struct Service {
-    pub(super) client: Client,
+pub(in crate::cli) struct Service {
+    pub(in crate::cli) client: Client,
     config: PathBuf,
     notify: UnixDatagram,
     notify_path: PathBuf,
@@ -38,10 +38,10 @@ pub(super) struct Service {
 }
 
 /// A temporary directory. What plugins left in it may need more than `remove_dir_all`.
-pub(super) struct Scratch(Option<TempDir>);
+pub(in crate::cli) struct Scratch(Option<TempDir>);
 
 impl Scratch {
-    pub(super) fn new() -> Result<Self, Problem> {
+    pub(in crate::cli) fn new() -> Result<Self, Problem> {
         let directory = tempfile::Builder::new()
             .prefix("bulkhead-run-")
             .tempdir()
@@ -49,7 +49,7 @@ impl Scratch {
         Ok(Self(Some(directory)))
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(in crate::cli) fn path(&self) -> &Path {
         self.0.as_ref().expect("it is there until it is dropped").path()
     }
 }
@@ -66,7 +66,11 @@ impl Drop for Scratch {
 
 impl Service {
     /// Writes what it needs; starts nothing yet.
-    pub(super) fn prepare(arguments: &Run, global: &Global, plan: &Plan) -> Result<Self, Problem> {
+    pub(in crate::cli) fn prepare(
+        arguments: &Run,
+        global: &Global,
+        plan: &Plan,
+    ) -> Result<Self, Problem> {
         let directory = Scratch::new()?;
         let path = directory.path();
         // The supervisor and the plugins have other uids and must get through to what is theirs.
@@ -99,7 +103,7 @@ impl Service {
         Ok(Self { client, config, notify, notify_path, child: None, _directory: directory })
     }
 
-    pub(super) fn start(&mut self) -> Result<(), Problem> {
+    pub(in crate::cli) fn start(&mut self) -> Result<(), Problem> {
         let program = std::env::current_exe()
             .map_err(|error| cannot("find this program to start it again", &error))?;
         let mut command = match delegation::in_a_scope(&program) {
@@ -127,7 +131,7 @@ impl Service {
     }
 
     /// Waits until it answers (`READY=1`, sd_notify(3)).
-    pub(super) async fn ready(&mut self) -> Result<(), Problem> {
+    pub(in crate::cli) async fn ready(&mut self) -> Result<(), Problem> {
         let deadline = tokio::time::Instant::now() + READY_WITHIN;
         loop {
             let mut message = [0; 4096];
@@ -147,18 +151,18 @@ impl Service {
         }
     }
 
-    pub(super) fn is_running(&mut self) -> bool {
+    pub(in crate::cli) fn is_running(&mut self) -> bool {
         self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
     }
 
     /// When it has ended: how.
-    pub(super) async fn ended(&mut self) -> String {
+    pub(in crate::cli) async fn ended(&mut self) -> String {
         wait(&mut self.child).await
     }
 
     /// Asks it to end, which stops every plugin that still runs. It is killed if it does not, or if
     /// somebody is in a hurry; then nothing of it is left either.
-    pub(super) async fn end(mut self, interrupts: &mut Interrupts) -> Result<(), Problem> {
+    pub(in crate::cli) async fn end(mut self, interrupts: &mut Interrupts) -> Result<(), Problem> {
         let Some(mut child) = self.child.take() else { return Ok(()) };
         let Some(pid) = child.id() else { return Ok(()) };
         // It is not reaped yet, so the number is its own.

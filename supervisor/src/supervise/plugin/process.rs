@@ -26,6 +26,8 @@ use crate::supervise::timestamp;
 
 /// How long after its session closed a process may take to be gone, before that is remarkable.
 const EXIT_AFTER_CLOSE: Duration = Duration::from_secs(2);
+/// A longer variable is left out: the kernel takes 128 KiB of one (MAX_ARG_STRLEN).
+const MAX_VARIABLE: usize = 64 * 1024;
 /// How many log lines a failed start shows.
 const LOG_TAIL: usize = 5;
 
@@ -66,10 +68,7 @@ pub(crate) async fn start(
         digest: plan.digest,
         entry: plan.manifest.entry(),
         args: vec![],
-        env: vec![(
-            "BULKHEAD_RESUME_SECS".to_owned(),
-            context.settings.resume_timeout.as_secs().to_string(),
-        )],
+        env: environment(context, plan),
         policy: Json(plan.policy.clone()),
     }));
     let (spawned, descriptors) = match context.launcher.ask(request).await {
@@ -78,6 +77,21 @@ pub(crate) async fn start(
         Err(failure) => return Err(StartError::Failed(failure)),
     };
     take_up(context, plan, exits, spawned, descriptors, cancelled).await
+}
+
+/// What the SDK is told before there is a session.
+fn environment(context: &Context, plan: &StartPlan) -> Vec<(String, String)> {
+    let resume = context.settings.resume_timeout.as_secs().to_string();
+    let mut variables = vec![("BULKHEAD_RESUME_SECS".to_owned(), resume)];
+    let topics = &plan.manifest.events.subscribes;
+    let topics: Vec<String> = topics.iter().map(ToString::to_string).collect();
+    let topics = topics.join(",");
+    // It only lets the SDK refuse a handler that would hear nothing, so it may be missing; a start
+    // that execve(2) refuses for it may not.
+    if topics.len() <= MAX_VARIABLE {
+        variables.push(("BULKHEAD_SUBSCRIBES".to_owned(), topics));
+    }
+    variables
 }
 
 /// A plugin that keeps more than it may would be stopped again at once.

@@ -9,7 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use bulkhead_ipc_protocol::host::{StateDelete, StateEntry, StateGet, StateList, StateSet};
-use bulkhead_ipc_protocol::lifecycle::{ConfigureReply, ConfigureRequest, InitReply, InitRequest};
+use bulkhead_ipc_protocol::lifecycle::{
+    ConfigureReply, ConfigureRequest, InitReply, InitRequest, PermissionsChanged,
+};
 use bulkhead_ipc_protocol::message::{
     Direction, GoodbyeCause, Header, Outcome, StreamPart, Streams, TraceContext,
 };
@@ -125,6 +127,10 @@ fn payloads() -> Vec<(&'static str, Vec<u8>)> {
         ("payload-init-reply", codec::encode(&InitReply { resumed: true })),
         ("payload-configure-request", codec::encode(&ConfigureRequest { config })),
         ("payload-configure-reply", codec::encode(&ConfigureReply { applied: true })),
+        (
+            "payload-permissions-changed",
+            codec::encode(&PermissionsChanged { permissions: vec!["read:appointments".into()] }),
+        ),
         ("payload-state-get", codec::encode(&StateGet { key: key() })),
         ("payload-state-get-reply", codec::encode(&entry)),
         ("payload-state-set", codec::encode(&StateSet { key: key(), value, expected: Some(2) })),

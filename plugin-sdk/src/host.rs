@@ -5,7 +5,7 @@ mod link;
 mod log;
 mod state;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use bulkhead_ipc_protocol::lifecycle::InitRequest;
@@ -42,13 +42,14 @@ struct Inner {
     subscribers: Subscribers,
     pending: Pending,
     identity: OnceLock<Identity>,
+    /// What the operator has granted, as it was last told.
+    permissions: RwLock<Vec<String>>,
 }
 
 #[derive(Debug)]
 struct Identity {
     id: String,
     version: String,
-    permissions: Vec<String>,
 }
 
 /// How a call is made; what is not set is inherited from the call that the plugin is answering.
@@ -65,16 +66,27 @@ pub struct CallOptions {
 impl Host {
     pub(crate) fn new(link: Link, log_sink: LogSink, pending: Pending) -> Self {
         let subscribers = Subscribers::default();
-        Self(Arc::new(Inner { link, log_sink, subscribers, pending, identity: OnceLock::new() }))
+        Self(Arc::new(Inner {
+            link,
+            log_sink,
+            subscribers,
+            pending,
+            identity: OnceLock::new(),
+            permissions: RwLock::default(),
+        }))
     }
 
     pub(crate) fn introduce(&self, init: &InitRequest) {
         // A supervisor that restarted says the same again: the process is the same plugin.
-        let _ = self.0.identity.set(Identity {
-            id: init.plugin_id.clone(),
-            version: init.version.clone(),
-            permissions: init.permissions.clone(),
-        });
+        let _ = self
+            .0
+            .identity
+            .set(Identity { id: init.plugin_id.clone(), version: init.version.clone() });
+        self.permit(init.permissions.clone());
+    }
+
+    pub(crate) fn permit(&self, permissions: Vec<String>) {
+        *self.0.permissions.write().unwrap_or_else(PoisonError::into_inner) = permissions;
     }
 
     pub(crate) fn link(&self) -> &Link {
@@ -99,9 +111,10 @@ impl Host {
         self.0.identity.get().map_or("", |identity| &identity.version)
     }
 
-    /// Whether the operator granted a permission, such as `read:appointments`.
+    /// Whether the operator grants a permission, such as `read:appointments`, now: that can change while the
+    /// plugin runs.
     pub fn is_granted(&self, permission: &str) -> bool {
-        let granted = self.0.identity.get().map_or(&[][..], |identity| &identity.permissions);
+        let granted = self.0.permissions.read().unwrap_or_else(PoisonError::into_inner);
         granted.iter().any(|one| one == permission)
     }
 

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use bulkhead_ipc_driver::{OpenCall, Peer};
 use bulkhead_ipc_protocol::lifecycle::{
-    CONFIGURE, ConfigureReply, ConfigureRequest, HEALTH, INIT, InitReply, InitRequest,
+    CONFIGURE, ConfigureReply, ConfigureRequest, HEALTH, INIT, InitReply, InitRequest, PERMISSIONS,
+    PermissionsChanged,
 };
 use bulkhead_ipc_protocol::message::Streams;
 use bulkhead_ipc_protocol::{
@@ -202,6 +203,17 @@ impl<P: Plugin> Running<P> {
     pub async fn send(&self, call: Call) -> Result<Payload> {
         let peer = self.peer()?;
         peer.call(call).await.map_err(Error::from)
+    }
+
+    /// Tells the plugin that it is granted these permissions from now on, as when an operator grants or revokes
+    /// one while it runs.
+    ///
+    /// # Errors
+    /// `SESSION_LOST` without a session.
+    pub async fn permit(&self, permissions: &[&str]) -> Result<()> {
+        let permissions = permissions.iter().map(|one| (*one).to_owned()).collect();
+        let payload = Payload::bincode(&PermissionsChanged { permissions });
+        self.send(Call::new(PERMISSIONS, payload.map_err(Error::internal)?)).await.map(|_| ())
     }
 
     /// Asks for the plugin's health.

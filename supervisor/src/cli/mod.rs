@@ -17,6 +17,7 @@ mod manual;
 mod new;
 mod packages;
 mod password;
+mod permissions;
 mod problem;
 mod progress;
 mod render;
@@ -113,6 +114,9 @@ fn ask(verb: Verb, global: &Global) -> Result<(), Ended> {
             Verb::Inspect(named) => verbs::inspect(&client, screen, &named.id).await,
             Verb::Call(arguments) => verbs::call(&client, screen, arguments).await,
             Verb::Config(arguments) => verbs::config(&client, screen, arguments).await,
+            Verb::Permissions(named) => permissions::show(&client, screen, &named.id).await,
+            Verb::Grant(arguments) => permissions::grant(&client, screen, arguments).await,
+            Verb::Revoke(arguments) => permissions::revoke(&client, screen, arguments).await,
             Verb::State(named) => verbs::state(&client, screen, &named.id).await,
             Verb::Audit(arguments) => audit::run(&client, screen, arguments).await,
             Verb::Events(arguments) => follow::events(&client, screen, arguments).await,

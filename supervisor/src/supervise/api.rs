@@ -21,6 +21,7 @@ mod lifecycle;
 mod listener;
 mod logs;
 mod openapi;
+mod permissions;
 mod plugins;
 mod problem;
 mod publish;
@@ -84,6 +85,8 @@ fn routes() -> Vec<Route> {
         Route::ruling(Method::POST, "/v1/plugins/{id}/call/{*method}", call::call),
         Route::reading(Method::GET, "/v1/plugins/{id}/config", config::show),
         Route::ruling(Method::PUT, "/v1/plugins/{id}/config", config::replace),
+        Route::reading(Method::GET, "/v1/plugins/{id}/permissions", permissions::show),
+        Route::ruling(Method::PUT, "/v1/plugins/{id}/permissions", permissions::replace),
         // State and logs can hold what only an admin may see.
         Route::ruling(Method::GET, "/v1/plugins/{id}/state", state::show),
         Route::ruling(Method::GET, "/v1/plugins/{id}/logs", logs::read),

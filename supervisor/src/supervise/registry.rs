@@ -15,6 +15,7 @@ mod operation;
 mod options;
 mod order;
 mod orphans;
+mod permitting;
 mod preserving;
 mod publishing;
 mod review;
@@ -49,6 +50,7 @@ pub(crate) use operation::Recovered;
 #[cfg(debug_assertions)]
 pub(crate) use operation::points;
 pub(crate) use options::InstallOptions;
+pub(crate) use permitting::Permissions;
 pub(crate) use publishing::Delivery;
 pub(crate) use review::{Grant, Review};
 pub(crate) use source::Source;

@@ -22,6 +22,8 @@ pub(super) enum Loss {
     Missed,
     /// The publisher may not publish this topic.
     Refused,
+    /// The subscriber has not been granted what it needs for this topic.
+    Withheld,
 }
 
 #[derive(Default)]
@@ -83,6 +85,13 @@ fn tell(events: &Events, plugin: &PluginId, loss: Loss, count: u64, topic: &str)
             format!(
                 "{plugin} may not publish this: {count} events were dropped, the last on {topic}; \
                  see [events], `publishes`, in its manifest"
+            ),
+        ),
+        Loss::Withheld => (
+            "EVENTS_WITHHELD",
+            format!(
+                "{plugin} lacks the permission to hear this: {count} events were withheld, the last on \
+                 {topic}; `bulkhead permissions {plugin}` shows what it is granted"
             ),
         ),
     };

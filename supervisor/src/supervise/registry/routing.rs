@@ -8,6 +8,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::Registry;
+use super::permitting::remedy;
 use crate::failure::{Code, Failure};
 use crate::id::PluginId;
 use crate::manifest::Permission;
@@ -39,24 +40,27 @@ impl Registry {
     ) -> Result<Payload, Failure> {
         let (provider, permission) = self.provider(caller, &call.method)?;
         if let Some(permission) = permission
-            && !caller.permissions.contains(&permission)
+            && !self.may(&caller.id, &permission)
         {
-            self.audit.refused(not_granted(caller, &call, &permission)).await;
+            let remedy = remedy(&caller.manifest, &permission);
+            self.audit.refused(not_granted(caller, &call, &permission, &remedy)).await;
             return Err(Failure::new(
                 Code::PermissionDenied,
                 format!(
-                    "{} may not call {}: it needs the permission {permission}, {}",
+                    "{} may not call {}: it needs the permission {permission}, {}; what would \
+                     permit it: {remedy}",
                     caller.id,
                     call.method,
                     if caller.manifest.permissions.contains(&permission) {
                         "which it asks for and the operator has withheld"
                     } else {
-                        "which it does not ask for in plugin.toml, `permissions`"
+                        "which it does not ask for"
                     }
                 ),
             )
             .with("permission", permission)
-            .with("method", call.method));
+            .with("method", call.method)
+            .with("remedy", remedy));
         }
         let id = &provider.manifest.id;
         let planned = provider.manifest.lifecycle.call_timeout.duration();
@@ -122,12 +126,18 @@ impl Registry {
 }
 
 /// The audit's entry for a call without the permission that it needs.
-fn not_granted(caller: &StartPlan, call: &IncomingCall, permission: &Permission) -> Entry {
+fn not_granted(
+    caller: &StartPlan,
+    call: &IncomingCall,
+    permission: &Permission,
+    remedy: &str,
+) -> Entry {
     let principal = Principal::plugin(&caller.id, call.on_behalf_of.clone());
     Entry::new(principal, Action::Denied, Outcome::Failed(Code::PermissionDenied))
         .about(&caller.id)
         .with("method", &call.method)
         .with("permission", permission)
+        .with("remedy", remedy)
 }
 
 /// A call that did not succeed, as its caller is told.

@@ -135,6 +135,17 @@ impl Store {
         .await
     }
 
+    pub(crate) async fn set_granted(&self, id: PluginId, granted: &Grant) -> Result<(), Failure> {
+        let granted = json!(granted).to_string();
+        self.run(move |connection| {
+            connection
+                .prepare_cached("UPDATE plugin SET granted = ?2 WHERE id = ?1")?
+                .execute(params![id.as_str(), granted])
+                .map(drop)
+        })
+        .await
+    }
+
     /// Keeps how the plugin ended; the launcher's record of it is acknowledged after this.
     /// So is what it had used. And the row that the audit has of it, if it was not asked for.
     pub(crate) async fn set_last_exit(

@@ -80,6 +80,8 @@ pub(crate) enum Verb {
     Events(Events),
     /// Show who did what, or check that this was not changed
     Audit(Audit),
+    /// Print the metrics for Prometheus, in its text format
+    Metrics,
     /// Show what a plugin wrote
     Logs(Logs),
     /// Show a plugin's configuration, or replace it

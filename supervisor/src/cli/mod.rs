@@ -113,6 +113,7 @@ fn ask(verb: Verb, global: &Global) -> Result<(), Ended> {
             Verb::Ls => verbs::ls(&client, screen).await,
             Verb::Inspect(named) => verbs::inspect(&client, screen, &named.id).await,
             Verb::Call(arguments) => verbs::call(&client, screen, arguments).await,
+            Verb::Metrics => verbs::metrics(&client, screen).await,
             Verb::Config(arguments) => verbs::config(&client, screen, arguments).await,
             Verb::Permissions(named) => permissions::show(&client, screen, &named.id).await,
             Verb::Grant(arguments) => permissions::grant(&client, screen, arguments).await,

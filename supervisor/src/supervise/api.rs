@@ -20,6 +20,7 @@ mod install;
 mod lifecycle;
 mod listener;
 mod logs;
+mod metrics;
 mod openapi;
 mod permissions;
 mod plugins;
@@ -68,6 +69,7 @@ pub(crate) fn serve(
 fn routes() -> Vec<Route> {
     vec![
         Route::reading(Method::GET, "/openapi.json", service::document),
+        Route::reading(Method::GET, "/metrics", metrics::scrape),
         Route::reading(Method::GET, "/v1/health", service::health),
         Route::reading(Method::GET, "/v1/machine", service::machine),
         Route::reading(Method::GET, "/v1/events", events::stream),
@@ -105,6 +107,7 @@ fn router(registry: Arc<Registry>) -> Router {
         .method_not_allowed_fallback(unknown_method)
         .layer(axum::extract::DefaultBodyLimit::max(MAX_BODY))
         .layer(axum::middleware::map_response(problem::coded))
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&registry), metrics::count))
         .with_state(registry)
 }
 

@@ -12,6 +12,7 @@ mod audit;
 mod events;
 mod launcher_link;
 mod logs;
+mod metrics;
 mod plugin;
 mod principal;
 mod registry;

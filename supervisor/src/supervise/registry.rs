@@ -37,6 +37,7 @@ use super::audit::Audit;
 use super::events::Events;
 use super::launcher_link::Launcher;
 use super::logs::{Book, finish_spools};
+use super::metrics::Metrics;
 use super::plugin::{self, Command, Context, EnableReport, PluginHandle, StopOptions, StopReport};
 use super::store::{PluginRow, Store};
 use crate::failure::{Code, Failure};
@@ -64,6 +65,8 @@ pub(crate) struct Registry {
     pub(crate) events: Events,
     pub(crate) audit: Audit,
     pub(crate) settings: Arc<Settings>,
+    /// What is counted and sampled.
+    pub(crate) metrics: Metrics,
     archives: Archives,
     local: mpsc::UnboundedSender<LocalJob>,
     /// Events that did not arrive.
@@ -100,6 +103,7 @@ impl Registry {
         archives: Archives,
         local: mpsc::UnboundedSender<LocalJob>,
     ) -> Self {
+        let metrics = Metrics::default();
         Self {
             launcher,
             audit: Audit::new(store.clone()),
@@ -108,7 +112,8 @@ impl Registry {
             settings,
             archives,
             local,
-            losses: losses::Losses::default(),
+            losses: losses::Losses::new(metrics.clone()),
+            metrics,
             plugins: Mutex::default(),
             broken: Mutex::default(),
             admitted: Mutex::default(),

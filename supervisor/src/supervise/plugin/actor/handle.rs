@@ -32,6 +32,11 @@ impl PluginHandle {
         self.view.borrow().clone()
     }
 
+    /// The name of its state.
+    pub(crate) fn state(&self) -> &'static str {
+        self.view.borrow().state
+    }
+
     /// Whether the operator lets the plugin do that now.
     pub(crate) fn may(&self, permission: &Permission) -> bool {
         self.view.borrow().granted.permissions.contains(permission)

@@ -76,12 +76,13 @@ impl Actor {
         let permissions = granted(&self.row, &self.manifest).permissions;
         let permissions = permissions.iter().map(ToString::to_string).collect();
         let told = Payload::bincode(&lifecycle::PermissionsChanged { permissions });
-        let (peer, id) = (process.peer.clone(), self.row.id.clone());
+        let Ok(payload) = told else { return };
         let limit = self.manifest.lifecycle.health_timeout.duration();
+        let call = Call::new(lifecycle::PERMISSIONS, payload).with_timeout(limit);
+        // It is on its way before any call that is made after this.
+        let (telling, id) = (process.peer.call(call), self.row.id.clone());
         tokio::task::spawn_local(async move {
-            let Ok(payload) = told else { return };
-            let call = Call::new(lifecycle::PERMISSIONS, payload).with_timeout(limit);
-            if let Err(failure) = peer.call(call).await {
+            if let Err(failure) = telling.await {
                 // It was built before there was such a method, or ends.
                 tracing::debug!(plugin = %id, %failure, "not told of its permissions");
             }

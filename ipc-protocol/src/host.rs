@@ -19,6 +19,10 @@ pub const STATE_DELETE: &str = "bulkhead.host/state.delete";
 /// [`StateList`] → `Vec<(String, u64)>`: keys and versions, in order of the keys.
 pub const STATE_LIST: &str = "bulkhead.host/state.list";
 
+/// [`MetricsPush`](crate::metrics::MetricsPush) → `()`: all that the plugin measures of itself, now and
+/// then while that changes, and on each new session.
+pub const METRICS_PUSH: &str = "bulkhead.host/metrics.push";
+
 /// The error code for a version that is not the one expected; details: `{expected, found}`.
 pub const STATE_CONFLICT: &str = "STATE_CONFLICT";
 

@@ -3,6 +3,7 @@
 mod events;
 mod link;
 mod log;
+mod metrics;
 mod state;
 
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
@@ -16,6 +17,8 @@ pub use events::{Event, Events, Subscription};
 pub(crate) use link::Link;
 pub use log::Log;
 pub(crate) use log::LogSink;
+pub use metrics::{Counter, Gauge, Histogram, Metrics};
+pub(crate) use metrics::{Registry, push};
 pub use state::{Entry, State};
 
 use crate::body;
@@ -40,6 +43,7 @@ struct Inner {
     link: Link,
     log_sink: LogSink,
     subscribers: Subscribers,
+    metrics: Registry,
     pending: Pending,
     identity: OnceLock<Identity>,
     /// What the operator has granted, as it was last told.
@@ -64,12 +68,13 @@ pub struct CallOptions {
 }
 
 impl Host {
-    pub(crate) fn new(link: Link, log_sink: LogSink, pending: Pending) -> Self {
+    pub(crate) fn new(link: Link, log_sink: LogSink, metrics: Registry, pending: Pending) -> Self {
         let subscribers = Subscribers::default();
         Self(Arc::new(Inner {
             link,
             log_sink,
             subscribers,
+            metrics,
             pending,
             identity: OnceLock::new(),
             permissions: RwLock::default(),
@@ -95,6 +100,10 @@ impl Host {
 
     pub(crate) fn log_sink(&self) -> &LogSink {
         &self.0.log_sink
+    }
+
+    pub(crate) fn metric_registry(&self) -> &Registry {
+        &self.0.metrics
     }
 
     pub(crate) fn subscribers(&self) -> &Subscribers {
@@ -131,6 +140,11 @@ impl Host {
     /// The plugin's log.
     pub fn log(&self) -> Log {
         Log::new(self.clone())
+    }
+
+    /// What the plugin measures of itself.
+    pub fn metrics(&self) -> Metrics {
+        Metrics::new(self.clone())
     }
 
     /// Calls a method of another plugin: `host.call::<Book>("appointment-scheduler", &request)`.

@@ -116,7 +116,8 @@ pub use context::Context;
 pub use deadline::Deadline;
 pub use error::{Error, Result, code};
 pub use host::{
-    CallOptions, DEFAULT_CALL_TIMEOUT, Entry, Event, Events, Host, Log, State, Subscription,
+    CallOptions, Counter, DEFAULT_CALL_TIMEOUT, Entry, Event, Events, Gauge, Histogram, Host, Log,
+    Metrics, State, Subscription,
 };
 pub use method::Method;
 pub use plugin::{Configured, Plugin};

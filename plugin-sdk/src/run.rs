@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::bootstrap::{self, Bootstrap};
-use crate::host::LogSink;
+use crate::host::{LogSink, Registry};
 use crate::plugin::Plugin;
 use crate::serve::{Ending, Patience, serve};
 
@@ -49,7 +49,8 @@ pub fn run<P: Plugin>() -> ExitCode {
                 terminate.recv().await;
             };
             let sessions = Bootstrap::new(socket)?;
-            Ok(serve::<P, _>(sessions, terminated, patience(), LogSink::standard_error()).await)
+            let (log_sink, metrics) = (LogSink::standard_error(), Registry::default());
+            Ok(serve::<P, _>(sessions, terminated, patience(), log_sink, metrics).await)
         })
     });
     match ending {

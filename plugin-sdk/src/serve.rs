@@ -24,7 +24,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 
 use crate::deadline::Deadline;
-use crate::host::{Host, Link, LogSink};
+use crate::host::{Host, Link, LogSink, Registry, push};
 use crate::pending::Pending;
 use crate::plugin::Plugin;
 use crate::reason::Reason;
@@ -92,13 +92,14 @@ pub(crate) async fn serve<P: Plugin, S: Sessions>(
     terminated: impl Future<Output = ()>,
     patience: Patience,
     log_sink: LogSink,
+    metrics: Registry,
 ) -> Ending {
     let (stops, mut stopped) = mpsc::unbounded_channel();
     let link = Link::new();
     let pending = Pending::new();
     let shared = Rc::new(Shared {
         router: P::routes(),
-        host: Host::new(link.clone(), log_sink, pending.clone()),
+        host: Host::new(link.clone(), log_sink, metrics.clone(), pending.clone()),
         plugin: OnceCell::new(),
         initializing: tokio::sync::Mutex::new(()),
         stopping: Cell::new(false),
@@ -106,6 +107,7 @@ pub(crate) async fn serve<P: Plugin, S: Sessions>(
         hello: hello::<P>(),
         stops,
     });
+    let pushing = tokio::task::spawn_local(push(metrics, link.clone()));
     let intake = tokio::task::spawn_local(take_in(sessions, shared.clone(), patience));
 
     let unannounced =
@@ -116,6 +118,7 @@ pub(crate) async fn serve<P: Plugin, S: Sessions>(
     };
     let ending = stop::run(&shared, &stop).await;
     intake.abort();
+    pushing.abort();
     ending
 }
 
@@ -165,6 +168,11 @@ where
     let (peer, driver) = bulkhead_ipc_driver::connect(stream, hello, Limits::default(), session);
     let link = shared.host.link().clone();
     let generation = link.attach(peer);
+    let metrics = shared.host.metric_registry();
+    if !metrics.is_empty() {
+        // A supervisor that starts anew knows none of it.
+        metrics.change().make();
+    }
     tokio::task::spawn_local(async move {
         // Also when this task is aborted, because another session takes over.
         let _detached = Detach { link, generation };

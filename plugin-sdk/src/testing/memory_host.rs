@@ -8,9 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bulkhead_ipc_driver::{Handler, IncomingCall};
 use bulkhead_ipc_protocol::host::{
-    STATE_CONFLICT, STATE_DELETE, STATE_GET, STATE_LIST, STATE_SET, StateDelete, StateEntry,
-    StateGet, StateList, StateSet,
+    METRICS_PUSH, STATE_CONFLICT, STATE_DELETE, STATE_GET, STATE_LIST, STATE_SET, StateDelete,
+    StateEntry, StateGet, StateList, StateSet,
 };
+use bulkhead_ipc_protocol::metrics::MetricsPush;
 use bulkhead_ipc_protocol::{CallError, LogRecord, Payload};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -36,6 +37,8 @@ pub(super) struct Memory {
     pub(super) state: RefCell<BTreeMap<String, (u64, Vec<u8>)>>,
     /// Taken from whatever thread of the plugin writes them.
     logs: Arc<Mutex<Vec<LogRecord>>>,
+    /// The last that the plugin told.
+    pub(super) metrics: RefCell<MetricsPush>,
     pub(super) published: RefCell<Vec<Published>>,
     /// By `service/method`, or by `service` for all its methods.
     pub(super) answers: RefCell<HashMap<String, Answerer>>,
@@ -61,6 +64,10 @@ impl Handler for MemoryHost {
                 STATE_SET => memory.state_set(read(&call)?),
                 STATE_DELETE => memory.state_delete(&read(&call)?),
                 STATE_LIST => memory.state_list(&read(&call)?),
+                METRICS_PUSH => {
+                    *memory.metrics.borrow_mut() = read(&call)?;
+                    write(&())
+                }
                 _ => {
                     let answerer = memory.answerer(&call.method)?;
                     answerer(call).await

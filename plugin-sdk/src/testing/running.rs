@@ -13,6 +13,7 @@ use bulkhead_ipc_protocol::lifecycle::{
     PermissionsChanged,
 };
 use bulkhead_ipc_protocol::message::Streams;
+use bulkhead_ipc_protocol::metrics::{MetricsPush, Series, SeriesValue};
 use bulkhead_ipc_protocol::{
     Call, CallError, CallFailure, Drain, EndReason, Hello, Limits, LogRecord, Payload,
 };
@@ -29,6 +30,7 @@ use super::harness::{FromTest, Setup};
 use super::memory_host::{Answerer, Memory, MemoryHost, Published};
 use crate::body;
 use crate::error::{Error, Result, code};
+use crate::host::Registry;
 use crate::method::Method;
 use crate::plugin::Plugin;
 use crate::serve::{Ending, serve};
@@ -43,6 +45,8 @@ const STOP_BUDGET: Duration = Duration::from_secs(5);
 pub struct Running<P> {
     setup: Setup,
     memory: Rc<Memory>,
+    /// What the plugin measures, as it does.
+    metrics: Registry,
     process: RefCell<Option<JoinHandle<Ending>>>,
     /// None: the launcher is gone.
     sessions: RefCell<Option<mpsc::UnboundedSender<DuplexStream>>>,
@@ -81,12 +85,17 @@ impl<P: Plugin> Running<P> {
         // Its own set of tasks: all of them end with it, as the threads of a process do.
         let tasks = tokio::task::LocalSet::new();
         let (patience, log_sink) = (setup.patience, memory.log_sink());
+        let metrics = Registry::default();
+        let measured = metrics.clone();
         let process = tokio::task::spawn_local(async move {
-            tasks.run_until(serve::<P, _>(FromTest(received), terminated, patience, log_sink)).await
+            let sessions = FromTest(received);
+            let served = serve::<P, _>(sessions, terminated, patience, log_sink, measured);
+            tasks.run_until(served).await
         });
         let running = Self {
             setup,
             memory,
+            metrics,
             process: RefCell::new(Some(process)),
             sessions: RefCell::new(Some(sessions)),
             session: Rc::default(),
@@ -261,6 +270,22 @@ impl<P: Plugin> Running<P> {
         self.memory.published.borrow().clone()
     }
 
+    /// What the plugin has measured since its start: the value of a counter or gauge, how many observations of a
+    /// histogram. `None`: there is no such series. The order of the labels is of no account.
+    pub fn metric(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+        value_of(&self.metrics.snapshot(), name, labels)
+    }
+
+    /// The same of what the plugin has told its host, a moment after it measured it.
+    pub fn told_metric(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+        value_of(&self.memory.metrics.borrow(), name, labels)
+    }
+
+    /// The host forgets what it was told of metrics, as a supervisor does that starts anew.
+    pub fn forget_metrics(&self) {
+        *self.memory.metrics.borrow_mut() = MetricsPush::default();
+    }
+
     /// From now on, calls of the plugin to `method` fail with `error`: `bulkhead.host/state.set` for a full disk, say.
     pub fn fail(&self, method: &str, error: Error) {
         self.memory.faults.borrow_mut().insert(method.to_owned(), error.into());
@@ -377,6 +402,19 @@ impl<P: Plugin> Running<P> {
                 reply.map_err(|failure| Error::from(failure).into())
             })
         })
+    }
+}
+
+fn value_of(push: &MetricsPush, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+    let metric = push.metrics.iter().find(|metric| metric.name == name)?;
+    let same = |series: &&Series| {
+        let pairs = || metric.labels.iter().zip(&series.labels);
+        let has = |(label, value): &(&str, &str)| pairs().any(|(l, v)| l == label && v == value);
+        labels.len() == series.labels.len() && labels.iter().all(has)
+    };
+    match &metric.series.iter().find(same)?.value {
+        SeriesValue::Number(value) => Some(*value),
+        SeriesValue::Histogram { counts, .. } => Some(counts.iter().sum::<u64>() as f64),
     }
 }
 

@@ -220,3 +220,54 @@ fn what_is_written_and_lost_is_counted() {
     assert!(counted >= lines.lines().count() as f64, "{counted} of {lines}");
     assert_eq!(found.value("bulkhead_log_lost_bytes_total", &[("plugin", "speaker")]), Some(0.0));
 }
+
+#[test]
+fn what_a_plugin_measures_itself_is_shown_while_it_runs() {
+    let service = Service::with(OFTEN);
+    let enabled = service.enable(&Package::witness("meter", ""));
+    let measure = |name: &str, label: &str, value: f64| {
+        let measurement = json!({ "name": name, "label": label, "value": value });
+        service.command(["call", "meter", "measure", &measurement.to_string()]).run().expect(0);
+    };
+    measure("made_total", "a\"b\\\n", 2.0);
+    measure("made_total", "a\"b\\\n", 1.0);
+    measure("made_total", "c", 5.0);
+    measure("level", "", -1.5);
+    measure("wait_seconds", "x", 0.25);
+    measure("wait_seconds", "x", 7.0);
+    let last = [("plugin", "meter"), ("of", "x")];
+    let count = "bulkhead_plugin_wait_seconds_count";
+    let found = scrape_until(&service, |it| it.value(count, &last) == Some(2.0));
+    let made = |label: &str| {
+        found.value("bulkhead_plugin_made_total", &[("plugin", "meter"), ("of", label)])
+    };
+    assert_eq!((made("a\"b\\\n"), made("c")), (Some(3.0), Some(5.0)));
+    assert_eq!(found.value("bulkhead_plugin_level", &[("of", "")]), Some(-1.5));
+    let below = [("plugin", "meter"), ("of", "x"), ("le", "0.5")];
+    assert_eq!(found.value("bulkhead_plugin_wait_seconds_bucket", &below), Some(1.0));
+    let of = [("plugin", "meter")];
+    assert_eq!(found.value("bulkhead_metrics_dropped_total", &of), Some(0.0));
+
+    // A supervisor that starts anew is told all of it, by the same process.
+    kill(Pid::from_raw(service.supervisor()), Signal::SIGKILL).unwrap();
+    service.wait_for("meter", |plugin| plugin["state"] == "enabled");
+    assert_eq!(
+        service.json(["inspect", "meter"])["process"]["pid"],
+        enabled["plugin"]["process"]["pid"]
+    );
+    scrape_until(&service, |it| it.value(count, &last) == Some(2.0));
+
+    // Beyond the bounds it is dropped, counted and warned of once.
+    measure("Not a name", "", 1.0);
+    measure("worse-", "", 1.0);
+    scrape_until(&service, |it| it.value("bulkhead_metrics_dropped_total", &of) == Some(2.0));
+    let events = service.command(["events", "--json"]).run().expect(0).stdout;
+    assert_eq!(events.matches("METRICS_DROPPED").count(), 1, "{events}");
+
+    service.json(["disable", "meter"]);
+    let found = scrape(&service);
+    assert!(found.names().all(|name| !name.starts_with("bulkhead_plugin_")), "{found:#?}");
+    service.json(["uninstall", "meter"]);
+    let found = scrape(&service);
+    assert!(found.names().all(|name| found.all(name, &of).is_empty()), "{found:#?}");
+}

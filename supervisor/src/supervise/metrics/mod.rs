@@ -6,13 +6,14 @@
 //! is a view of the plugins that are installed at that moment, so nothing of one is shown after its
 //! uninstallation. Labels take few values: states, outcomes, reasons, routes, and of methods those
 //! that the manifest names. The families of the service and of its plugins are `bulkhead_…`; all of
-//! `bulkhead_plugin_…` is what plugins measure themselves.
+//! `bulkhead_plugin_…` is what plugins measure themselves ([`series`]).
 
 mod counts;
 mod exposition;
 mod histogram;
 mod plugin_families;
 mod sample;
+mod series;
 mod service_families;
 
 use std::collections::BTreeMap;
@@ -25,10 +26,12 @@ use super::registry::Registry;
 use crate::failure::Failure;
 use crate::id::PluginId;
 use crate::manifest::Manifest;
+use bulkhead_ipc_protocol::metrics::MetricsPush;
 use counts::{Counts, Outcome};
 use exposition::Exposition;
 pub(crate) use exposition::MEDIA_TYPE;
 pub(crate) use sample::{ProcessSample, Sample, ServiceSample};
+use series::Measured;
 
 /// A request of the admin API: method, route, status.
 type Answered = (&'static str, String, u16);
@@ -45,6 +48,8 @@ struct Known {
     samples: BTreeMap<PluginId, Sample>,
     service: ServiceSample,
     requests: BTreeMap<Answered, u64>,
+    /// What plugins measure themselves.
+    measured: BTreeMap<PluginId, Measured>,
 }
 
 impl Metrics {
@@ -94,8 +99,10 @@ impl Metrics {
                 *counts.deaths.entry(counts::reason(&exit.cause)).or_default() += 1;
             }
         });
-        // What it used is no more; what it keeps is still there.
-        if let Some(sample) = self.known().samples.get_mut(plugin) {
+        // What it used and measured is no more; what it keeps is still there.
+        let mut known = self.known();
+        known.measured.remove(plugin);
+        if let Some(sample) = known.samples.get_mut(plugin) {
             sample.process = None;
         }
     }
@@ -110,6 +117,12 @@ impl Metrics {
         let mut known = self.known();
         known.counts.remove(plugin);
         known.samples.remove(plugin);
+        known.measured.remove(plugin);
+    }
+
+    /// A plugin tells what it measures. The first time that some of it is beyond the bounds: why.
+    pub(crate) fn measured(&self, plugin: &PluginId, push: MetricsPush) -> Option<String> {
+        self.known().measured(plugin, push)
     }
 
     /// A request of the admin API was answered. `route` is one of the table's.
@@ -136,6 +149,7 @@ impl Metrics {
         let mut out = Exposition::default();
         service_families::write(&mut out, &known, registry, &plugins, &broken);
         plugin_families::write(&mut out, &known, &plugins);
+        series::write(&mut out, &known);
         out.text()
     }
 }

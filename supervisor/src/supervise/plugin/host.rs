@@ -1,4 +1,4 @@
-//! What a plugin may ask of its host: state, events, and calls to other plugins.
+//! What a plugin may ask of its host: state, metrics, events, and calls to other plugins.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -70,6 +70,15 @@ impl HostSide {
                 let keys: Vec<(String, u64)> =
                     listed.into_iter().map(|(key, version, _)| (key, version)).collect();
                 encode(&keys)
+            }
+            methods::METRICS_PUSH => {
+                if let Some(why) = self.context.registry.metrics.measured(&id, decode(&call)?) {
+                    let message =
+                        format!("some of what {id} measures is not shown in the metrics: {why}");
+                    let body = serde_json::json!({ "code": "METRICS_DROPPED", "message": message });
+                    self.context.events.emit("plugin:warning", &id, body);
+                }
+                encode(&())
             }
             reserved if reserved.starts_with("bulkhead.") => Err(Failure::new(
                 Code::NotFound,

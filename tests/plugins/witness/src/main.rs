@@ -53,6 +53,23 @@ impl Method for GetState {
     type Reply = Option<Value>;
 }
 
+/// `measure`: a series is so much now.
+struct Measure;
+
+impl Method for Measure {
+    const NAME: &'static str = "measure";
+    type Request = Measurement;
+    type Reply = ();
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Measurement {
+    name: String,
+    label: String,
+    value: f64,
+}
+
 /// `seen`: the configuration in force, and who asks.
 struct Seen;
 
@@ -91,6 +108,7 @@ impl Plugin for Witness {
             .on::<Publish>(Self::publish)
             .on::<SetState>(Self::set_state)
             .on::<GetState>(Self::get_state)
+            .on::<Measure>(Self::measure)
             .on_with::<Seen>(Self::seen)
     }
 
@@ -147,6 +165,20 @@ impl Witness {
 
     async fn get_state(&self, (): ()) -> Result<Option<Value>> {
         self.host.state().get("state").await
+    }
+
+    async fn measure(&self, measurement: Measurement) -> Result<()> {
+        let Measurement { name, label, value } = measurement;
+        let metrics = self.host.metrics();
+        let labels = [("of", label.as_str())];
+        if name.ends_with("_total") {
+            metrics.counter(&name, "counted by the witness", &labels).add(value as u64);
+        } else if name.ends_with("_seconds") {
+            metrics.histogram(&name, "timed by the witness", &labels, &[0.5, 1.0]).observe(value);
+        } else {
+            metrics.gauge(&name, "seen by the witness", &labels).set(value);
+        }
+        Ok(())
     }
 
     async fn seen(&self, (): (), context: Context) -> Result<Value> {

@@ -138,6 +138,16 @@ pub(super) fn label<'a>(manifest: &Manifest, method: &'a str) -> &'a str {
     }
 }
 
+/// All that a plugin can be refused.
+pub(super) const REFUSALS: [&str; 3] = ["call", "publish", "hear"];
+
+/// All that can keep an event from it.
+pub(super) const LOSSES: [&str; 3] = ["missed", "refused", "withheld"];
+
+/// All that [`reason`] says.
+pub(super) const REASONS: [&str; 8] =
+    ["exit", "exit_code", "out_of_memory", "seccomp", "file_size", "killed", "signal", "unknown"];
+
 /// Why a process ended, in a word.
 pub(super) fn reason(cause: &Cause) -> &'static str {
     match cause {

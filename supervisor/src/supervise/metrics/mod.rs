@@ -22,7 +22,8 @@ use std::time::Instant;
 
 use bulkhead_sandbox::Exit;
 
-use super::registry::Registry;
+use super::plugin::PluginHandle;
+use super::registry::{Broken, Registry};
 use crate::failure::Failure;
 use crate::id::PluginId;
 use crate::manifest::Manifest;
@@ -147,7 +148,9 @@ impl Metrics {
         let broken = registry.all_broken();
         let known = self.known();
         let mut out = Exposition::default();
-        service_families::write(&mut out, &known, registry, &plugins, &broken);
+        let states =
+            plugins.iter().map(PluginHandle::state).chain(broken.iter().map(Broken::state));
+        service_families::write(&mut out, &known, &(&*registry.settings).into(), states);
         plugin_families::write(&mut out, &known, &plugins);
         series::write(&mut out, &known);
         out.text()

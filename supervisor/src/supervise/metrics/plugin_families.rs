@@ -1,7 +1,9 @@
 //! The families of the plugins, each series with the label `plugin`.
 
+use std::collections::BTreeMap;
+
 use super::Known;
-use super::counts::Counts;
+use super::counts::{Counts, LOSSES, REASONS, REFUSALS};
 use super::exposition::{Exposition, Kind, Number};
 use super::histogram::{BOUNDS, Histogram};
 use super::sample::{ProcessSample, Sample};
@@ -46,11 +48,15 @@ impl<'a> Seen<'a> {
 
 pub(super) fn write(out: &mut Exposition, known: &Known, plugins: &[PluginHandle]) {
     let seen: Vec<Seen<'_>> = plugins.iter().map(|handle| Seen::new(known, handle)).collect();
-    lives(out, &seen);
-    usage(out, &seen);
-    storage(out, &seen);
-    calls(out, &seen);
-    happenings(out, &seen);
+    families(out, &seen);
+}
+
+fn families(out: &mut Exposition, seen: &[Seen<'_>]) {
+    lives(out, seen);
+    usage(out, seen);
+    storage(out, seen);
+    calls(out, seen);
+    happenings(out, seen);
 }
 
 /// A family with one series of each plugin that has the value.
@@ -195,15 +201,15 @@ fn happenings(out: &mut Exposition, seen: &[Seen<'_>]) {
     });
     let deaths = "Ends of its process that nobody asked for, by reason.";
     sorted(out, counter("bulkhead_deaths_total", deaths), "reason", seen, |it| {
-        pairs(it.counts.map(|counts| &counts.deaths))
+        whole(&REASONS, it.counts.map(|counts| &counts.deaths))
     });
     let refusals = "What it was refused for want of a permission, or of a line of its manifest.";
     sorted(out, counter("bulkhead_refusals_total", refusals), "kind", seen, |it| {
-        pairs(it.counts.map(|counts| &counts.refusals))
+        whole(&REFUSALS, it.counts.map(|counts| &counts.refusals))
     });
     let losses = "Events that did not arrive: missed, as it did not keep up; refused; withheld.";
     sorted(out, counter("bulkhead_events_lost_total", losses), "reason", seen, |it| {
-        pairs(it.counts.map(|counts| &counts.losses))
+        whole(&LOSSES, it.counts.map(|counts| &counts.losses))
     });
     let lines = "Lines of its log, by level.";
     sorted(out, counter("bulkhead_log_lines_total", lines), "level", seen, |it| {
@@ -213,8 +219,15 @@ fn happenings(out: &mut Exposition, seen: &[Seen<'_>]) {
     each(out, counter("bulkhead_log_lost_bytes_total", lost), seen, |it| Some(it.logs.lost_bytes));
 }
 
-fn pairs<'a>(
-    counts: Option<&'a std::collections::BTreeMap<&'static str, u64>>,
+/// All of `names`, those that did not happen with 0: what appears with its first value has no rate.
+fn whole<'a>(
+    names: &[&'a str],
+    counts: Option<&BTreeMap<&'static str, u64>>,
 ) -> Vec<(&'a str, u64)> {
-    counts.into_iter().flatten().map(|(kind, count)| (*kind, *count)).collect()
+    let count = |name: &str| counts.and_then(|counts| counts.get(name)).copied();
+    names.iter().map(|name| (*name, count(name).unwrap_or_default())).collect()
 }
+
+#[cfg(test)]
+#[path = "families_tests.rs"]
+mod tests;

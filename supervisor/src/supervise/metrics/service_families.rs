@@ -4,15 +4,28 @@ use std::collections::BTreeMap;
 
 use super::Known;
 use super::exposition::{Exposition, Kind};
-use crate::supervise::plugin::{PluginHandle, STATES};
-use crate::supervise::registry::{Broken, Registry};
+use crate::link::Settings;
+use crate::supervise::plugin::STATES;
 
-pub(super) fn write(
+/// What the launcher says of itself.
+pub(super) struct Launched {
+    started_ms: Option<u64>,
+    supervisor_starts: u64,
+}
+
+impl From<&Settings> for Launched {
+    fn from(settings: &Settings) -> Self {
+        let Settings { started_ms, supervisor_starts, .. } = *settings;
+        Self { started_ms, supervisor_starts }
+    }
+}
+
+/// `states` has the name of each plugin's state.
+pub(super) fn write<'a>(
     out: &mut Exposition,
     known: &Known,
-    registry: &Registry,
-    plugins: &[PluginHandle],
-    broken: &[Broken],
+    launched: &Launched,
+    states: impl Iterator<Item = &'a str>,
 ) {
     let version = env!("CARGO_PKG_VERSION");
     out.family(
@@ -21,8 +34,7 @@ pub(super) fn write(
         "The version of the supervisor that answers; always 1.",
     )
     .series(&[("version", version)], 1_u64);
-    let settings = &registry.settings;
-    if let Some(started) = settings.started_ms {
+    if let Some(started) = launched.started_ms {
         out.single(
             "bulkhead_start_time_seconds",
             Kind::Gauge,
@@ -30,15 +42,15 @@ pub(super) fn write(
             started as f64 / 1e3,
         );
     }
-    if settings.supervisor_starts > 0 {
+    if launched.supervisor_starts > 0 {
         out.single(
             "bulkhead_supervisor_starts_total",
             Kind::Counter,
             "How often the launcher started a supervisor; more than 1: one has died.",
-            settings.supervisor_starts,
+            launched.supervisor_starts,
         );
     }
-    states(out, plugins, broken);
+    count(out, states);
     if known.service.time > 0.0 {
         out.single(
             "bulkhead_last_sample_time_seconds",
@@ -78,18 +90,22 @@ pub(super) fn write(
     }
 }
 
-fn states(out: &mut Exposition, plugins: &[PluginHandle], broken: &[Broken]) {
-    let mut states: BTreeMap<&str, u64> = STATES.iter().map(|state| (*state, 0)).collect();
-    states.insert("broken", 0);
-    for handle in plugins {
-        *states.entry(handle.state()).or_default() += 1;
-    }
-    for broken in broken {
-        *states.entry(broken.state()).or_default() += 1;
+fn count<'a>(out: &mut Exposition, states: impl Iterator<Item = &'a str>) {
+    let mut counts: BTreeMap<&str, u64> = STATES.iter().map(|state| (*state, 0)).collect();
+    counts.insert("broken", 0);
+    for state in states {
+        *counts.entry(state).or_default() += 1;
     }
     let mut family =
         out.family("bulkhead_plugins", Kind::Gauge, "How many plugins are in each state.");
-    for (state, count) in states {
+    for (state, count) in counts {
         family.series(&[("state", state)], count);
+    }
+}
+
+#[cfg(test)]
+impl Launched {
+    pub(super) fn of_test() -> Self {
+        Self { started_ms: Some(1), supervisor_starts: 1 }
     }
 }

@@ -127,12 +127,11 @@ fn series(line: &str) -> Result<Series, String> {
             if !is_name(label, false) || labels.insert(label.to_owned(), value).is_some() {
                 return Err(format!("the label {label:?}"));
             }
-            match after.strip_prefix(',') {
-                Some(more) => rest = more,
-                None => {
-                    rest = after.strip_prefix('}').ok_or("labels without an end")?;
-                    break;
-                }
+            if let Some(more) = after.strip_prefix(',') {
+                rest = more;
+            } else {
+                rest = after.strip_prefix('}').ok_or("labels without an end")?;
+                break;
             }
         }
     }

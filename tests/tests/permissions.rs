@@ -184,11 +184,15 @@ fn a_topic_is_heard_by_those_who_may() {
         let news = json!({ "topic": topic, "data": data });
         service.command(["call", "speaker", "publish", &news.to_string()]).run().expect(0);
     };
+    let told = || service.json(["call", "listener", "may", "\"read:clinic\""]);
     publish("clinic.opened", 1);
+    assert_eq!(told(), true);
     service.json(["revoke", "listener", "read:clinic"]);
+    assert_eq!(told(), false, "it is told before its next call");
     publish("clinic.opened", 2);
     publish("clinic.closed", 3);
     service.json(["grant", "listener", "read:clinic"]);
+    assert_eq!(told(), true);
     publish("clinic.opened", 4);
     let heard = service.json(["call", "listener", "heard", "3"]);
     let data: Vec<_> = heard.as_array().unwrap().iter().map(|news| news["data"].clone()).collect();

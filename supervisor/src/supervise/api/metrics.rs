@@ -31,7 +31,8 @@ pub(super) async fn count(
     let method = name(request.method());
     let route = request.extensions().get::<MatchedPath>().cloned();
     let response = next.run(request).await;
-    let route = route.as_ref().map_or("none", MatchedPath::as_str);
+    // As the description of the API has it.
+    let route = route.map_or("none".to_owned(), |route| route.as_str().replace("{*", "{"));
     registry.metrics.answered(method, route, response.status().as_u16());
     response
 }

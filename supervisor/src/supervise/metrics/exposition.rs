@@ -166,7 +166,7 @@ mod tests {
         let mut family = out.family("bulkhead_x", Kind::Gauge, "of a \\ and\nmore");
         family.series(&[("plugin", "a\"b\\c\nd"), ("kind", "é")], 7_u64);
         family.series(&[], 0.25);
-        drop(out.family("bulkhead_nothing", Kind::Counter, "none"));
+        out.family("bulkhead_nothing", Kind::Counter, "none");
         out.single("bulkhead_y", Kind::Gauge, "not a number", f64::NAN);
         assert_eq!(
             out.text(),

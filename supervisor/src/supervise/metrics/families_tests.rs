@@ -22,8 +22,8 @@ const RULES: &str = include_str!("../../../../packaging/prometheus-rules.yml");
 /// A scrape of a machine that can observe everything, where everything has happened.
 fn everything() -> String {
     let store = Some(Extent { events: 1, audit_rows: 1, bytes: 1 });
-    let mut known = Known::default();
-    known.service = ServiceSample { time: 1.0, store };
+    let service = ServiceSample { time: 1.0, store };
+    let mut known = Known { service, ..Known::default() };
     known.requests.insert(("GET", "/metrics".to_owned(), 200), 1);
     let id = "a".parse().unwrap();
     known.measured(&id, bulkhead_ipc_protocol::metrics::MetricsPush::default());

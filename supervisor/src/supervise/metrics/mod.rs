@@ -127,9 +127,8 @@ impl Metrics {
     }
 
     /// A request of the admin API was answered. `route` is one of the table's.
-    pub(crate) fn answered(&self, method: &'static str, route: &str, status: u16) {
-        let request = (method, route.to_owned(), status);
-        *self.known().requests.entry(request).or_default() += 1;
+    pub(crate) fn answered(&self, method: &'static str, route: String, status: u16) {
+        *self.known().requests.entry((method, route, status)).or_default() += 1;
     }
 
     /// What a plugin uses, as the sampling found it.

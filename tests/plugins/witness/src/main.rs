@@ -53,6 +53,15 @@ impl Method for GetState {
     type Reply = Option<Value>;
 }
 
+/// `may`: whether it is granted a permission, as it was told.
+struct May;
+
+impl Method for May {
+    const NAME: &'static str = "may";
+    type Request = String;
+    type Reply = bool;
+}
+
 /// `measure`: a series is so much now.
 struct Measure;
 
@@ -108,6 +117,7 @@ impl Plugin for Witness {
             .on::<Publish>(Self::publish)
             .on::<SetState>(Self::set_state)
             .on::<GetState>(Self::get_state)
+            .on::<May>(Self::may)
             .on::<Measure>(Self::measure)
             .on_with::<Seen>(Self::seen)
     }
@@ -165,6 +175,10 @@ impl Witness {
 
     async fn get_state(&self, (): ()) -> Result<Option<Value>> {
         self.host.state().get("state").await
+    }
+
+    async fn may(&self, permission: String) -> Result<bool> {
+        Ok(self.host.is_granted(&permission))
     }
 
     async fn measure(&self, measurement: Measurement) -> Result<()> {

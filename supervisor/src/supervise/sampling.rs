@@ -81,6 +81,9 @@ pub(super) async fn run(registry: Arc<Registry>) {
             now.insert(id, last);
         }
         earlier = now;
+        if let Ok(installed) = registry.store.plugin_ids().await {
+            registry.metrics.keep_only(&installed);
+        }
         registry.metrics.sampled_service(metrics::ServiceSample {
             time: jiff::Timestamp::now().as_millisecond() as f64 / 1e3,
             store: registry.store.extent().await.ok(),

@@ -52,7 +52,7 @@ fn everything() -> String {
     let mut out = Exposition::default();
     service_families::write(&mut out, &known, &Launched::of_test(), ["enabled"].into_iter());
     families(&mut out, &[seen]);
-    series::write(&mut out, &known);
+    series::write(&mut out, &known, |_| true);
     out.text()
 }
 
@@ -171,6 +171,11 @@ fn what_is_forgotten_is_not_shown_and_a_call_that_is_given_up_is_counted() {
     drop(metrics.call(&manifest, "whatever"));
     let counted = metrics.known().counts[&manifest.id].calls["other"].outcomes().next();
     assert_eq!(counted, Some(("cancelled", 1)));
+    metrics.keep_only(std::slice::from_ref(&manifest.id));
+    assert_eq!(metrics.known().counts.len(), 1);
     metrics.forget(&manifest.id);
+    assert!(metrics.known().counts.is_empty());
+    drop(metrics.call(&manifest, "late"));
+    metrics.keep_only(&[]);
     assert!(metrics.known().counts.is_empty());
 }

@@ -126,6 +126,14 @@ impl Metrics {
         self.known().measured(plugin, push)
     }
 
+    /// Forgets all but these: what ended late may have been counted after its plugin was forgotten.
+    pub(crate) fn keep_only(&self, installed: &[PluginId]) {
+        let mut known = self.known();
+        known.counts.retain(|id, _| installed.contains(id));
+        known.samples.retain(|id, _| installed.contains(id));
+        known.measured.retain(|id, _| installed.contains(id));
+    }
+
     /// A request of the admin API was answered. `route` is one of the table's.
     pub(crate) fn answered(&self, method: &'static str, route: String, status: u16) {
         *self.known().requests.entry((method, route, status)).or_default() += 1;
@@ -151,7 +159,9 @@ impl Metrics {
             plugins.iter().map(PluginHandle::state).chain(broken.iter().map(Broken::state));
         service_families::write(&mut out, &known, &(&*registry.settings).into(), states);
         plugin_families::write(&mut out, &known, &plugins);
-        series::write(&mut out, &known);
+        series::write(&mut out, &known, |id| {
+            plugins.iter().any(|handle| handle.manifest.id == *id && handle.is_up())
+        });
         out.text()
     }
 }

@@ -71,9 +71,11 @@ impl Known {
     }
 }
 
-pub(super) fn write(out: &mut Exposition, known: &Known) {
+/// What is told late, by a process that has ended since, is not shown: `up` says whose is there.
+pub(super) fn write(out: &mut Exposition, known: &Known, up: impl Fn(&PluginId) -> bool) {
+    let measured = || known.measured.iter().filter(|(plugin, _)| up(plugin));
     let mut families: BTreeMap<&str, Vec<(&PluginId, &Metric)>> = BTreeMap::new();
-    for (plugin, measured) in &known.measured {
+    for (plugin, measured) in measured() {
         for metric in &measured.metrics {
             families.entry(&metric.name).or_default().push((plugin, metric));
         }
@@ -89,7 +91,7 @@ pub(super) fn write(out: &mut Exposition, known: &Known) {
     }
     let help = "What it measures beyond the bounds, which is shown nowhere.";
     let mut family = out.family("bulkhead_metrics_dropped_total", Kind::Counter, help);
-    for (plugin, measured) in &known.measured {
+    for (plugin, measured) in measured() {
         family.series(&[("plugin", plugin.as_str())], measured.dropped);
     }
 }
@@ -139,7 +141,7 @@ mod tests {
 
     fn text(known: &Known) -> String {
         let mut out = Exposition::default();
-        write(&mut out, known);
+        write(&mut out, known, |_| true);
         out.text()
     }
 
@@ -152,6 +154,9 @@ mod tests {
             assert_eq!(known.measured(plugin, push(std::slice::from_ref(&counter), 0)), None);
         }
         let shown = text(&known);
+        let mut out = Exposition::default();
+        write(&mut out, &known, |plugin| *plugin == other);
+        assert!(!out.text().contains("\"one\""), "it has ended");
         assert!(
             shown.starts_with(
                 "# HELP bulkhead_plugin_made_total of the test\n\

@@ -78,6 +78,16 @@ impl Store {
         .await
     }
 
+    pub(crate) async fn plugin_ids(&self) -> Result<Vec<PluginId>, Failure> {
+        self.run(|connection| {
+            connection
+                .prepare_cached("SELECT id FROM plugin")?
+                .query_map([], |row| parse(row, 0))?
+                .collect()
+        })
+        .await
+    }
+
     pub(crate) async fn plugin(&self, id: PluginId) -> Result<Option<PluginRow>, Failure> {
         self.run(move |connection| {
             connection

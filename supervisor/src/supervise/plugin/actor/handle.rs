@@ -37,6 +37,11 @@ impl PluginHandle {
         self.view.borrow().state
     }
 
+    /// Whether a process of it is up.
+    pub(crate) fn is_up(&self) -> bool {
+        self.view.borrow().process.is_some()
+    }
+
     /// Whether the operator lets the plugin do that now.
     pub(crate) fn may(&self, permission: &Permission) -> bool {
         self.view.borrow().granted.permissions.contains(permission)

@@ -26,6 +26,10 @@ pub const CONNECT: &str = "bulkhead.host/network.connect";
 /// The first byte of a bootstrap packet that carries a connection; those with a session begin otherwise.
 pub const CONNECTION_PACKET: u8 = 2;
 
+/// [`MetricsPush`](crate::metrics::MetricsPush) → `()`: all that the plugin measures of itself, now and
+/// then while that changes, and on each new session.
+pub const METRICS_PUSH: &str = "bulkhead.host/metrics.push";
+
 /// The error code for a version that is not the one expected; details: `{expected, found}`.
 pub const STATE_CONFLICT: &str = "STATE_CONFLICT";
 

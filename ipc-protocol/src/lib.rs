@@ -28,6 +28,7 @@ pub mod lifecycle;
 pub mod limits;
 pub mod log_line;
 pub mod message;
+pub mod metrics;
 mod octets;
 pub mod outcome;
 pub mod payload;

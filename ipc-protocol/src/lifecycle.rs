@@ -14,6 +14,11 @@ pub const HEALTH: &str = "bulkhead.plugin/health";
 /// configuration at its next start only.
 pub const CONFIGURE: &str = "bulkhead.plugin/configure";
 
+/// [`PermissionsChanged`] → `()`: tells a plugin that runs what it is granted from now on, so that it can
+/// leave alone what it would be refused. The host checks every call whether it was told or not. A plugin
+/// that knows no such method learns it at its next start.
+pub const PERMISSIONS: &str = "bulkhead.plugin/permissions";
+
 /// What a plugin is told at its start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InitRequest {
@@ -32,6 +37,13 @@ pub struct InitRequest {
 pub struct ConfigureRequest {
     /// JSON text, checked against the manifest's schema.
     pub config: String,
+}
+
+/// The permissions that replace those before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PermissionsChanged {
+    /// All that are granted, such as `read:appointments`.
+    pub permissions: Vec<String>,
 }
 
 /// What a plugin answers to [`CONFIGURE`].

@@ -11,16 +11,39 @@ use std::path::PathBuf;
 use bulkhead_ipc_protocol::host::{
     Connect, Connected, StateDelete, StateEntry, StateGet, StateList, StateSet,
 };
-use bulkhead_ipc_protocol::lifecycle::{ConfigureReply, ConfigureRequest, InitReply, InitRequest};
+use bulkhead_ipc_protocol::lifecycle::{
+    ConfigureReply, ConfigureRequest, InitReply, InitRequest, PermissionsChanged,
+};
 use bulkhead_ipc_protocol::message::{
     Direction, GoodbyeCause, Header, Outcome, StreamPart, Streams, TraceContext,
 };
+use bulkhead_ipc_protocol::metrics::{Metric, MetricKind, MetricsPush, Series, SeriesValue};
 use bulkhead_ipc_protocol::{CallError, Encoding, Features, Hello, codec, frame, log_line};
 use bulkhead_ipc_protocol::{Level, LogRecord};
 use support::{frame as framed, message};
 
 fn directory() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1")
+}
+
+/// One metric of each kind.
+fn metrics() -> MetricsPush {
+    let metric = |name: &str, kind, value| Metric {
+        name: name.into(),
+        help: "for people".into(),
+        kind,
+        labels: vec!["status".into()],
+        series: vec![Series { labels: vec!["booked".into()], value }],
+    };
+    let histogram = SeriesValue::Histogram { counts: vec![1, 300], sum: 0.75 };
+    MetricsPush {
+        metrics: vec![
+            metric("booked_total", MetricKind::Counter, SeriesValue::Number(2.0)),
+            metric("open", MetricKind::Gauge, SeriesValue::Number(-0.5)),
+            metric("wait_seconds", MetricKind::Histogram { bounds: vec![0.5] }, histogram),
+        ],
+        dropped: 3,
+    }
 }
 
 /// Every message, in each of its forms, by the name of its file.
@@ -127,6 +150,11 @@ fn payloads() -> Vec<(&'static str, Vec<u8>)> {
         ("payload-init-reply", codec::encode(&InitReply { resumed: true })),
         ("payload-configure-request", codec::encode(&ConfigureRequest { config })),
         ("payload-configure-reply", codec::encode(&ConfigureReply { applied: true })),
+        ("payload-metrics-push", codec::encode(&metrics())),
+        (
+            "payload-permissions-changed",
+            codec::encode(&PermissionsChanged { permissions: vec!["read:appointments".into()] }),
+        ),
         ("payload-state-get", codec::encode(&StateGet { key: key() })),
         ("payload-state-get-reply", codec::encode(&entry)),
         ("payload-state-set", codec::encode(&StateSet { key: key(), value, expected: Some(2) })),

@@ -4,12 +4,13 @@ mod cache;
 mod events;
 mod link;
 mod log;
+mod metrics;
 mod network;
 mod state;
 mod tasks;
 
 use std::hash::Hash;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use bulkhead_ipc_protocol::lifecycle::InitRequest;
@@ -22,6 +23,8 @@ pub use events::{Event, Events, Subscription};
 pub(crate) use link::Link;
 pub use log::Log;
 pub(crate) use log::LogSink;
+pub use metrics::{Counter, Gauge, Histogram, Metrics};
+pub(crate) use metrics::{Registry, push};
 pub(crate) use network::Arrivals;
 pub use network::Network;
 pub use state::{Entry, State};
@@ -53,15 +56,17 @@ struct Inner {
     subscribers: Subscribers,
     caches: Caches,
     tasks: Tasks,
+    metrics: Registry,
     pending: Pending,
     identity: OnceLock<Identity>,
+    /// What the operator has granted, as it was last told.
+    permissions: RwLock<Vec<String>>,
 }
 
 #[derive(Debug)]
 struct Identity {
     id: String,
     version: String,
-    permissions: Vec<String>,
 }
 
 /// How a call is made; what is not set is inherited from the call that the plugin is answering.
@@ -80,6 +85,7 @@ impl Host {
         link: Link,
         log_sink: LogSink,
         connections: Arrivals,
+        metrics: Registry,
         pending: Pending,
     ) -> Self {
         Self(Arc::new(Inner {
@@ -89,8 +95,10 @@ impl Host {
             subscribers: Subscribers::default(),
             caches: Caches::default(),
             tasks: Tasks::default(),
+            metrics,
             pending,
             identity: OnceLock::new(),
+            permissions: RwLock::default(),
         }))
     }
 
@@ -100,11 +108,15 @@ impl Host {
 
     pub(crate) fn introduce(&self, init: &InitRequest) {
         // A supervisor that restarted says the same again: the process is the same plugin.
-        let _ = self.0.identity.set(Identity {
-            id: init.plugin_id.clone(),
-            version: init.version.clone(),
-            permissions: init.permissions.clone(),
-        });
+        let _ = self
+            .0
+            .identity
+            .set(Identity { id: init.plugin_id.clone(), version: init.version.clone() });
+        self.permit(init.permissions.clone());
+    }
+
+    pub(crate) fn permit(&self, permissions: Vec<String>) {
+        *self.0.permissions.write().unwrap_or_else(PoisonError::into_inner) = permissions;
     }
 
     pub(crate) fn link(&self) -> &Link {
@@ -113,6 +125,10 @@ impl Host {
 
     pub(crate) fn log_sink(&self) -> &LogSink {
         &self.0.log_sink
+    }
+
+    pub(crate) fn metric_registry(&self) -> &Registry {
+        &self.0.metrics
     }
 
     pub(crate) fn subscribers(&self) -> &Subscribers {
@@ -133,9 +149,10 @@ impl Host {
         self.0.identity.get().map_or("", |identity| &identity.version)
     }
 
-    /// Whether the operator granted a permission, such as `read:appointments`.
+    /// Whether the operator grants a permission, such as `read:appointments`, now: that can change while the
+    /// plugin runs.
     pub fn is_granted(&self, permission: &str) -> bool {
-        let granted = self.0.identity.get().map_or(&[][..], |identity| &identity.permissions);
+        let granted = self.0.permissions.read().unwrap_or_else(PoisonError::into_inner);
         granted.iter().any(|one| one == permission)
     }
 
@@ -175,6 +192,11 @@ impl Host {
     /// The plugin's log.
     pub fn log(&self) -> Log {
         Log::new(self.clone())
+    }
+
+    /// What the plugin measures of itself.
+    pub fn metrics(&self) -> Metrics {
+        Metrics::new(self.clone())
     }
 
     /// Calls a method of another plugin: `host.call::<Book>("appointment-scheduler", &request)`.

@@ -117,8 +117,8 @@ pub use context::Context;
 pub use deadline::Deadline;
 pub use error::{Error, Result, code};
 pub use host::{
-    Cache, CacheLimits, CacheStats, CallOptions, DEFAULT_CALL_TIMEOUT, Entry, Event, Events, Host,
-    Log, Network, State, Subscription, Task,
+    Cache, CacheLimits, CacheStats, CallOptions, Counter, DEFAULT_CALL_TIMEOUT, Entry, Event,
+    Events, Gauge, Histogram, Host, Log, Metrics, Network, State, Subscription, Task,
 };
 pub use method::Method;
 pub use plugin::{Configured, Plugin};

@@ -9,9 +9,9 @@ use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::bootstrap::{self, Bootstrap};
-use crate::host::{Arrivals, LogSink};
+use crate::host::{Arrivals, LogSink, Registry};
 use crate::plugin::Plugin;
-use crate::serve::{Ending, Patience, serve};
+use crate::serve::{Ending, Given, Patience, serve};
 
 /// The environment variable with the resume time in seconds: how long a plugin lives without a session.
 pub const RESUME_SECS: &str = "BULKHEAD_RESUME_SECS";
@@ -51,12 +51,15 @@ pub fn run<P: Plugin>() -> ExitCode {
             let terminated = async move {
                 terminate.recv().await;
             };
-            let connections = Arrivals::default();
-            let sessions = Bootstrap::new(socket, connections.clone())?;
-            let sink = LogSink::standard_error();
-            let serving =
-                serve::<P, _>(sessions, connections, terminated, patience(), sink, subscribed());
-            Ok(serving.await)
+            let given = Given {
+                connections: Arrivals::default(),
+                log_sink: LogSink::standard_error(),
+                metrics: Registry::default(),
+                subscribed: subscribed(),
+                patience: patience(),
+            };
+            let sessions = Bootstrap::new(socket, given.connections.clone())?;
+            Ok(serve::<P, _>(sessions, terminated, given).await)
         })
     });
     match ending {

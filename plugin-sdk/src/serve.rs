@@ -25,7 +25,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 
 use crate::deadline::Deadline;
-use crate::host::{Arrivals, Host, Link, LogSink};
+use crate::host::{Arrivals, Host, Link, LogSink, Registry, push};
 use crate::pending::Pending;
 use crate::plugin::Plugin;
 use crate::reason::Reason;
@@ -58,6 +58,17 @@ impl Default for Patience {
     fn default() -> Self {
         Self { resume: Duration::from_secs(30), stop: Duration::from_secs(5) }
     }
+}
+
+/// What a process has besides its sessions.
+pub(crate) struct Given {
+    /// Connections that were made for it, as they arrive.
+    pub(crate) connections: Arrivals,
+    pub(crate) log_sink: LogSink,
+    pub(crate) metrics: Registry,
+    /// What the manifest subscribes to, if that is known.
+    pub(crate) subscribed: Option<Vec<String>>,
+    pub(crate) patience: Patience,
 }
 
 /// A cause to stop.
@@ -94,17 +105,15 @@ impl<P> Shared<P> {
 /// Runs the plugin until it is asked to stop. Must be polled inside a `LocalSet`.
 pub(crate) async fn serve<P: Plugin, S: Sessions>(
     sessions: S,
-    connections: Arrivals,
     terminated: impl Future<Output = ()>,
-    patience: Patience,
-    log_sink: LogSink,
-    subscribed: Option<Vec<String>>,
+    given: Given,
 ) -> Ending {
+    let Given { connections, log_sink, metrics, subscribed, patience } = given;
     let (stops, mut stopped) = mpsc::unbounded_channel();
     let link = Link::new();
     let pending = Pending::new();
     let router = P::routes();
-    let host = Host::new(link.clone(), log_sink, connections, pending.clone());
+    let host = Host::new(link.clone(), log_sink, connections, metrics.clone(), pending.clone());
     // Before there is a session: no event is missed.
     let listening = RefCell::new(Listening::new(&router, &host));
     let shared = Rc::new(Shared {
@@ -119,6 +128,7 @@ pub(crate) async fn serve<P: Plugin, S: Sessions>(
         hello: hello::<P>(),
         stops,
     });
+    let pushing = tokio::task::spawn_local(push(metrics, link.clone()));
     let intake = tokio::task::spawn_local(take_in(sessions, shared.clone(), patience));
 
     let unannounced =
@@ -129,6 +139,7 @@ pub(crate) async fn serve<P: Plugin, S: Sessions>(
     };
     let ending = stop::run(&shared, &stop).await;
     intake.abort();
+    pushing.abort();
     ending
 }
 
@@ -178,6 +189,11 @@ where
     let (peer, driver) = bulkhead_ipc_driver::connect(stream, hello, Limits::default(), session);
     let link = shared.host.link().clone();
     let generation = link.attach(peer);
+    let metrics = shared.host.metric_registry();
+    if !metrics.is_empty() {
+        // A supervisor that starts anew knows none of it.
+        metrics.change().make();
+    }
     tokio::task::spawn_local(async move {
         // Also when this task is aborted, because another session takes over.
         let _detached = Detach { link, generation };

@@ -12,6 +12,7 @@ pub mod archive;
 pub mod census;
 pub mod description;
 pub mod elf;
+pub mod exposition;
 pub mod footprint;
 pub mod lane;
 pub mod package;

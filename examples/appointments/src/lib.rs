@@ -14,6 +14,7 @@ pub mod fhir;
 mod id;
 pub mod import;
 pub mod instant;
+mod measures;
 pub mod ndjson;
 pub mod overlap;
 mod page;

@@ -21,6 +21,7 @@ use crate::fault::{Fault, code};
 use crate::fhir::{Appointment, CodeableConcept, Status};
 use crate::import::{self, ImportReport, ImportRequest};
 use crate::instant::Instant;
+use crate::measures::Measures;
 use crate::ndjson::LONGEST_LINE;
 use crate::overlap::sweep;
 use crate::page;
@@ -41,6 +42,7 @@ pub struct Store {
     patients: RefCell<BTreeMap<String, Rc<Patient>>>,
     /// Ids whose change is on its way to the state.
     changing: RefCell<BTreeSet<String>>,
+    measures: Measures,
 }
 
 impl Store {
@@ -57,7 +59,10 @@ impl Store {
         for (_, entry) in host.state().load::<Patient>(PATIENT).await? {
             patients.insert(entry.value.id.clone(), Rc::new(entry.value));
         }
+        let measures = Measures::new(&host);
+        measures.keep(calendar.len());
         Ok(Self {
+            measures,
             host,
             default_duration,
             calendar: RefCell::new(calendar),
@@ -194,7 +199,9 @@ impl Store {
         if !allow_conflicts {
             self.check_free(&appointment)?;
         }
-        self.change("created", appointment).await
+        let created = self.change("created", appointment).await?;
+        self.measures.book(&created);
+        Ok(created)
     }
 
     /// Cancels an appointment. One that is cancelled already stays as it is.
@@ -286,6 +293,7 @@ impl Store {
                 more => format!(" (and {more} more)"),
             },
         );
+        self.measures.conflict();
         conflicts.truncate(CONFLICTS_LISTED);
         Err(Error::new(code::CONFLICT, message).with_details(&ConflictDetails { conflicts }))
     }
@@ -317,6 +325,8 @@ impl Store {
     }
 
     fn publish(&self, change: &str, id: Option<&str>, count: usize) {
+        self.measures.change(change, count);
+        self.measures.keep(self.calendar.borrow().len());
         let news = Changed { change: change.to_owned(), id: id.map(str::to_owned), count };
         if let Err(error) = self.host.events().publish_on::<Changed>(&news) {
             // The change itself is saved; those who listen will see it when they next look.

@@ -223,6 +223,34 @@ fn booking_moving_and_cancelling() {
 }
 
 #[test]
+fn what_is_booked_and_refused_is_measured() {
+    paused(async {
+        let plugin = loaded().await;
+        assert_eq!(plugin.metric("appointments_kept", &[]), Some(697.0));
+        let imported = [("change", "imported")];
+        assert_eq!(plugin.metric("appointments_changes_total", &imported), Some(697.0));
+        assert_eq!(plugin.metric("appointments_conflicts_total", &[]), Some(0.0));
+
+        let request = wanted("a", "2027-03-09T10:00:00Z", "2027-03-09T11:00:00Z");
+        plugin.call::<Create>(&request).await.unwrap();
+        let clash = wanted("b", "2027-03-09T10:30:00Z", "2027-03-09T11:00:00Z");
+        plugin.call::<Create>(&clash).await.unwrap_err();
+        plugin.call::<Cancel>(&CancelRequest { id: "a".into(), reason: None }).await.unwrap();
+        assert_eq!(plugin.metric("appointments_kept", &[]), Some(698.0));
+        for change in ["created", "cancelled"] {
+            let labels = [("change", change)];
+            let changes = plugin.metric("appointments_changes_total", &labels);
+            assert_eq!(changes, Some(1.0), "{change}");
+        }
+        assert_eq!(plugin.metric("appointments_conflicts_total", &[]), Some(1.0));
+        assert_eq!(plugin.metric("appointments_length_minutes", &[]), Some(1.0));
+
+        let plugin = plugin.crash_and_restart().await.unwrap();
+        assert_eq!(plugin.metric("appointments_kept", &[]), Some(698.0), "they are counted anew");
+    });
+}
+
+#[test]
 fn what_took_place_can_not_be_cancelled() {
     paused(async {
         let plugin = loaded().await;

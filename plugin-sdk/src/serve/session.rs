@@ -4,7 +4,8 @@ use std::rc::Rc;
 
 use bulkhead_ipc_driver::{Handler, IncomingCall};
 use bulkhead_ipc_protocol::lifecycle::{
-    CONFIGURE, ConfigureReply, ConfigureRequest, HEALTH, INIT, InitReply, InitRequest,
+    CONFIGURE, ConfigureReply, ConfigureRequest, HEALTH, INIT, InitReply, InitRequest, PERMISSIONS,
+    PermissionsChanged,
 };
 use bulkhead_ipc_protocol::{CallError, Drain, Payload, TraceContext};
 
@@ -44,6 +45,7 @@ impl<P: Plugin> Handler for Session<P> {
             let answered = match method.as_str() {
                 INIT => caught(init(&shared, &call.payload)).await,
                 CONFIGURE => caught(configure(&shared, &call.payload)).await,
+                PERMISSIONS => permit(&shared, &call.payload),
                 HEALTH => caught(health(&shared)).await,
                 _ => route(&shared, call).await,
             };
@@ -98,6 +100,14 @@ async fn configure<P: Plugin>(shared: &Shared<P>, payload: &Payload) -> Result<P
     let configured = plugin.configure(body::config(&request.config)?).await?;
     Payload::bincode(&ConfigureReply { applied: configured == Configured::Now })
         .map_err(Error::internal)
+}
+
+fn permit<P>(shared: &Shared<P>, payload: &Payload) -> Result<Payload> {
+    let PermissionsChanged { permissions } = payload
+        .decode_bincode()
+        .map_err(|err| Error::new(code::REQUEST_INVALID, err.to_string()))?;
+    shared.host.permit(permissions);
+    Payload::bincode(&()).map_err(Error::internal)
 }
 
 async fn health<P: Plugin>(shared: &Shared<P>) -> Result<Payload> {

@@ -9,9 +9,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bulkhead_ipc_driver::{Handler, IncomingCall};
 use bulkhead_ipc_protocol::host::{
-    CONNECT, Connect, Connected, STATE_CONFLICT, STATE_DELETE, STATE_GET, STATE_LIST, STATE_SET,
-    StateDelete, StateEntry, StateGet, StateList, StateSet,
+    CONNECT, Connect, Connected, METRICS_PUSH, STATE_CONFLICT, STATE_DELETE, STATE_GET, STATE_LIST,
+    STATE_SET, StateDelete, StateEntry, StateGet, StateList, StateSet,
 };
+use bulkhead_ipc_protocol::metrics::MetricsPush;
 use bulkhead_ipc_protocol::{CallError, LogRecord, Payload};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -41,6 +42,8 @@ pub(super) struct Memory {
     pub(super) peers: RefCell<BTreeMap<String, SocketAddr>>,
     pub(super) connections: Arrivals,
     tokens: Cell<u64>,
+    /// The last that the plugin told.
+    pub(super) metrics: RefCell<MetricsPush>,
     pub(super) published: RefCell<Vec<Published>>,
     /// By `service/method`, or by `service` for all its methods.
     pub(super) answers: RefCell<HashMap<String, Answerer>>,
@@ -67,6 +70,10 @@ impl Handler for MemoryHost {
                 STATE_DELETE => memory.state_delete(&read(&call)?),
                 STATE_LIST => memory.state_list(&read(&call)?),
                 CONNECT => memory.connect(&read(&call)?),
+                METRICS_PUSH => {
+                    *memory.metrics.borrow_mut() = read(&call)?;
+                    write(&())
+                }
                 _ => {
                     let answerer = memory.answerer(&call.method)?;
                     answerer(call).await

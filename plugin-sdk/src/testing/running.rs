@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use bulkhead_ipc_driver::{OpenCall, Peer};
 use bulkhead_ipc_protocol::lifecycle::{
-    CONFIGURE, ConfigureReply, ConfigureRequest, HEALTH, INIT, InitReply, InitRequest,
+    CONFIGURE, ConfigureReply, ConfigureRequest, HEALTH, INIT, InitReply, InitRequest, PERMISSIONS,
+    PermissionsChanged,
 };
 use bulkhead_ipc_protocol::message::Streams;
+use bulkhead_ipc_protocol::metrics::{MetricsPush, Series, SeriesValue};
 use bulkhead_ipc_protocol::{
     Call, CallError, CallFailure, Drain, EndReason, Hello, Limits, LogRecord, Payload,
 };
@@ -28,9 +30,10 @@ use super::harness::{FromTest, Setup};
 use super::memory_host::{Answerer, Memory, MemoryHost, Published};
 use crate::body;
 use crate::error::{Error, Result, code};
+use crate::host::Registry;
 use crate::method::Method;
 use crate::plugin::Plugin;
-use crate::serve::{Ending, serve};
+use crate::serve::{Ending, Given, serve};
 use crate::topic::{Topic, hears};
 
 /// How much the in-memory stream holds each way.
@@ -43,6 +46,8 @@ const STOP_BUDGET: Duration = Duration::from_secs(5);
 pub struct Running<P> {
     setup: Setup,
     memory: Rc<Memory>,
+    /// What the plugin measures, as it does.
+    metrics: Registry,
     process: RefCell<Option<JoinHandle<Ending>>>,
     /// None: the launcher is gone.
     sessions: RefCell<Option<mpsc::UnboundedSender<DuplexStream>>>,
@@ -80,24 +85,22 @@ impl<P: Plugin> Running<P> {
         };
         // Its own set of tasks: all of them end with it, as the threads of a process do.
         let tasks = tokio::task::LocalSet::new();
-        let (patience, log_sink) = (setup.patience, memory.log_sink());
-        let (connections, subscribed) = (memory.connections.clone(), setup.subscribed.clone());
+        let metrics = Registry::default();
+        let given = Given {
+            connections: memory.connections.clone(),
+            log_sink: memory.log_sink(),
+            metrics: metrics.clone(),
+            subscribed: setup.subscribed.clone(),
+            patience: setup.patience,
+        };
         let process = tokio::task::spawn_local(async move {
-            let sessions = FromTest(received);
-            tasks
-                .run_until(serve::<P, _>(
-                    sessions,
-                    connections,
-                    terminated,
-                    patience,
-                    log_sink,
-                    subscribed,
-                ))
-                .await
+            let served = serve::<P, _>(FromTest(received), terminated, given);
+            tasks.run_until(served).await
         });
         let running = Self {
             setup,
             memory,
+            metrics,
             process: RefCell::new(Some(process)),
             sessions: RefCell::new(Some(sessions)),
             session: Rc::default(),
@@ -216,6 +219,17 @@ impl<P: Plugin> Running<P> {
         peer.call(call).await.map_err(Error::from)
     }
 
+    /// Tells the plugin that it is granted these permissions from now on, as when an operator grants or revokes
+    /// one while it runs.
+    ///
+    /// # Errors
+    /// `SESSION_LOST` without a session.
+    pub async fn permit(&self, permissions: &[&str]) -> Result<()> {
+        let permissions = permissions.iter().map(|one| (*one).to_owned()).collect();
+        let payload = Payload::bincode(&PermissionsChanged { permissions });
+        self.send(Call::new(PERMISSIONS, payload.map_err(Error::internal)?)).await.map(|_| ())
+    }
+
     /// Asks for the plugin's health.
     ///
     /// # Errors
@@ -276,6 +290,22 @@ impl<P: Plugin> Running<P> {
     /// What the plugin has published.
     pub fn published(&self) -> Vec<Published> {
         self.memory.published.borrow().clone()
+    }
+
+    /// What the plugin has measured since its start: the value of a counter or gauge, how many observations of a
+    /// histogram. `None`: there is no such series. The order of the labels is of no account.
+    pub fn metric(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+        value_of(&self.metrics.snapshot(), name, labels)
+    }
+
+    /// The same of what the plugin has told its host, a moment after it measured it.
+    pub fn told_metric(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+        value_of(&self.memory.metrics.borrow(), name, labels)
+    }
+
+    /// The host forgets what it was told of metrics, as a supervisor does that starts anew.
+    pub fn forget_metrics(&self) {
+        *self.memory.metrics.borrow_mut() = MetricsPush::default();
     }
 
     /// From now on, calls of the plugin to `method` fail with `error`: `bulkhead.host/state.set` for a full disk, say.
@@ -394,6 +424,19 @@ impl<P: Plugin> Running<P> {
                 reply.map_err(|failure| Error::from(failure).into())
             })
         })
+    }
+}
+
+fn value_of(push: &MetricsPush, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+    let metric = push.metrics.iter().find(|metric| metric.name == name)?;
+    let same = |series: &&Series| {
+        let pairs = || metric.labels.iter().zip(&series.labels);
+        let has = |(label, value): &(&str, &str)| pairs().any(|(l, v)| l == label && v == value);
+        labels.len() == series.labels.len() && labels.iter().all(has)
+    };
+    match &metric.series.iter().find(same)?.value {
+        SeriesValue::Number(value) => Some(*value),
+        SeriesValue::Histogram { counts, .. } => Some(counts.iter().sum::<u64>() as f64),
     }
 }
 

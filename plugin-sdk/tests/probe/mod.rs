@@ -37,6 +37,8 @@ method!(Fail, "fail", String => ());
 method!(Who, "who", () => Seen);
 method!(AskWho, "ask-who", () => Seen);
 method!(Forward, "forward", String => Value);
+method!(Granted, "granted", String => bool);
+method!(Measure, "measure", (String, f64) => ());
 method!(Ask, "ask", () => u32);
 method!(AskTwice, "ask", () => u32, IDEMPOTENT: bool = true);
 
@@ -102,6 +104,8 @@ impl Plugin for Probe {
             .on_with::<Who>(Self::who)
             .on::<AskWho>(Self::ask_who)
             .on::<Forward>(Self::forward)
+            .on::<Granted>(Self::granted)
+            .on::<Measure>(Self::measure)
     }
 
     async fn init(config: Config, host: Host) -> Result<Self> {
@@ -224,6 +228,27 @@ impl Probe {
 
     async fn ask_who(&self, (): ()) -> Result<Seen> {
         self.host.call::<Who>("probe", &()).await
+    }
+
+    async fn granted(&self, permission: String) -> Result<bool> {
+        Ok(self.host.is_granted(&permission))
+    }
+
+    async fn measure(&self, (name, value): (String, f64)) -> Result<()> {
+        let metrics = self.host.metrics();
+        match name.as_str() {
+            "made_total" => {
+                metrics.counter(&name, "made", &[("kind", "probe")]).add(value as u64);
+            }
+            "wait_seconds" => {
+                let bounds = [0.1, 1.0];
+                metrics
+                    .histogram(&name, "waits", &[], &bounds)
+                    .observe_duration(Duration::from_secs_f64(value));
+            }
+            _ => metrics.gauge(&name, "a level", &[]).set(value),
+        }
+        Ok(())
     }
 
     async fn forward(&self, text: String) -> Result<Value> {

@@ -85,10 +85,18 @@ pub(crate) enum Verb {
     Events(Events),
     /// Show who did what, or check that this was not changed
     Audit(Audit),
+    /// Print the metrics for Prometheus, in its text format
+    Metrics,
     /// Show what a plugin wrote
     Logs(Logs),
     /// Show a plugin's configuration, or replace it
     Config(Config),
+    /// Show what a plugin is permitted, of what it asks for
+    Permissions(Named),
+    /// Permit a plugin what it asks for; in force at once
+    Grant(Permit),
+    /// Take a plugin's permission away; in force at once
+    Revoke(Permit),
     /// Show the state that a plugin keeps
     State(Named),
     /// Say whose signatures count: which keys may sign which plugins
@@ -196,6 +204,14 @@ pub(crate) struct Config {
     /// Restart a plugin that runs and does not take a configuration while it does
     #[arg(long, requires = "set")]
     pub(crate) restart: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Permit {
+    pub(crate) id: PluginId,
+    /// For example `read:appointments`
+    #[arg(required = true, value_name = "PERMISSION")]
+    pub(crate) permissions: Vec<Permission>,
 }
 
 #[derive(Debug, Args)]

@@ -19,6 +19,7 @@ mod manual;
 mod new;
 mod packages;
 mod password;
+mod permissions;
 mod problem;
 mod progress;
 mod project;
@@ -117,7 +118,11 @@ fn ask(verb: Verb, global: &Global) -> Result<(), Ended> {
             Verb::Ls => verbs::ls(&client, screen).await,
             Verb::Inspect(named) => verbs::inspect(&client, screen, &named.id).await,
             Verb::Call(arguments) => verbs::call(&client, screen, arguments).await,
+            Verb::Metrics => verbs::metrics(&client, screen).await,
             Verb::Config(arguments) => verbs::config(&client, screen, arguments).await,
+            Verb::Permissions(named) => permissions::show(&client, screen, &named.id).await,
+            Verb::Grant(arguments) => permissions::grant(&client, screen, arguments).await,
+            Verb::Revoke(arguments) => permissions::revoke(&client, screen, arguments).await,
             Verb::State(named) => verbs::state(&client, screen, &named.id).await,
             Verb::Audit(arguments) => audit::run(&client, screen, arguments).await,
             Verb::Events(arguments) => follow::events(&client, screen, arguments).await,

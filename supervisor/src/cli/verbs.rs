@@ -110,6 +110,12 @@ pub(super) async fn state(
     answer(screen, &reply, |screen| render::state(screen, &reply))
 }
 
+/// As they are: the format is a program's already.
+pub(super) async fn metrics(client: &Client, screen: &mut Screen) -> Result<(), Ended> {
+    screen.raw(&client.bytes(Ask::get("/metrics")).await?)?;
+    Ok(screen.flush()?)
+}
+
 /// Shows the configuration, or replaces it.
 pub(super) async fn config(
     client: &Client,

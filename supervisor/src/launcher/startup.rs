@@ -138,6 +138,8 @@ pub(super) fn prepare(config: &Config) -> Result<(Launcher, Held), StartError> {
             path,
             refuse: config.advisories_policy == AdvisoriesPolicy::Refuse,
         }),
+        started_ms: u64::try_from(jiff::Timestamp::now().as_millisecond()).ok(),
+        supervisor_starts: 0,
         machine: serde_json::to_value(&machine).unwrap_or_default(),
     };
     let notify = Notify::from_environment();

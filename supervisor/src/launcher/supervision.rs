@@ -43,6 +43,7 @@ impl Launcher {
                 return self.supervisor_ended(None);
             }
         };
+        self.settings.supervisor_starts += 1;
         tracing::info!(pid = supervisor.pid(), "supervisor started");
         if let Err(errno) = self.epoll.add(&supervisor, EpollEvent::new(EpollFlags::EPOLLIN, LINK))
         {

@@ -292,6 +292,12 @@ pub(crate) struct Settings {
     pub(crate) archives_limit: u64,
     /// What plugins may be promised together.
     pub(crate) admission: Admission,
+    /// When the launcher started, in milliseconds since the epoch.
+    #[serde(default)]
+    pub(crate) started_ms: Option<u64>,
+    /// How many supervisors it has started, this one included.
+    #[serde(default)]
+    pub(crate) supervisor_starts: u64,
     /// What this machine enforces, as `doctor` shows it.
     pub(crate) machine: serde_json::Value,
 }

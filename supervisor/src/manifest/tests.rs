@@ -69,6 +69,8 @@ missed = "once"
 [events]
 subscribes = ["appointments.*"]
 publishes = ["scheduler.booked"]
+[events.permissions]
+"scheduler.*" = "read:appointments"
 
 [lifecycle]
 init_timeout = "5s"
@@ -190,6 +192,7 @@ fn each_value_has_its_grammar() {
         ("[sandbox]\nread = ['relative']", "sandbox.read"),
         ("[[schedule]]\nmethod = 'm'\ncron = '* * *'", "schedule[0].cron"),
         ("[events]\npublishes = ['a b']", "events.publishes"),
+        ("[events.permissions]\na = 'read'", "events.permissions.a"),
         ("[lifecycle]\nstop_timeout = '5'", "lifecycle.stop_timeout"),
     ] {
         let failure = with(section).unwrap_err();

@@ -1,14 +1,27 @@
 //! `[events]`: the topics that a plugin hears and those that it may publish.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+use super::permission::Permission;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Events {
     pub(crate) subscribes: Vec<TopicPattern>,
     pub(crate) publishes: Vec<TopicPattern>,
+    /// What another plugin must be granted to hear this one on a topic; none: any that subscribes may.
+    pub(crate) permissions: BTreeMap<TopicPattern, Permission>,
+}
+
+impl Events {
+    /// All that whoever hears the plugin on `topic` must be granted.
+    pub(crate) fn needed<'a>(&'a self, topic: &'a str) -> impl Iterator<Item = &'a Permission> {
+        let matching = self.permissions.iter().filter(move |(pattern, _)| pattern.matches(topic));
+        matching.map(|(_, permission)| permission)
+    }
 }
 
 /// A topic, `appointments.created` or `plugin:enabled`, or all that begin alike:

@@ -20,7 +20,9 @@ mod install;
 mod lifecycle;
 mod listener;
 mod logs;
+mod metrics;
 mod openapi;
+mod permissions;
 mod plugins;
 mod problem;
 mod publish;
@@ -67,6 +69,7 @@ pub(crate) fn serve(
 fn routes() -> Vec<Route> {
     vec![
         Route::reading(Method::GET, "/openapi.json", service::document),
+        Route::reading(Method::GET, "/metrics", metrics::scrape),
         Route::reading(Method::GET, "/v1/health", service::health),
         Route::reading(Method::GET, "/v1/machine", service::machine),
         Route::reading(Method::GET, "/v1/events", events::stream),
@@ -84,6 +87,8 @@ fn routes() -> Vec<Route> {
         Route::ruling(Method::POST, "/v1/plugins/{id}/call/{*method}", call::call),
         Route::reading(Method::GET, "/v1/plugins/{id}/config", config::show),
         Route::ruling(Method::PUT, "/v1/plugins/{id}/config", config::replace),
+        Route::reading(Method::GET, "/v1/plugins/{id}/permissions", permissions::show),
+        Route::ruling(Method::PUT, "/v1/plugins/{id}/permissions", permissions::replace),
         // State and logs can hold what only an admin may see.
         Route::ruling(Method::GET, "/v1/plugins/{id}/state", state::show),
         Route::ruling(Method::GET, "/v1/plugins/{id}/logs", logs::read),
@@ -102,6 +107,7 @@ fn router(registry: Arc<Registry>) -> Router {
         .method_not_allowed_fallback(unknown_method)
         .layer(axum::extract::DefaultBodyLimit::max(MAX_BODY))
         .layer(axum::middleware::map_response(problem::coded))
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&registry), metrics::count))
         .with_state(registry)
 }
 

@@ -14,6 +14,7 @@ mod denials;
 mod events;
 mod launcher_link;
 mod logs;
+mod metrics;
 mod plugin;
 mod principal;
 mod registry;

@@ -15,6 +15,7 @@ mod operation;
 mod options;
 mod order;
 mod orphans;
+mod permitting;
 mod preserving;
 mod publishing;
 mod review;
@@ -37,6 +38,7 @@ use super::denials::Denials;
 use super::events::Events;
 use super::launcher_link::Launcher;
 use super::logs::{Book, finish_spools};
+use super::metrics::Metrics;
 use super::plugin::{self, Command, Context, EnableReport, PluginHandle, StopOptions, StopReport};
 use super::store::{PluginRow, Store};
 use crate::failure::{Code, Failure};
@@ -50,6 +52,7 @@ pub(crate) use operation::Recovered;
 #[cfg(debug_assertions)]
 pub(crate) use operation::points;
 pub(crate) use options::InstallOptions;
+pub(crate) use permitting::Permissions;
 pub(crate) use publishing::Delivery;
 pub(crate) use review::{Grant, Review};
 pub(crate) use source::Source;
@@ -63,6 +66,8 @@ pub(crate) struct Registry {
     pub(crate) events: Events,
     pub(crate) audit: Audit,
     pub(crate) settings: Arc<Settings>,
+    /// What is counted and sampled.
+    pub(crate) metrics: Metrics,
     archives: Archives,
     pub(crate) denials: Arc<Denials>,
     local: mpsc::UnboundedSender<LocalJob>,
@@ -101,6 +106,7 @@ impl Registry {
         denials: Arc<Denials>,
         local: mpsc::UnboundedSender<LocalJob>,
     ) -> Self {
+        let metrics = Metrics::default();
         Self {
             launcher,
             audit: Audit::new(store.clone()),
@@ -110,7 +116,8 @@ impl Registry {
             archives,
             denials,
             local,
-            losses: losses::Losses::default(),
+            losses: losses::Losses::new(metrics.clone()),
+            metrics,
             plugins: Mutex::default(),
             broken: Mutex::default(),
             admitted: Mutex::default(),

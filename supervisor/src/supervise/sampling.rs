@@ -11,6 +11,7 @@ use bulkhead_sandbox::Layer;
 use serde::Serialize;
 use tokio::time::{Instant, MissedTickBehavior};
 
+use super::metrics;
 use super::plugin::{Command, Kept, PluginHandle, ProcessView};
 use super::registry::Registry;
 use super::usage;
@@ -80,6 +81,13 @@ pub(super) async fn run(registry: Arc<Registry>) {
             now.insert(id, last);
         }
         earlier = now;
+        if let Ok(installed) = registry.store.plugin_ids().await {
+            registry.metrics.keep_only(&installed);
+        }
+        registry.metrics.sampled_service(metrics::ServiceSample {
+            time: jiff::Timestamp::now().as_millisecond() as f64 / 1e3,
+            store: registry.store.extent().await.ok(),
+        });
     }
 }
 
@@ -109,11 +117,22 @@ async fn sample(
         let body = serde_json::json!({ "message": message, "storage": storage });
         registry.events.emit("plugin:warning", &handle.manifest.id, body);
     }
+    let network = network(process);
+    let found = metrics::Sample {
+        process: Some(metrics::ProcessSample {
+            generation: process.generation,
+            usage: used,
+            strain: process.cgroup.as_deref().map(usage::Strain::read).unwrap_or_default(),
+            network: network.map(|network| (network.received_bytes, network.sent_bytes)),
+        }),
+        kept: storage,
+    };
+    registry.metrics.sampled(&handle.manifest.id, found);
     let metrics = Metrics {
         memory: used.memory_bytes.map(|bytes| Memory { bytes, peak_bytes: used.memory_peak_bytes }),
         cpu,
         storage,
-        network: network(process),
+        network,
         pids: used.pids,
     };
     (metrics, Last { generation: process.generation, at, cpu_usec: used.cpu_usec, near })

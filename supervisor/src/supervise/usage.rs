@@ -23,6 +23,35 @@ pub(crate) struct Usage {
     pub(crate) pids: Option<u64>,
 }
 
+/// What the limits of a cgroup did to it; `None` where it has no such controller.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Strain {
+    /// Periods in which its CPU time ran out (`cpu.stat nr_throttled`).
+    pub(crate) throttled_periods: Option<u64>,
+    /// For how long it was held back (`cpu.stat throttled_usec`).
+    pub(crate) throttled_usec: Option<u64>,
+    /// Processes that were killed for memory (`memory.events oom_kill`).
+    pub(crate) oom_kills: Option<u64>,
+}
+
+impl Strain {
+    /// Reads that of the cgroup at `path`. A kernel without the controller's file, or without the
+    /// key in it, gives nothing.
+    pub(crate) fn read(path: &Path) -> Self {
+        let read = |name: &str| std::fs::read_to_string(path.join(name)).unwrap_or_default();
+        let keyed = |text: &str, key: &str| {
+            let mut pairs = text.lines().filter_map(|line| line.split_once(' '));
+            pairs.find(|(found, _)| *found == key)?.1.trim().parse().ok()
+        };
+        let (cpu, memory) = (read("cpu.stat"), read("memory.events"));
+        Self {
+            throttled_periods: keyed(&cpu, "nr_throttled"),
+            throttled_usec: keyed(&cpu, "throttled_usec"),
+            oom_kills: keyed(&memory, "oom_kill"),
+        }
+    }
+}
+
 /// A cgroup v2 subtree that was delegated to us.
 #[derive(Clone, Debug)]
 struct Delegated {
@@ -129,6 +158,22 @@ mod tests {
             pids: Some(3),
         };
         assert_eq!(read(&path), expected);
+    }
+
+    #[test]
+    fn what_the_limits_did_is_read_where_it_is_told() {
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(Strain::read(directory.path()), Strain::default());
+        write(
+            directory.path(),
+            &[
+                ("cpu.stat", "usage_usec 9\nnr_periods 5\nnr_throttled 2\nthrottled_usec 700\n"),
+                ("memory.events", "low 0\noom 1\noom_kill 3\noom_group_kill 0\n"),
+            ],
+        );
+        let expected =
+            Strain { throttled_periods: Some(2), throttled_usec: Some(700), oom_kills: Some(3) };
+        assert_eq!(Strain::read(directory.path()), expected);
     }
 
     #[test]

@@ -11,8 +11,8 @@ use utoipa::openapi::{ContentBuilder, OpenApi, Ref, Response, ResponseBuilder};
 use utoipa::{Modify, OpenApi as _};
 
 use super::{
-    archives, audit, call, config, events, install, lifecycle, logs, plugins, problem, publish,
-    service, state, upgrade,
+    archives, audit, call, config, events, install, lifecycle, logs, metrics, permissions, plugins,
+    problem, publish, service, state, upgrade,
 };
 use crate::failure::Code;
 
@@ -40,6 +40,7 @@ const CODES: &str = "x-codes";
         service::health,
         service::machine,
         service::document,
+        metrics::scrape,
         events::stream,
         publish::publish,
         plugins::list,
@@ -54,6 +55,8 @@ const CODES: &str = "x-codes";
         lifecycle::disable,
         config::show,
         config::replace,
+        permissions::show,
+        permissions::replace,
         state::show,
         logs::read,
         call::call,

@@ -27,6 +27,8 @@ pub(crate) enum Action {
     Publish,
     /// A configuration that is replaced.
     Configure,
+    /// What a plugin is permitted, changed after its installation.
+    SetPermissions,
     /// Somebody, or a plugin, asked for what it may not have.
     Denied,
     /// A plugin's process ended and nobody had asked for that.
@@ -109,6 +111,13 @@ struct Content<'a> {
 impl Entry {
     pub(crate) fn new(principal: Principal, action: Action, outcome: Outcome) -> Self {
         Self { principal, action, plugin: None, outcome, details: Map::new(), begun: None }
+    }
+
+    /// A plugin was refused an event, to publish it or to hear it.
+    pub(crate) fn of_event(plugin: &PluginId, topic: &str) -> Self {
+        let outcome = Outcome::Failed(Code::PermissionDenied);
+        let refused = Self::new(Principal::plugin(plugin, None), Action::Denied, outcome);
+        refused.about(plugin).with("topic", topic)
     }
 
     pub(crate) fn about(mut self, plugin: &PluginId) -> Self {

@@ -90,6 +90,23 @@ struct Inner {
     length: u64,
     /// Up to where each stream of each generation is accounted for.
     positions: HashMap<(Stream, u64), u64>,
+    counts: LogCounts,
+}
+
+/// What was written since the book was opened.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LogCounts {
+    /// By the name of the level.
+    pub(crate) lines: [(&'static str, u64); 5],
+    /// Output that could not be kept.
+    pub(crate) lost_bytes: u64,
+}
+
+impl Default for LogCounts {
+    fn default() -> Self {
+        let lines = ["trace", "debug", "info", "warn", "error"].map(|level| (level, 0));
+        Self { lines, lost_bytes: 0 }
+    }
 }
 
 impl Book {
@@ -112,7 +129,8 @@ impl Book {
         }
         let file = OpenOptions::new().create(true).append(true).open(&path)?;
         file.set_len(length)?;
-        let inner = Inner { directory: directory.to_owned(), file, length, positions };
+        let counts = LogCounts::default();
+        let inner = Inner { directory: directory.to_owned(), file, length, positions, counts };
         let (live, _) = broadcast::channel(LIVE_BUFFER);
         Ok(Self { inner: Arc::new(Mutex::new(inner)), live })
     }
@@ -163,6 +181,7 @@ impl Book {
         inner.length += text.len() as u64;
         for record in &fresh {
             inner.positions.insert((record.stream, record.generation), record.at);
+            inner.counts.lines[record.level as usize].1 += 1;
         }
         if inner.length > ROTATE_AT {
             inner.rotate()?;
@@ -173,6 +192,15 @@ impl Book {
             let _ = self.live.send(Arc::new(record));
         }
         Ok(())
+    }
+
+    /// Output could not be kept.
+    pub(super) fn lost(&self, bytes: u64) {
+        self.lock().counts.lost_bytes += bytes;
+    }
+
+    pub(crate) fn counts(&self) -> LogCounts {
+        self.lock().counts
     }
 
     /// The last `count` records, oldest first. Reads from the end, so a few cost little however

@@ -63,7 +63,7 @@ pub(crate) async fn capture(
                     Err(Errno::EINTR) => {}
                     // What cannot be kept is thrown away and counted: a plugin that waits for its
                     // output to be read would stand still for ever.
-                    Err(error) => match lost.discard(pipe.get_ref(), error) {
+                    Err(error) => match lost.discard(pipe.get_ref(), &book, error) {
                         Ok(0) => break,
                         Ok(_) => {}
                         Err(Errno::EAGAIN) => ready.clear_ready(),
@@ -100,10 +100,11 @@ struct Lost {
 
 impl Lost {
     /// Takes what the pipe holds and counts it; 0 at its end.
-    fn discard(&mut self, pipe: &OwnedFd, cause: Errno) -> Result<usize, Errno> {
+    fn discard(&mut self, pipe: &OwnedFd, book: &Book, cause: Errno) -> Result<usize, Errno> {
         let mut scratch = [0; 16 * 1024];
         let length = nix::unistd::read(pipe, &mut scratch)?;
         self.bytes += length as u64;
+        book.lost(length as u64);
         self.tell(&cause);
         Ok(length)
     }

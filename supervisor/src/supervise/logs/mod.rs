@@ -13,5 +13,5 @@ mod capture;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use book::{Book, Level, Record, Stream};
+pub(crate) use book::{Book, Level, LogCounts, Record, Stream};
 pub(crate) use capture::{capture, finish_spools};

@@ -8,6 +8,7 @@
 mod configuring;
 mod endings;
 mod handle;
+mod permitting;
 mod telling;
 mod view;
 mod wanting;
@@ -29,7 +30,7 @@ use super::stop::{self, StopOptions, StopReport};
 use crate::clock::Monotonic;
 use crate::failure::{Code, Failure};
 use crate::link::{Adopted, Exited};
-use crate::manifest::{Manifest, TimeSpan};
+use crate::manifest::{Manifest, Permission, TimeSpan};
 use crate::supervise::store::PluginRow;
 use crate::supervise::usage::{self, Usage};
 
@@ -59,6 +60,13 @@ pub(crate) enum Command {
     Configure {
         config: Value,
         answer: ConfigureAnswer,
+    },
+    /// Replaces what the plugin is granted.
+    Permit {
+        permissions: Vec<Permission>,
+        /// What it must be granted now, if given.
+        expected: Option<Vec<Permission>>,
+        answer: oneshot::Sender<Result<(), Failure>>,
     },
     Exited(Box<Exited>, Vec<OwnedFd>),
     /// The process uses more than it may of something that the kernel does not bound.
@@ -120,6 +128,8 @@ struct Actor {
     heard: u64,
     /// The process is being asked to take another configuration.
     configuring: bool,
+    /// The start under way may have been told of permissions that are not those of now.
+    repermitted: bool,
 }
 
 /// Starts the task of a plugin. Must run inside the local set.
@@ -160,6 +170,7 @@ pub(crate) fn spawn(context: Context, row: PluginRow, manifest: Arc<Manifest>) -
         sampled: None,
         heard: 0,
         configuring: false,
+        repermitted: false,
     };
     tokio::task::spawn_local(actor.run(inbox, newsbox));
     handle
@@ -255,6 +266,12 @@ impl Actor {
                 self.step(Input::Disable).await;
             }
             Command::Configure { config, answer } => self.configure(config, answer).await,
+            Command::Permit { permissions, expected, answer } => {
+                let permitted = self.permit(permissions, expected.as_deref()).await;
+                // What is answered is in force.
+                self.show();
+                let _ = answer.send(permitted);
+            }
             Command::Exited(exited, descriptors) => self.exited(exited, descriptors).await,
             Command::Overrun { generation, failure } => self.overrun(generation, failure).await,
             Command::Adopt(adopted, descriptors) => {
@@ -272,6 +289,7 @@ impl Actor {
             News::Started(process) => {
                 let process = Rc::new(*process);
                 self.watch_session(&process);
+                self.tell_permissions(&process);
                 self.process = Some(process);
                 if disabling {
                     // It came up while it was asked to give up: stop it as an enabled one.
@@ -331,6 +349,7 @@ impl Actor {
         if origin != Origin::Request {
             self.start_asked = Monotonic::now();
         }
+        self.repermitted = false;
         self.cancel = watch::Sender::new(false);
         let cancelled = self.cancel.subscribe();
         let plan = StartPlan::new(&self.row, &self.manifest, self.context.settings.strict);

@@ -1,4 +1,4 @@
-//! What a plugin may ask of its host: state, events, and calls to other plugins.
+//! What a plugin may ask of its host: state, metrics, events, and calls to other plugins.
 
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -101,6 +101,15 @@ impl HostSide {
                     self.broker.connect(&self.context.registry, &self.plan, &call, asked);
                 let token = self.hand_over(connection.await?).await?;
                 encode(&methods::Connected { token })
+            }
+            methods::METRICS_PUSH => {
+                if let Some(why) = self.context.registry.metrics.measured(&id, decode(&call)?) {
+                    let message =
+                        format!("some of what {id} measures is not shown in the metrics: {why}");
+                    let body = serde_json::json!({ "code": "METRICS_DROPPED", "message": message });
+                    self.context.events.emit("plugin:warning", &id, body);
+                }
+                encode(&())
             }
             reserved if reserved.starts_with("bulkhead.") => Err(Failure::new(
                 Code::NotFound,

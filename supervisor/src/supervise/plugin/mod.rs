@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 pub(crate) use actor::{Applied, Command, EnableReport, PluginHandle, ProcessView, spawn};
 pub(crate) use machine::STATES;
-pub(crate) use plan::{StartPlan, check_config};
+pub(crate) use plan::{StartPlan, check_config, granted};
 pub(crate) use quota::Kept;
 pub(crate) use stop::{AFTER_KILL, StopOptions, StopReport};
 

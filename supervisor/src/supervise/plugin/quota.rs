@@ -20,7 +20,7 @@ const BYTES_PER_FILE: u64 = 4096;
 const MIN_FILES: u64 = 1024;
 
 /// What a plugin keeps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Kept {
     /// Keys and values of its state.

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use crate::id::PluginId;
 use crate::supervise::events::Events;
+use crate::supervise::metrics::Metrics;
 
 /// How long losses are gathered.
 const GATHER: Duration = Duration::from_secs(1);
@@ -22,6 +23,18 @@ pub(super) enum Loss {
     Missed,
     /// The publisher may not publish this topic.
     Refused,
+    /// The subscriber has not been granted what it needs for this topic.
+    Withheld,
+}
+
+impl Loss {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Missed => "missed",
+            Self::Refused => "refused",
+            Self::Withheld => "withheld",
+        }
+    }
 }
 
 #[derive(Default)]
@@ -32,12 +45,17 @@ struct Gathered {
 }
 
 /// The losses of the moment; cheap to clone.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Losses {
+    metrics: Metrics,
     gathered: Arc<Mutex<BTreeMap<(PluginId, Loss), Gathered>>>,
 }
 
 impl Losses {
+    pub(super) fn new(metrics: Metrics) -> Self {
+        Self { metrics, gathered: Arc::default() }
+    }
+
     /// Counts losses, and tells of them a moment later. Must run inside the runtime.
     pub(super) fn count(
         &self,
@@ -47,6 +65,12 @@ impl Losses {
         topic: &str,
         by: u64,
     ) {
+        self.metrics.lost(plugin, loss.name(), by);
+        match loss {
+            Loss::Missed => {}
+            Loss::Refused => self.metrics.refused(plugin, "publish"),
+            Loss::Withheld => self.metrics.refused(plugin, "hear"),
+        }
         let key = (plugin.clone(), loss);
         let first = {
             let mut gathered = self.gathered.lock().unwrap_or_else(PoisonError::into_inner);
@@ -83,6 +107,13 @@ fn tell(events: &Events, plugin: &PluginId, loss: Loss, count: u64, topic: &str)
             format!(
                 "{plugin} may not publish this: {count} events were dropped, the last on {topic}; \
                  see [events], `publishes`, in its manifest"
+            ),
+        ),
+        Loss::Withheld => (
+            "EVENTS_WITHHELD",
+            format!(
+                "{plugin} lacks the permission to hear this: {count} events were withheld, the last on \
+                 {topic}; `bulkhead permissions {plugin}` shows what it is granted"
             ),
         ),
     };

@@ -16,8 +16,11 @@ use utoipa::ToSchema;
 
 use super::Registry;
 use super::losses::Loss;
+use super::permitting::remedy;
 use crate::failure::{Code, Failure};
 use crate::id::PluginId;
+use crate::manifest::Permission;
+use crate::supervise::audit::Entry;
 use crate::supervise::plugin::{PluginHandle, StartPlan};
 use crate::supervise::store::Recorded;
 
@@ -59,13 +62,51 @@ impl Registry {
             tracing::debug!(plugin = %publisher.id, topic, "may not publish this");
             let shown = topic.chars().take(MAX_TOPIC).collect::<String>();
             self.losses.count(&self.events, &publisher.id, Loss::Refused, &shown, 1);
+            self.note_refusal(Entry::of_event(&publisher.id, &shown).with(
+                "remedy",
+                "`publishes` under [events] in its plugin.toml, and an upgrade to that",
+            ));
             return;
         }
         for handle in self.all() {
-            if handle.manifest.id != publisher.id && subscribes(&handle, topic) {
-                let _ = self.deliver(&handle, topic, payload, trace);
+            if handle.manifest.id == publisher.id || !subscribes(&handle, topic) {
+                continue;
+            }
+            let mut needed = publisher.manifest.events.needed(topic);
+            match needed.find(|permission| !handle.may(permission)) {
+                None => drop(self.deliver(&handle, topic, payload, trace)),
+                Some(permission) => self.withhold(&handle, publisher, topic, permission),
             }
         }
+    }
+
+    /// A plugin subscribes to what it may not hear.
+    fn withhold(
+        &self,
+        subscriber: &PluginHandle,
+        publisher: &StartPlan,
+        topic: &str,
+        permission: &Permission,
+    ) {
+        // What does not run would not have heard it anyway.
+        if subscriber.peer_now().is_none() {
+            return;
+        }
+        let id = &subscriber.manifest.id;
+        tracing::debug!(plugin = %id, topic, %permission, "may not hear this");
+        self.losses.count(&self.events, id, Loss::Withheld, topic, 1);
+        self.note_refusal(
+            Entry::of_event(id, topic)
+                .with("publisher", &publisher.id)
+                .with("permission", permission)
+                .with("remedy", remedy(&subscriber.manifest, permission)),
+        );
+    }
+
+    /// Writes a refusal down beside what goes on: an event waits for nothing.
+    fn note_refusal(&self, entry: Entry) {
+        let audit = self.audit.clone();
+        tokio::spawn(async move { audit.refused(entry).await });
     }
 
     /// Gives an event of the host application to those that subscribe to its topic, or to some of

@@ -32,7 +32,7 @@ use crate::manifest::{Manifest, Permission};
 use crate::supervise::plugin::PluginHandle;
 
 pub(crate) use advisories::Finding;
-pub(crate) use asks::Asks;
+pub(crate) use asks::{Asks, PermissionAsk};
 use compartment::Compartment;
 pub(crate) use consent::{Consent, Grant};
 pub(crate) use libraries::Library;
@@ -174,10 +174,13 @@ impl Registry {
         })
     }
 
-    /// The methods that a permission opens to a plugin, of those that it depends on.
-    fn opened(&self, manifest: &Manifest, permission: &Permission) -> Vec<String> {
+    /// The methods that a permission opens to a plugin, and the topics, of those that it depends on.
+    pub(super) fn opened(&self, manifest: &Manifest, permission: &Permission) -> Vec<String> {
         let mut opened = Vec::new();
         for handle in manifest.dependencies.keys().filter_map(|id| self.find(id)) {
+            let topics = &handle.manifest.events.permissions;
+            let topics = topics.iter().filter(|(_, needed)| *needed == permission);
+            opened.extend(topics.map(|(topic, _)| format!("events on {topic}")));
             for (service, provided) in &handle.manifest.provides {
                 let needed = provided.methods.iter();
                 for (name, method) in

@@ -8,6 +8,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::Registry;
+use super::permitting::remedy;
 use crate::failure::{Code, Failure};
 use crate::id::PluginId;
 use crate::manifest::Permission;
@@ -17,8 +18,16 @@ use crate::supervise::principal::Principal;
 
 impl Registry {
     /// Calls a method of a plugin for the host application.
-    pub(crate) async fn call(&self, id: &PluginId, mut call: Call) -> Result<Payload, Failure> {
+    pub(crate) async fn call(&self, id: &PluginId, call: Call) -> Result<Payload, Failure> {
         let handle = self.get(id)?;
+        let timing = self.metrics.call(&handle.manifest, &call.method);
+        let answer = self.call_of(&handle, call).await;
+        timing.end(&answer);
+        answer
+    }
+
+    async fn call_of(&self, handle: &PluginHandle, mut call: Call) -> Result<Payload, Failure> {
+        let id = &handle.manifest.id;
         let limit = call.timeout.unwrap_or(handle.manifest.lifecycle.call_timeout.duration());
         let asked = Instant::now();
         let peer = handle.peer(limit).await.map_err(|state| {
@@ -27,7 +36,7 @@ impl Registry {
         })?;
         call.timeout = Some(limit.saturating_sub(asked.elapsed()));
         let method = call.method.clone();
-        peer.call(call).await.map_err(|failure| explain(&handle, &method, limit, failure))
+        peer.call(call).await.map_err(|failure| explain(handle, &method, limit, failure))
     }
 
     /// Calls a service's method for another plugin: the caller must depend on the provider, and
@@ -38,25 +47,42 @@ impl Registry {
         call: IncomingCall,
     ) -> Result<Payload, Failure> {
         let (provider, permission) = self.provider(caller, &call.method)?;
+        let timing = self.metrics.call(&provider.manifest, &call.method);
+        let answer = self.call_provided(caller, &provider, permission, call).await;
+        timing.end(&answer);
+        answer
+    }
+
+    async fn call_provided(
+        &self,
+        caller: &StartPlan,
+        provider: &PluginHandle,
+        permission: Option<Permission>,
+        call: IncomingCall,
+    ) -> Result<Payload, Failure> {
         if let Some(permission) = permission
-            && !caller.permissions.contains(&permission)
+            && !self.may(&caller.id, &permission)
         {
-            self.audit.refused(not_granted(caller, &call, &permission)).await;
+            self.metrics.refused(&caller.id, "call");
+            let remedy = remedy(&caller.manifest, &permission);
+            self.audit.refused(not_granted(caller, &call, &permission, &remedy)).await;
             return Err(Failure::new(
                 Code::PermissionDenied,
                 format!(
-                    "{} may not call {}: it needs the permission {permission}, {}",
+                    "{} may not call {}: it needs the permission {permission}, {}; what would \
+                     permit it: {remedy}",
                     caller.id,
                     call.method,
                     if caller.manifest.permissions.contains(&permission) {
                         "which it asks for and the operator has withheld"
                     } else {
-                        "which it does not ask for in plugin.toml, `permissions`"
+                        "which it does not ask for"
                     }
                 ),
             )
             .with("permission", permission)
-            .with("method", call.method));
+            .with("method", call.method)
+            .with("remedy", remedy));
         }
         let id = &provider.manifest.id;
         let planned = provider.manifest.lifecycle.call_timeout.duration();
@@ -81,7 +107,7 @@ impl Registry {
             trace: call.trace,
             on_behalf_of: call.on_behalf_of,
         };
-        peer.call(onward).await.map_err(|failure| explain(&provider, &method, limit, failure))
+        peer.call(onward).await.map_err(|failure| explain(provider, &method, limit, failure))
     }
 
     /// Which of the caller's dependencies provides a method, and the permission that it needs.
@@ -122,12 +148,18 @@ impl Registry {
 }
 
 /// The audit's entry for a call without the permission that it needs.
-fn not_granted(caller: &StartPlan, call: &IncomingCall, permission: &Permission) -> Entry {
+fn not_granted(
+    caller: &StartPlan,
+    call: &IncomingCall,
+    permission: &Permission,
+    remedy: &str,
+) -> Entry {
     let principal = Principal::plugin(&caller.id, call.on_behalf_of.clone());
     Entry::new(principal, Action::Denied, Outcome::Failed(Code::PermissionDenied))
         .about(&caller.id)
         .with("method", &call.method)
         .with("permission", permission)
+        .with("remedy", remedy)
 }
 
 /// A call that did not succeed, as its caller is told.

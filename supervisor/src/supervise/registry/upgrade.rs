@@ -6,11 +6,11 @@ use std::sync::Arc;
 use super::operation::{Kind, Plan, Turn};
 use super::review::Examined;
 use super::source::{Imported, Source};
-use super::{InstallOptions, Installed, Registry, not_installed};
+use super::{Grant, InstallOptions, Installed, Registry, not_installed};
 use crate::failure::{Code, Failure};
 use crate::id::PluginId;
-use crate::manifest::Manifest;
-use crate::supervise::plugin::{PluginHandle, check_config};
+use crate::manifest::{Manifest, Permission};
+use crate::supervise::plugin::{PluginHandle, check_config, granted};
 use crate::supervise::principal::Principal;
 use crate::supervise::store::{PluginRow, Previous};
 use crate::supervise::timestamp;
@@ -111,6 +111,7 @@ impl Registry {
         };
         let manifest = self.manifest(&to)?;
         to.config = self.handed_config(&from, &manifest);
+        to.granted = Some(self.handed_grant(&from, granted(&to, &manifest)));
         self.check_exchange(&to, &manifest)?;
         let plan = Plan { from: Some(from), to: Some(to), ..Plan::of(Kind::Rollback) };
         self.carry_out(&turn, plan, principal).await?;
@@ -125,6 +126,18 @@ impl Registry {
             // Nobody knows what is secret in it. The version that is being replaced is broken.
             Err(_) => from.config.clone(),
         }
+    }
+
+    /// What the version that is returned to was granted, but for what is withheld by now: what was revoked
+    /// since stays so.
+    fn handed_grant(&self, from: &PluginRow, mut then: Grant) -> Grant {
+        if let (Some(now), Ok(manifest)) = (&from.granted, self.manifest(from)) {
+            let withheld = |one: &Permission| {
+                manifest.permissions.contains(one) && !now.permissions.contains(one)
+            };
+            then.permissions.retain(|one| !withheld(one));
+        }
+        then
     }
 
     /// What is installed, once an earlier operation on it is over.

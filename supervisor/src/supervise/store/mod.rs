@@ -8,6 +8,7 @@
 
 mod audit;
 mod events;
+mod extent;
 #[cfg(test)]
 mod golden_tests;
 mod journal;
@@ -29,6 +30,7 @@ use crate::failure::{Code, Failure};
 
 pub(crate) use audit::{AuditRow, Kind, NewAuditRow};
 pub(crate) use events::Recorded;
+pub(crate) use extent::Extent;
 pub(crate) use journal::OpenOperation;
 pub(crate) use plugins::{PluginRow, Previous};
 

@@ -78,6 +78,16 @@ impl Store {
         .await
     }
 
+    pub(crate) async fn plugin_ids(&self) -> Result<Vec<PluginId>, Failure> {
+        self.run(|connection| {
+            connection
+                .prepare_cached("SELECT id FROM plugin")?
+                .query_map([], |row| parse(row, 0))?
+                .collect()
+        })
+        .await
+    }
+
     pub(crate) async fn plugin(&self, id: PluginId) -> Result<Option<PluginRow>, Failure> {
         self.run(move |connection| {
             connection
@@ -130,6 +140,17 @@ impl Store {
             connection
                 .prepare_cached("UPDATE plugin SET config = ?2 WHERE id = ?1")?
                 .execute(params![id.as_str(), config.to_string()])
+                .map(drop)
+        })
+        .await
+    }
+
+    pub(crate) async fn set_granted(&self, id: PluginId, granted: &Grant) -> Result<(), Failure> {
+        let granted = json!(granted).to_string();
+        self.run(move |connection| {
+            connection
+                .prepare_cached("UPDATE plugin SET granted = ?2 WHERE id = ?1")?
+                .execute(params![id.as_str(), granted])
                 .map(drop)
         })
         .await

@@ -54,6 +54,32 @@ impl Method for GetState {
     type Reply = Option<Value>;
 }
 
+/// `may`: whether it is granted a permission, as it was told.
+struct May;
+
+impl Method for May {
+    const NAME: &'static str = "may";
+    type Request = String;
+    type Reply = bool;
+}
+
+/// `measure`: a series is so much now.
+struct Measure;
+
+impl Method for Measure {
+    const NAME: &'static str = "measure";
+    type Request = Measurement;
+    type Reply = ();
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Measurement {
+    name: String,
+    label: String,
+    value: f64,
+}
+
 /// `seen`: the configuration in force, and who asks.
 struct Seen;
 
@@ -112,6 +138,8 @@ impl Plugin for Witness {
             .on::<GetState>(Self::get_state)
             .on::<Ask>(Self::ask)
             .on::<Dial>(Self::dial)
+            .on::<May>(Self::may)
+            .on::<Measure>(Self::measure)
             .on_with::<Seen>(Self::seen)
     }
 
@@ -180,6 +208,24 @@ impl Witness {
     async fn dial(&self, address: String) -> Result<()> {
         let dialled = std::net::TcpStream::connect(address);
         dialled.map(drop).map_err(|err| Error::new("NOT_DIALLED", err.to_string()))
+    }
+
+    async fn may(&self, permission: String) -> Result<bool> {
+        Ok(self.host.is_granted(&permission))
+    }
+
+    async fn measure(&self, measurement: Measurement) -> Result<()> {
+        let Measurement { name, label, value } = measurement;
+        let metrics = self.host.metrics();
+        let labels = [("of", label.as_str())];
+        if name.ends_with("_total") {
+            metrics.counter(&name, "counted by the witness", &labels).add(value as u64);
+        } else if name.ends_with("_seconds") {
+            metrics.histogram(&name, "timed by the witness", &labels, &[0.5, 1.0]).observe(value);
+        } else {
+            metrics.gauge(&name, "seen by the witness", &labels).set(value);
+        }
+        Ok(())
     }
 
     async fn seen(&self, (): (), context: Context) -> Result<Value> {

@@ -117,6 +117,7 @@ impl Actor {
         let usage = self.last_usage(&exited);
         self.row.last_usage = Some(usage.clone());
         let died = self.unasked(&exited, &explanation).map(|entry| entry.row(Kind::Single));
+        self.context.registry.metrics.exited(&self.row.id, &exited.exit.0, died.is_some());
         let stored = self.context.store.set_last_exit(self.row.id.clone(), exit, usage, died).await;
         match stored {
             Ok(()) => {

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, watch};
 use super::super::machine::{Origin, State};
 use super::{Command, View};
 use crate::failure::Failure;
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, Permission};
 use crate::supervise::logs::Book;
 
 /// How a plugin stopped being enabled.
@@ -30,6 +30,21 @@ pub(crate) struct PluginHandle {
 impl PluginHandle {
     pub(crate) fn view(&self) -> View {
         self.view.borrow().clone()
+    }
+
+    /// The name of its state.
+    pub(crate) fn state(&self) -> &'static str {
+        self.view.borrow().state
+    }
+
+    /// Whether a process of it is up.
+    pub(crate) fn is_up(&self) -> bool {
+        self.view.borrow().process.is_some()
+    }
+
+    /// Whether the operator lets the plugin do that now.
+    pub(crate) fn may(&self, permission: &Permission) -> bool {
+        self.view.borrow().granted.permissions.contains(permission)
     }
 
     /// The session, if the plugin is enabled; the state's name otherwise. A plugin that is coming

@@ -102,7 +102,10 @@ impl Actor {
                     _ => Duration::ZERO,
                 };
                 let name = match notice {
-                    Notice::Restarting => "plugin:restarting",
+                    Notice::Restarting => {
+                        self.context.registry.metrics.restarting(&self.row.id);
+                        "plugin:restarting"
+                    }
                     _ => "plugin:tripped",
                 };
                 let body = json!({

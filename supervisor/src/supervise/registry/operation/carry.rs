@@ -147,6 +147,9 @@ impl Registry {
                 ("plugin:rolledback", body)
             }
         };
+        if plan.kind == Kind::Uninstall && undone.is_none() {
+            self.metrics.forget(&operation.plugin);
+        }
         self.events.emit(name, &operation.plugin, body);
     }
 

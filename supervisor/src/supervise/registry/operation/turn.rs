@@ -12,7 +12,8 @@ use crate::id::PluginId;
 /// Whose turn it is, plugin by plugin.
 #[derive(Default)]
 pub(in crate::supervise::registry) struct Turns {
-    busy: Mutex<BTreeMap<PluginId, Kind>>,
+    /// What is done with whom, as [`Kind::doing`] has it.
+    busy: Mutex<BTreeMap<PluginId, &'static str>>,
     freed: Notify,
 }
 
@@ -23,7 +24,7 @@ pub(in crate::supervise::registry) struct Turn {
 }
 
 impl Turns {
-    fn busy(&self) -> MutexGuard<'_, BTreeMap<PluginId, Kind>> {
+    fn busy(&self) -> MutexGuard<'_, BTreeMap<PluginId, &'static str>> {
         // Nothing that holds it can leave the map half changed.
         self.busy.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -34,10 +35,19 @@ impl Turns {
         plugin: &PluginId,
         kind: Kind,
     ) -> Turn {
+        self.take_to(plugin, kind.doing()).await
+    }
+
+    /// The same for what has no journal; `doing` is for those who are refused meanwhile.
+    pub(in crate::supervise::registry) async fn take_to(
+        self: &Arc<Self>,
+        plugin: &PluginId,
+        doing: &'static str,
+    ) -> Turn {
         loop {
             // Before the look, so that one that is freed after it is heard.
             let freed = self.freed.notified();
-            if let Some(turn) = self.try_take(plugin, kind) {
+            if let Some(turn) = self.try_take_to(plugin, doing) {
                 return turn;
             }
             freed.await;
@@ -46,11 +56,15 @@ impl Turns {
 
     /// `None` while an operation on the plugin is under way.
     pub(super) fn try_take(self: &Arc<Self>, plugin: &PluginId, kind: Kind) -> Option<Turn> {
+        self.try_take_to(plugin, kind.doing())
+    }
+
+    fn try_take_to(self: &Arc<Self>, plugin: &PluginId, doing: &'static str) -> Option<Turn> {
         let mut busy = self.busy();
         if busy.contains_key(plugin) {
             return None;
         }
-        busy.insert(plugin.clone(), kind);
+        busy.insert(plugin.clone(), doing);
         Some(Turn { turns: Arc::clone(self), plugin: plugin.clone() })
     }
 
@@ -58,11 +72,11 @@ impl Turns {
     pub(in crate::supervise::registry) fn check(&self, plugin: &PluginId) -> Result<(), Failure> {
         match self.busy().get(plugin) {
             None => Ok(()),
-            Some(kind) => Err(Failure::new(
+            Some(doing) => Err(Failure::new(
                 Code::Conflict,
-                format!("{plugin} is {}; ask again when that is done", kind.doing()),
+                format!("{plugin} is {doing}; ask again when that is done"),
             )
-            .with("state", kind.doing())),
+            .with("state", doing)),
         }
     }
 }

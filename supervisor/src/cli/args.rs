@@ -76,6 +76,8 @@ pub(crate) enum Verb {
     Inspect(Named),
     /// Call a method of a plugin
     Call(Call),
+    /// Show what a plugin does by the clock and what became of it, or run some of it now
+    Schedules(Schedules),
     /// Show what happened, and with -f what happens
     Events(Events),
     /// Show who did what, or check that this was not changed
@@ -243,6 +245,16 @@ pub(crate) struct Call {
     /// The acting person, for the audit
     #[arg(long, value_name = "WHO")]
     pub(crate) on_behalf_of: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Schedules {
+    pub(crate) id: PluginId,
+    /// Show the last runs of this one
+    pub(crate) name: Option<String>,
+    /// Run this one now, and wait until it has ended
+    #[arg(long, value_name = "NAME", conflicts_with = "name")]
+    pub(crate) run: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -22,6 +22,7 @@ mod progress;
 mod render;
 mod roles;
 mod run;
+mod schedules;
 mod trust;
 mod upgrade;
 mod verbs;
@@ -112,6 +113,7 @@ fn ask(verb: Verb, global: &Global) -> Result<(), Ended> {
             Verb::Ls => verbs::ls(&client, screen).await,
             Verb::Inspect(named) => verbs::inspect(&client, screen, &named.id).await,
             Verb::Call(arguments) => verbs::call(&client, screen, arguments).await,
+            Verb::Schedules(arguments) => schedules::run(&client, screen, arguments).await,
             Verb::Config(arguments) => verbs::config(&client, screen, arguments).await,
             Verb::State(named) => verbs::state(&client, screen, &named.id).await,
             Verb::Audit(arguments) => audit::run(&client, screen, arguments).await,

@@ -26,6 +26,7 @@ mod problem;
 mod publish;
 mod request;
 mod route;
+mod schedules;
 mod service;
 mod state;
 mod upgrade;
@@ -82,6 +83,8 @@ fn routes() -> Vec<Route> {
         Route::ruling(Method::POST, "/v1/plugins/{id}/enable", lifecycle::enable),
         Route::ruling(Method::POST, "/v1/plugins/{id}/disable", lifecycle::disable),
         Route::ruling(Method::POST, "/v1/plugins/{id}/call/{*method}", call::call),
+        Route::reading(Method::GET, "/v1/plugins/{id}/schedules", schedules::list),
+        Route::ruling(Method::POST, "/v1/plugins/{id}/schedules/{name}/run", schedules::run),
         Route::reading(Method::GET, "/v1/plugins/{id}/config", config::show),
         Route::ruling(Method::PUT, "/v1/plugins/{id}/config", config::replace),
         // State and logs can hold what only an admin may see.

@@ -37,6 +37,7 @@ use super::events::Events;
 use super::launcher_link::Launcher;
 use super::logs::{Book, finish_spools};
 use super::plugin::{self, Command, Context, EnableReport, PluginHandle, StopOptions, StopReport};
+use super::schedule::Schedules;
 use super::store::{PluginRow, Store};
 use crate::failure::{Code, Failure};
 use crate::id::PluginId;
@@ -62,6 +63,7 @@ pub(crate) struct Registry {
     pub(crate) events: Events,
     pub(crate) audit: Audit,
     pub(crate) settings: Arc<Settings>,
+    pub(crate) schedules: Schedules,
     archives: Archives,
     local: mpsc::UnboundedSender<LocalJob>,
     /// Events that did not arrive.
@@ -104,6 +106,7 @@ impl Registry {
             store,
             events,
             settings,
+            schedules: Schedules::default(),
             archives,
             local,
             losses: losses::Losses::default(),

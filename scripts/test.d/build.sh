@@ -14,7 +14,7 @@ in_machine() {
 }
 
 # Unit tests of these packages that compute all the same: long under emulation, for nothing.
-computing='^(sandbox seccomp::(calls|tests|lists)|supervisor (manifest|cli|link|package|signing|trust|fuzzing_tests|supervise::(store|audit|logs|archives|registry::review)))::'
+computing='^(sandbox seccomp::(calls|tests|lists)|supervisor (manifest|cli|link|package|signing|trust|fuzzing_tests|supervise::(store|audit|logs|archives|schedule|registry::review)))::'
 
 # Prints cargo's target directory.
 target_directory() {

@@ -8,7 +8,7 @@ use bulkhead_ipc_protocol::TraceContext;
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{Notify, mpsc, oneshot};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep};
 
 use super::clock::Clock;
@@ -156,10 +156,7 @@ impl<W: World> Runner<W> {
                     Some(command) => self.obey(command).await,
                     None => return,
                 },
-                Some(done) = self.tasks.join_next() => match done {
-                    Ok(done) => self.ended(done),
-                    Err(error) => tracing::error!(%error, "a run of a schedule was lost"),
-                },
+                Some(done) = self.tasks.join_next() => self.joined(done),
                 () = changed.notified() => self.look_at_plugins().await,
                 () = sleep(pause) => {}
             }
@@ -264,6 +261,9 @@ impl<W: World> Runner<W> {
     }
 
     async fn obey(&mut self, command: Command) {
+        while let Some(done) = self.tasks.try_join_next() {
+            self.joined(done);
+        }
         match command {
             Command::Show { plugin, answer } => {
                 self.look_at_plugins().await;
@@ -296,7 +296,11 @@ impl<W: World> Runner<W> {
         names.zip(standing).collect()
     }
 
-    fn ended(&mut self, done: Done) {
+    fn joined(&mut self, done: Result<Done, JoinError>) {
+        let done = match done {
+            Ok(done) => done,
+            Err(error) => return tracing::error!(%error, "a run of a schedule was lost"),
+        };
         let known = self.tracked.get(&done.key.0).is_some_and(|it| it.epoch == done.epoch);
         for _ in 0..if known { done.runs } else { 0 } {
             self.step(&done.key, Input::Ended, None);

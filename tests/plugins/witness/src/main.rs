@@ -53,6 +53,24 @@ impl Method for GetState {
     type Reply = Option<Value>;
 }
 
+/// `tick`: says so in the log.
+struct Tick;
+
+impl Method for Tick {
+    const NAME: &'static str = "tick";
+    type Request = ();
+    type Reply = ();
+}
+
+/// `linger`: says so in the log, and waits for the first event since the start.
+struct Linger;
+
+impl Method for Linger {
+    const NAME: &'static str = "linger";
+    type Request = ();
+    type Reply = ();
+}
+
 /// `seen`: the configuration in force, and who asks.
 struct Seen;
 
@@ -91,6 +109,8 @@ impl Plugin for Witness {
             .on::<Publish>(Self::publish)
             .on::<SetState>(Self::set_state)
             .on::<GetState>(Self::get_state)
+            .on_with::<Tick>(Self::tick)
+            .on::<Linger>(Self::linger)
             .on_with::<Seen>(Self::seen)
     }
 
@@ -147,6 +167,17 @@ impl Witness {
 
     async fn get_state(&self, (): ()) -> Result<Option<Value>> {
         self.host.state().get("state").await
+    }
+
+    async fn tick(&self, (): (), context: Context) -> Result<()> {
+        let traced = context.trace.is_some();
+        self.host.log().with("traced", traced).info("tick");
+        Ok(())
+    }
+
+    async fn linger(&self, (): ()) -> Result<()> {
+        self.host.log().info("lingering");
+        self.heard(1).await.map(drop)
     }
 
     async fn seen(&self, (): (), context: Context) -> Result<Value> {

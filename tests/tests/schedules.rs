@@ -137,7 +137,8 @@ fn a_schedule_is_run_on_request_and_not_twice_at_once() {
     assert_eq!(service.error(["schedules", "clerk", "--run", "yearly"])["code"], "CONFLICT");
     service.json(["enable", "clerk"]);
     let mut log = follow_log(&service, "clerk");
-    let first = service.command(["schedules", "clerk", "--run", "yearly", "--json"]).start();
+    let asking = ["schedules", "clerk", "--run", "yearly", "--json", "--on-behalf-of", "dr.smith"];
+    let first = service.command(asking).start();
     log.stdout.line(|line| line.contains("lingering"));
     assert_eq!(schedule(&service, "clerk", "yearly")["running"], 1);
     let again = service.error(["schedules", "clerk", "--run", "yearly"]);
@@ -151,6 +152,9 @@ fn a_schedule_is_run_on_request_and_not_twice_at_once() {
     assert_eq!(yearly["runs"][0]["number"], done["number"]);
     assert_eq!(runs(&yearly), [(json!(null), json!("ok"), 1)]);
     assert_eq!(yearly["running"], 0);
+    let audit = service.command(["audit", "--plugin", "clerk", "--json"]).run().expect(0).stdout;
+    let theirs = |line: &str| line.contains("\"dr.smith\"") && line.contains("\"yearly\"");
+    assert!(audit.lines().any(theirs), "{audit}");
 
     let failed = service.error(["schedules", "clerk", "--run", "absent"]);
     assert_eq!(failed["code"], "CALL_FAILED");
@@ -224,4 +228,29 @@ fn what_was_missed_while_the_service_was_down_runs_once_if_it_is_to() {
         let skip = schedule(&service, "clerk", "skip");
         assert_eq!(runs(&skip), [(json!("2040-01-13T07:30:00.000Z"), json!("missed"), 3)]);
     }
+}
+
+#[test]
+fn an_upgrade_puts_its_schedules_in_the_place_of_the_old_ones() {
+    let service = service_at("2040-01-10T12:00:00Z", "");
+    let daily = |name: &str, hour: u32| {
+        format!(
+            "[[schedule]]\ncron = '0 {hour} * * *'\nmethod = 'm'\nname = '{name}'\nmissed = 'once'\n"
+        )
+    };
+    let old = daily("stays", 13) + &daily("changes", 13) + &daily("goes", 13);
+    service.enable(&Package::revision("clerk", "1.0.0", "well", &old));
+    let next = |name: &str| schedule(&service, "clerk", name)["nextDue"].clone();
+    assert_eq!(["stays", "changes", "goes"].map(next), ["2040-01-10T13:00:00.000Z"; 3]);
+    let new = daily("stays", 13) + &daily("changes", 11) + &daily("comes", 11);
+    let other = Package::revision("clerk", "1.1.0", "well", &new);
+    service.json(["upgrade", other.path().to_str().unwrap(), "--yes"]);
+    assert_eq!(next("stays"), "2040-01-10T13:00:00.000Z");
+    // It was never due at eleven before the upgrade, so it was not missed either.
+    assert_eq!(["changes", "comes"].map(next), ["2040-01-11T11:00:00.000Z"; 2]);
+    let listed = service.command(["schedules", "clerk"]).run().expect(0).stdout;
+    let names: Vec<&str> = listed.lines().filter_map(|line| line.split('\t').next()).collect();
+    assert_eq!(names, ["stays", "changes", "comes"]);
+    service.json(["rollback", "clerk"]);
+    assert_eq!(["stays", "changes", "goes"].map(next), ["2040-01-10T13:00:00.000Z"; 3]);
 }

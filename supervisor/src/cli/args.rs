@@ -255,6 +255,9 @@ pub(crate) struct Schedules {
     /// Run this one now, and wait until it has ended
     #[arg(long, value_name = "NAME", conflicts_with = "name")]
     pub(crate) run: Option<String>,
+    /// The acting person, for the audit
+    #[arg(long, value_name = "WHO", requires = "run")]
+    pub(crate) on_behalf_of: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -19,7 +19,11 @@ pub(super) async fn run(
     let id = &arguments.id;
     if let Some(name) = &arguments.run {
         let path = format!("/v1/plugins/{id}/schedules/{}/run", encode_segments(name));
-        let reply = client.json(Ask::new(Method::POST, path)).await?;
+        let mut ask = Ask::new(Method::POST, path);
+        if let Some(who) = &arguments.on_behalf_of {
+            ask.headers.push(("bulkhead-on-behalf-of", who.clone()));
+        }
+        let reply = client.json(ask).await?;
         return answer(screen, &reply, |screen| {
             let took = reply["durationMs"].as_u64().unwrap_or_default();
             screen.line(&format!("{name} of {id} ran and took {took} ms"))

@@ -275,9 +275,12 @@ impl<W: World> Runner<W> {
                     tracked.manifest.schedule.iter().position(|one| one.name() == ask.schedule)
                 };
                 let index = self.tracked.get(&ask.plugin).and_then(named);
-                match index.filter(|_| self.world.is_up(&ask.plugin)) {
-                    Some(index) => self.step(&(ask.plugin.clone(), index), Input::Asked, Some(ask)),
-                    None => drop(ask.answer.send(Err(not_up(&ask.plugin)))),
+                match (index, self.world.is_up(&ask.plugin)) {
+                    (Some(index), true) => {
+                        self.step(&(ask.plugin.clone(), index), Input::Asked, Some(ask));
+                    }
+                    (None, true) => drop(ask.answer.send(Err(not_known(&ask.plugin)))),
+                    (_, false) => drop(ask.answer.send(Err(not_up(&ask.plugin)))),
                 }
             }
             Command::Settle { answer } => self.settling.push(answer),
@@ -342,6 +345,11 @@ impl<W: World> Runner<W> {
 fn not_up(plugin: &PluginId) -> Failure {
     let message = format!("{plugin} is not enabled, so none of its schedules run");
     Failure::new(Code::Conflict, message).with("state", "disabled")
+}
+
+fn not_known(plugin: &PluginId) -> Failure {
+    let message = format!("how the schedules of {plugin} stand could not be read; see the log");
+    Failure::new(Code::StorageFailed, message)
 }
 
 /// Carries out what a machine says.

@@ -358,6 +358,7 @@ fn what_cannot_be_written_down_does_not_run() {
         world.0.borrow_mut().full = true;
         world.install("b", MINUTELY, true);
         assert!(bench.schedules.show(id("b")).await.is_empty());
+        assert_eq!(bench.ask("b", "sweep").await.unwrap_err().code, Code::StorageFailed);
         world.0.borrow_mut().full = false;
         bench.after(130).await;
         assert_eq!(bench.schedules.show(id("b")).await["sweep"].due, Some(at("12:03")));

@@ -239,8 +239,8 @@ impl Store {
         .await
     }
 
-    /// Removes runs that ended, or were due and left out, before a time (RFC 3339); at most `limit`.
-    /// How many.
+    /// Removes runs that ended, or were due and left out, before a time (RFC 3339), but never the newest
+    /// of a schedule; at most `limit`. How many.
     pub(crate) async fn prune_runs(&self, before: String, limit: usize) -> Result<usize, Failure> {
         self.run(move |connection| {
             connection
@@ -248,6 +248,8 @@ impl Store {
                     "DELETE FROM schedule_run WHERE number IN (
                          SELECT number FROM schedule_run
                          WHERE outcome IS NOT NULL AND coalesce(ended, started, due) < ?1
+                         AND number NOT IN (
+                             SELECT max(number) FROM schedule_run GROUP BY plugin, name)
                          ORDER BY number LIMIT ?2)",
                 )?
                 .execute(params![before, limit as i64])

@@ -173,7 +173,9 @@ pub(crate) enum BadCron {
         "{value:?} is not a {field}: write *, a number from {first} to {last}, a range, a step or a list"
     )]
     Field { field: &'static str, value: String, first: u8, last: u8 },
-    #[error("{text:?} never comes: no month of these has such a day")]
+    #[error(
+        "{text:?} never comes: none of its months has such a day; write a day that one of them has"
+    )]
     Never { text: String },
 }
 

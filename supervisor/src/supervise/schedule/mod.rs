@@ -3,9 +3,9 @@
 //! Theory of operation. Pure parts decide: [`calendar`] when a schedule is due, [`jitter`] how much later
 //! it begins, [`machine`] what becomes of it. One task, the [`runner`], has the machines of all plugins
 //! and one timer, for the first of an ordered queue. It looks at the time of day again every few seconds
-//! and sees when that was set; it is told when a plugin comes up or goes down. A run is a call like any
-//! other ([`service`]), with a deadline, a trace, and `schedule` as the principal; so it is drained like
-//! any other when its plugin is disabled.
+//! and sees when that was set; it is told when a plugin comes up or goes down. [`steps`] carries out what
+//! a machine says, beside the runner. A run is a call like any other ([`service`]), with a deadline, a
+//! trace, and `schedule` as the principal; so it is drained like any other when its plugin is disabled.
 //!
 //! **At most once.** That a run begins is committed to the store before the call is made, and with it
 //! that its due time is dealt with. When the supervisor dies meanwhile, nobody knows how far the plugin
@@ -20,6 +20,8 @@ mod runner;
 #[cfg(test)]
 mod runner_tests;
 mod service;
+mod steps;
+mod world;
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};

@@ -4,79 +4,25 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bulkhead_ipc_protocol::TraceContext;
 use jiff::{SignedDuration, Timestamp};
-use sha2::{Digest as _, Sha256};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep};
 
 use super::clock::Clock;
 use super::jitter::{Jitter, Seed};
-use super::machine::{Effect, Input, Left, Machine};
-use super::{Ask, Command, Ran, Standing};
+use super::machine::{Effect, Input, Machine};
+use super::steps::Steps;
+use super::world::World;
+use super::{Ask, Command, Standing};
 use crate::failure::{Code, Failure};
 use crate::id::PluginId;
 use crate::manifest::{Manifest, Schedule};
-use crate::supervise::principal::Principal;
-use crate::supervise::store::{RunEnd, RunOutcome, ScheduleKey};
 
 /// How often the time of day and the plugins are looked at, whether something is due or not.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// The time of day that differs by more from what has passed was set.
 const STEPPED: SignedDuration = SignedDuration::from_secs(1);
-
-/// What the runner needs of the service.
-pub(super) trait World: Clone + 'static {
-    /// The plugins that have schedules, and whether each is enabled.
-    fn plugins(&self) -> Vec<(Arc<Manifest>, bool)>;
-
-    /// Whether a plugin is enabled.
-    fn is_up(&self, plugin: &PluginId) -> bool;
-
-    /// Up to when each schedule is dealt with, by its name; see [`crate::supervise::store::Store`].
-    fn adopt(
-        &self,
-        plugin: &PluginId,
-        rules: Vec<(String, String)>,
-        now: Timestamp,
-    ) -> impl Future<Output = Result<BTreeMap<String, Timestamp>, Failure>>;
-
-    /// Writes down what does not run.
-    fn note(
-        &self,
-        key: ScheduleKey,
-        due: Timestamp,
-        count: u64,
-        why: RunOutcome,
-    ) -> impl Future<Output = Result<(), Failure>>;
-
-    /// Writes down that a run begins.
-    fn begin(
-        &self,
-        key: ScheduleKey,
-        due: Option<Timestamp>,
-        started: Timestamp,
-    ) -> impl Future<Output = Result<u64, Failure>>;
-
-    /// Writes down what it came to.
-    fn end(&self, number: u64, end: RunEnd) -> impl Future<Output = Result<(), Failure>>;
-
-    /// Calls the method.
-    fn call(&self, errand: Errand) -> impl Future<Output = Result<(), Failure>>;
-
-    /// Tells that a run did not go well.
-    fn warn(&self, key: &ScheduleKey, due: Option<Timestamp>, failure: &Failure);
-}
-
-/// A call that is to be made.
-#[derive(Clone, Debug)]
-pub(super) struct Errand {
-    pub(super) plugin: PluginId,
-    pub(super) schedule: Schedule,
-    pub(super) principal: Principal,
-    pub(super) trace: TraceContext,
-}
 
 /// A schedule among all: the plugin, and the place in its manifest.
 type Key = (PluginId, usize);
@@ -350,86 +296,4 @@ fn not_up(plugin: &PluginId) -> Failure {
 fn not_known(plugin: &PluginId) -> Failure {
     let message = format!("how the schedules of {plugin} stand could not be read; see the log");
     Failure::new(Code::StorageFailed, message)
-}
-
-/// Carries out what a machine says.
-struct Steps<W> {
-    world: W,
-    clock: Clock,
-    seed: Seed,
-    plugin: PluginId,
-    schedule: Schedule,
-}
-
-impl<W: World> Steps<W> {
-    fn key(&self) -> ScheduleKey {
-        ScheduleKey { plugin: self.plugin.clone(), name: self.schedule.name().to_owned() }
-    }
-
-    async fn carry_out(&self, effects: Vec<Effect>, mut ask: Option<Ask>) {
-        for effect in effects {
-            match effect {
-                Effect::Note { due, count, why } => {
-                    let why = match why {
-                        Left::Missed => RunOutcome::Missed,
-                        Left::Skipped => RunOutcome::SkippedOverlap,
-                    };
-                    if let Err(failure) = self.world.note(self.key(), due, count, why).await {
-                        tracing::error!(plugin = %self.plugin, %failure, "not written down");
-                    }
-                }
-                Effect::Start { due } => {
-                    let (answer, principal) = match ask.take() {
-                        Some(ask) => (Some(ask.answer), ask.principal),
-                        None => (None, Principal::schedule()),
-                    };
-                    let result = self.run(due, principal).await;
-                    if let Err(failure) = &result {
-                        self.world.warn(&self.key(), due, failure);
-                    }
-                    let _ = answer.map(|answer| answer.send(result));
-                }
-                Effect::Refuse => {
-                    let name = self.schedule.name();
-                    let message =
-                        format!("{name} of {} runs already; wait for its end", self.plugin);
-                    let refusal = Failure::new(Code::Conflict, message).with("state", "running");
-                    let _ = ask.take().map(|ask| ask.answer.send(Err(refusal)));
-                }
-            }
-        }
-    }
-
-    /// No record, no run.
-    async fn run(&self, due: Option<Timestamp>, principal: Principal) -> Result<Ran, Failure> {
-        let number = self.world.begin(self.key(), due, self.clock.now()).await?;
-        let begun = Instant::now();
-        let errand = Errand {
-            plugin: self.plugin.clone(),
-            schedule: self.schedule.clone(),
-            principal,
-            trace: self.trace(number),
-        };
-        let called = self.world.call(errand).await;
-        let duration_ms = begun.elapsed().as_millis() as u64;
-        let code = called.as_ref().err().map(|failure| failure.code.to_string());
-        let end = RunEnd { at: self.clock.now(), duration_ms, code };
-        if let Err(failure) = self.world.end(number, end).await {
-            tracing::error!(plugin = %self.plugin, %failure, "a run's end is not written down");
-        }
-        called.map(|()| Ran { number, duration_ms })
-    }
-
-    /// A trace of its own for each run, on each machine.
-    fn trace(&self, number: u64) -> TraceContext {
-        let mut hash = Sha256::new();
-        hash.update(self.seed);
-        hash.update(number.to_be_bytes());
-        hash.update("trace");
-        let hash: [u8; 32] = hash.finalize().into();
-        let mut trace = TraceContext { trace_id: [0; 16], span_id: [0; 8], flags: 1 };
-        trace.trace_id.copy_from_slice(&hash[..16]);
-        trace.span_id.copy_from_slice(&hash[16..24]);
-        trace
-    }
 }

@@ -13,7 +13,8 @@ use tokio::task::{JoinHandle, LocalSet};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::clock::Clock;
-use super::runner::{Errand, Runner, World};
+use super::runner::Runner;
+use super::world::{Errand, World};
 use super::{Ran, Schedules};
 use crate::failure::{Code, Failure};
 use crate::id::PluginId;

@@ -10,7 +10,8 @@ use tokio::sync::Notify;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::clock::Clock;
-use super::runner::{Errand, Runner, World};
+use super::runner::Runner;
+use super::world::{Errand, World};
 use crate::failure::Failure;
 use crate::id::PluginId;
 use crate::manifest::Manifest;

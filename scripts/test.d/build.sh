@@ -8,14 +8,14 @@ in_machine() {
         tests/tidy | sandbox/closure) return 1 ;; # read the sources, with cargo
         tests/crashes) return 1 ;;                # some hundred services, of which no kernel matters
         tests/signing | tests/cli | tests/api_docs | tests/review | tests/permissions) return 1 ;; # nor of these
-        tests/conformance | tests/dev) return 1 ;; # what they run, tests/run does in the machine
+        tests/conformance | tests/dev | tests/schedules) return 1 ;; # what they run, others do in the machine
         sandbox/* | supervisor/* | tests/*) return 0 ;;
         *) return 1 ;;
     esac
 }
 
 # Unit tests of these packages that compute all the same: long under emulation, for nothing.
-computing='^(sandbox seccomp::(calls|tests|lists)|supervisor (manifest|cli|link|package|signing|trust|fuzzing_tests|supervise::(store|audit|logs|archives|metrics|registry::review)))::'
+computing='^(sandbox seccomp::(calls|tests|lists)|supervisor (manifest|cli|link|package|signing|trust|fuzzing_tests|supervise::(store|audit|logs|archives|metrics|schedule|registry::review)))::'
 
 # Prints cargo's target directory.
 target_directory() {

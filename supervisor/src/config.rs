@@ -198,7 +198,7 @@ pub(crate) struct Audit {
     pub(crate) calls: AuditedCalls,
 }
 
-/// Which calls through the admin API are in the audit.
+/// Which calls through the admin API, and by schedules, are in the audit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum AuditedCalls {
@@ -207,6 +207,17 @@ pub(crate) enum AuditedCalls {
     #[default]
     OnBehalfOf,
     All,
+}
+
+impl AuditedCalls {
+    /// Whether a call is in the audit that is made for this person, or for nobody.
+    pub(crate) fn include(self, on_behalf_of: Option<&str>) -> bool {
+        match self {
+            Self::Off => false,
+            Self::OnBehalfOf => on_behalf_of.is_some(),
+            Self::All => true,
+        }
+    }
 }
 
 impl Default for Config {

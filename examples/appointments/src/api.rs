@@ -161,6 +161,24 @@ pub struct RescheduleRequest {
     pub allow_conflicts: bool,
 }
 
+/// `expire`: cancels what was never agreed upon and whose time is over. Called by the clock, each night.
+pub struct Expire;
+
+impl Method for Expire {
+    const NAME: &'static str = "expire";
+    const IDEMPOTENT: bool = true;
+    /// What a schedule gives.
+    type Request = ();
+    type Reply = ExpireReply;
+}
+
+/// What became of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExpireReply {
+    /// How many were cancelled.
+    pub expired: usize,
+}
+
 /// `stats`: how much there is. Needs `read:appointments`.
 pub struct Stats;
 

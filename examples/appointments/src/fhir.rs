@@ -93,6 +93,11 @@ impl Status {
         matches!(self, Self::Proposed | Self::Pending | Self::Booked | Self::Waitlist)
     }
 
+    /// Whether somebody's word is still missing.
+    pub fn is_tentative(self) -> bool {
+        matches!(self, Self::Proposed | Self::Pending | Self::Waitlist)
+    }
+
     /// The code as FHIR writes it.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -8,9 +8,9 @@ use bulkhead_plugin_sdk::{About, Error, Host, Plugin, Result, Router, Streams, a
 use serde::Deserialize;
 
 use crate::api::{
-    Cancel, CancelRequest, Create, CreateRequest, Get, GetRequest, Import, ImportReport,
-    ImportRequest, List, ListReply, ListRequest, Reschedule, RescheduleRequest, Stats, StatsReply,
-    StatsRequest,
+    Cancel, CancelRequest, Create, CreateRequest, Expire, ExpireReply, Get, GetRequest, Import,
+    ImportReport, ImportRequest, List, ListReply, ListRequest, Reschedule, RescheduleRequest,
+    Stats, StatsReply, StatsRequest,
 };
 use crate::batch::Batches;
 use crate::fhir::Appointment;
@@ -51,6 +51,7 @@ impl Plugin for Appointments {
             .on::<Create>(Self::create)
             .on::<Cancel>(Self::cancel)
             .on::<Reschedule>(Self::reschedule)
+            .on::<Expire>(Self::expire)
             .on::<Stats>(Self::stats)
     }
 
@@ -117,6 +118,13 @@ impl Appointments {
     async fn reschedule(&self, request: RescheduleRequest) -> Result<Appointment> {
         let store = self.store.clone();
         self.host.shielded(async move { store.reschedule(request).await }).await
+    }
+
+    async fn expire(&self, (): ()) -> Result<ExpireReply> {
+        let store = self.store.clone();
+        let now = jiff::Timestamp::now();
+        let expired = self.host.shielded(async move { store.expire(now).await }).await?;
+        Ok(ExpireReply { expired })
     }
 
     async fn stats(&self, _: StatsRequest) -> Result<StatsReply> {

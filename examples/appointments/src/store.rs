@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use bulkhead_plugin_sdk::{Error, Host, Result};
+use jiff::Timestamp;
 
 use crate::api::{
     CancelRequest, Changed, ConflictDetails, CreateRequest, ImportDetails, ListReply, ListRequest,
@@ -29,6 +30,9 @@ use crate::patient::Patient;
 
 const APPOINTMENT: &str = "appointment/";
 const PATIENT: &str = "patient/";
+
+/// Why what was never agreed upon is cancelled.
+const EXPIRED: &str = "its time is over and it was never agreed upon";
 
 /// Conflicts that an error lists.
 const CONFLICTS_LISTED: usize = 20;
@@ -241,6 +245,32 @@ impl Store {
             self.check_free(&appointment)?;
         }
         self.change("rescheduled", appointment).await
+    }
+
+    /// Cancels what was still waiting for somebody's word when its time was over; how many. What another request is
+    /// changing at this moment is left for the next time.
+    ///
+    /// # Errors
+    /// What the host's state fails with; what was cancelled before stays so.
+    pub async fn expire(&self, now: Timestamp) -> Result<usize> {
+        let over = |one: &Rc<Appointment>| one.status.is_tentative() && one.end.at() < now;
+        let ids: Vec<String> = self
+            .calendar
+            .borrow()
+            .iter()
+            .filter(|one| over(one))
+            .map(|one| one.id.clone())
+            .collect();
+        let mut expired = 0;
+        for id in ids {
+            if self.changing.borrow().contains(&id) || !self.get(&id).is_ok_and(|one| over(&one)) {
+                continue;
+            }
+            self.cancel(CancelRequest { id, reason: Some(EXPIRED.to_owned()) }).await?;
+            expired += 1;
+        }
+        self.host.log().with("expired", expired).info("looked for what is over");
+        Ok(expired)
     }
 
     /// How much there is.

@@ -208,7 +208,7 @@ fn by_hand_it_explains_itself() {
     let described: serde_json::Value = serde_json::from_str(&stdout).expect("JSON");
     assert_eq!(described["name"], "appointments");
     assert_eq!(described["protocol"], "1.0.0");
-    let methods = ["cancel", "create", "get", "import", "list", "reschedule", "stats"];
+    let methods = ["cancel", "create", "expire", "get", "import", "list", "reschedule", "stats"];
     assert_eq!(described["methods"], serde_json::json!(methods));
     assert_eq!(run(&["--version"]).1, concat!("appointments ", env!("CARGO_PKG_VERSION"), "\n"));
     assert_eq!(run(&["--help"]).0, Some(0));

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use appointments::Appointments;
 use appointments::api::{
-    Cancel, CancelRequest, Create, CreateRequest, Get, GetRequest, Import, ImportRequest, List,
-    ListRequest, Reschedule, RescheduleRequest, Stats, StatsRequest,
+    Cancel, CancelRequest, Create, CreateRequest, Expire, ExpireReply, Get, GetRequest, Import,
+    ImportRequest, List, ListRequest, Reschedule, RescheduleRequest, Stats, StatsRequest,
 };
 use appointments::fhir::{Appointment, Status};
 use appointments::instant::Instant;
@@ -351,5 +351,40 @@ fn a_configuration_that_cannot_be_is_refused() {
         let plugin = harness().start().await.unwrap();
         let none: Value = plugin.call_payload("stats", Payload::empty()).await.unwrap();
         assert_eq!(none["appointments"], 0);
+    });
+}
+
+/// As the service calls it: with nothing.
+#[test]
+fn what_was_never_agreed_upon_is_cancelled_when_its_time_is_over() {
+    paused(async {
+        let plugin = harness().start().await.unwrap();
+        let (past, future) = ("2018-01-01T09:00:00-05:00", "2999-01-01T09:00:00-05:00");
+        for (id, status, start) in [
+            ("asked-for", "proposed", past),
+            ("half-agreed", "pending", past),
+            ("agreed", "booked", past),
+            ("to-come", "proposed", future),
+        ] {
+            let end = start.replace("T09", "T10");
+            let mut request = wanted(id, start, &end);
+            request.appointment.status = serde_json::from_value(json!(status)).unwrap();
+            request.allow_conflicts = true;
+            plugin.call::<Create>(&request).await.unwrap();
+        }
+        let reply = plugin.call_payload("expire", Payload::json_bytes("null")).await.unwrap();
+        assert_eq!(reply, json!({ "expired": 2 }));
+        let mut after = Vec::new();
+        for id in ["asked-for", "half-agreed", "agreed", "to-come"] {
+            let one = plugin.call::<Get>(&GetRequest { id: id.to_owned() }).await.unwrap();
+            after.push((one.status, one.cancelation_reason.is_some()));
+        }
+        let cancelled = (Status::Cancelled, true);
+        assert_eq!(
+            after,
+            [cancelled, cancelled, (Status::Booked, false), (Status::Proposed, false)]
+        );
+        let again = plugin.call::<Expire>(&()).await.unwrap();
+        assert_eq!(again, ExpireReply { expired: 0 });
     });
 }

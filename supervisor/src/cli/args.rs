@@ -81,6 +81,8 @@ pub(crate) enum Verb {
     Inspect(Named),
     /// Call a method of a plugin
     Call(Call),
+    /// Show what a plugin does by the clock and what became of it, or run some of it now
+    Schedules(Schedules),
     /// Show what happened, and with -f what happens
     Events(Events),
     /// Show who did what, or check that this was not changed
@@ -263,6 +265,19 @@ pub(crate) struct Call {
     pub(crate) timeout: TimeSpan,
     /// The acting person, for the audit
     #[arg(long, value_name = "WHO")]
+    pub(crate) on_behalf_of: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Schedules {
+    pub(crate) id: PluginId,
+    /// Show the last runs of this one
+    pub(crate) name: Option<String>,
+    /// Run this one now, and wait until it has ended
+    #[arg(long, value_name = "NAME", conflicts_with = "name")]
+    pub(crate) run: Option<String>,
+    /// The acting person, for the audit
+    #[arg(long, value_name = "WHO", requires = "run")]
     pub(crate) on_behalf_of: Option<String>,
 }
 

@@ -26,6 +26,7 @@ mod project;
 mod render;
 mod roles;
 mod run;
+mod schedules;
 mod trust;
 mod upgrade;
 mod verbs;
@@ -119,6 +120,7 @@ fn ask(verb: Verb, global: &Global) -> Result<(), Ended> {
             Verb::Inspect(named) => verbs::inspect(&client, screen, &named.id).await,
             Verb::Call(arguments) => verbs::call(&client, screen, arguments).await,
             Verb::Metrics => verbs::metrics(&client, screen).await,
+            Verb::Schedules(arguments) => schedules::run(&client, screen, arguments).await,
             Verb::Config(arguments) => verbs::config(&client, screen, arguments).await,
             Verb::Permissions(named) => permissions::show(&client, screen, &named.id).await,
             Verb::Grant(arguments) => permissions::grant(&client, screen, arguments).await,

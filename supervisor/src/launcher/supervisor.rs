@@ -27,6 +27,8 @@ const SEND_BUFFER: usize = 1 << 20;
 const ENVIRONMENT: &[&str] = &[
     #[cfg(debug_assertions)]
     crate::link::PAUSE_VARIABLE,
+    #[cfg(debug_assertions)]
+    crate::link::CLOCK_VARIABLE,
     logging::FILTER_VARIABLE,
     logging::FORMAT_VARIABLE,
     "JOURNAL_STREAM",

@@ -27,5 +27,8 @@ pub(crate) const LEASES: usize = 512;
 /// Where a test holds an operation: the launcher passes it on. Debug builds only.
 #[cfg(debug_assertions)]
 pub(crate) const PAUSE_VARIABLE: &str = "BULKHEAD_PAUSE_AT";
+/// The clock of the schedules, for a test: `<RFC 3339>` or `<RFC 3339>*<how many times as fast>`.
+#[cfg(debug_assertions)]
+pub(crate) const CLOCK_VARIABLE: &str = "BULKHEAD_SCHEDULE_CLOCK";
 /// The most descriptors on one packet: session, standard output, standard error.
 pub(crate) const MAX_DESCRIPTORS: usize = 3;

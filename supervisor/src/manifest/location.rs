@@ -40,14 +40,17 @@ pub(super) fn locate(source: &str, span: Range<usize>) -> Location {
     }
 }
 
-/// The span of the value at `key` (`lifecycle.restart.backoff`), or of the deepest part of the path
+/// The span of the value at `key` (`lifecycle.restart.backoff`, `schedule[1].method`), or of the deepest part of the path
 /// that is there; none if not even its first part is.
 pub(super) fn span_of(source: &str, key: &str) -> Option<Range<usize>> {
     let table = DeTable::parse(source).ok()?;
-    let mut parts = key.split('.');
+    let mut parts = key.split(['.', '[', ']']).filter(|part| !part.is_empty());
     let mut value = table.get_ref().get(parts.next()?)?;
     for part in parts {
-        let inner = value.get_ref().as_table().and_then(|table| table.get(part));
+        let inner = match value.get_ref() {
+            DeValue::Array(array) => part.parse().ok().and_then(|index: usize| array.get(index)),
+            other => other.as_table().and_then(|table| table.get(part)),
+        };
         match inner {
             Some(inner) => value = inner,
             None => break,
@@ -133,6 +136,8 @@ mod tests {
     fn a_place_is_found_by_its_key() {
         assert_eq!(&SOURCE[span_of(SOURCE, "limits.pids").unwrap()], "3");
         assert!(SOURCE[span_of(SOURCE, "limits.absent").unwrap()].contains("limits"));
+        assert_eq!(&SOURCE[span_of(SOURCE, "schedule[1].cron").unwrap()], "'ÿ'");
+        assert!(span_of(SOURCE, "schedule[7]").is_some(), "the list that has no such item");
         assert_eq!(span_of(SOURCE, "absent"), None);
     }
 }

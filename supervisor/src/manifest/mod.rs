@@ -42,7 +42,8 @@ pub(crate) use path::{EntryPath, HostPath};
 pub(crate) use permission::Permission;
 pub(crate) use published::SCHEMA;
 pub(crate) use sandboxing::Sandboxing;
-pub(crate) use schedule::Schedule;
+pub(crate) use schedule::{Cron, Missed, Overlap, Schedule, Timezone};
+pub(crate) use schedule::{DAY, HOUR, MINUTE, MONTH, WEEKDAY};
 pub(crate) use schema::Schema;
 pub(crate) use service::{Service, ServiceName};
 pub(crate) use text::{Line, is_unsafe};
@@ -206,6 +207,7 @@ impl Manifest {
         };
         self.limits.check().map_err(within("limits"))?;
         self.lifecycle.check().map_err(within("lifecycle"))?;
+        schedule::check(&self.schedule)?;
         if self.dependencies.contains_key(&self.id) {
             let why = "a plugin cannot depend on itself; remove the line".to_owned();
             return Err((format!("dependencies.{}", self.id), why));

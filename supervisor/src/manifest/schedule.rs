@@ -1,17 +1,26 @@
 //! `[[schedule]]`: methods that are called by the clock.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
+use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 use super::service::MethodName;
+use super::units::TimeSpan;
+
+/// The most schedules of one plugin.
+const MAX_SCHEDULES: usize = 64;
 
 /// One task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Schedule {
+    /// What its history is kept under; the method where it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    name: Option<MethodName>,
     pub(crate) cron: Cron,
     #[serde(default)]
     pub(crate) timezone: Timezone,
@@ -20,6 +29,45 @@ pub(crate) struct Schedule {
     pub(crate) overlap: Overlap,
     #[serde(default)]
     pub(crate) missed: Missed,
+    /// Each run begins up to this much later, so that not every machine begins at once.
+    #[serde(default = "at_once")]
+    pub(crate) jitter: TimeSpan,
+    /// The deadline of a run. None: that of any call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) timeout: Option<TimeSpan>,
+}
+
+fn at_once() -> TimeSpan {
+    TimeSpan::from_secs(0)
+}
+
+impl Schedule {
+    pub(crate) fn name(&self) -> &str {
+        self.name.as_ref().unwrap_or(&self.method).as_str()
+    }
+}
+
+/// What several schedules say together, and one of several fields: the key at fault, and why.
+pub(super) fn check(schedules: &[Schedule]) -> Result<(), (String, String)> {
+    if schedules.len() > MAX_SCHEDULES {
+        let why = format!("there are {}; at most {MAX_SCHEDULES} are allowed", schedules.len());
+        return Err((format!("schedule[{MAX_SCHEDULES}]"), why));
+    }
+    let mut seen = BTreeSet::new();
+    for (index, schedule) in schedules.iter().enumerate() {
+        if !seen.insert(schedule.name()) {
+            let key = if schedule.name.is_some() { "name" } else { "method" };
+            let why = format!(
+                "{:?} is another schedule; give this one a name of its own",
+                schedule.name()
+            );
+            return Err((format!("schedule[{index}].{key}"), why));
+        }
+        if schedule.timeout.is_some_and(|timeout| timeout.millis() == 0) {
+            return Err((format!("schedule[{index}].timeout"), "must be longer than zero".into()));
+        }
+    }
+    Ok(())
 }
 
 /// What happens when a task is due while it still runs.
@@ -43,51 +91,63 @@ pub(crate) enum Missed {
     Once,
 }
 
-/// An IANA time zone name, `America/New_York`; `UTC` if not given. Whether it exists is known
-/// where the schedule is run.
+/// An IANA time zone, by its name: `America/New_York`; `UTC` if not given. What it means is in the
+/// program itself, so that it means the same on every machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub(crate) struct Timezone(String);
+pub(crate) struct Timezone {
+    name: String,
+    zone: TimeZone,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not the name of a time zone: write for example UTC or America/New_York")]
-pub(crate) struct BadTimezone(String);
+pub(crate) enum BadTimezone {
+    #[error("{0:?} is not the name of a time zone: write for example UTC or America/New_York")]
+    Syntax(String),
+    #[error(
+        "there is no time zone {0:?}: write the name of one, for example UTC or America/New_York"
+    )]
+    Unknown(String),
+}
 
 impl Timezone {
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "read with the manifest; nothing runs schedules yet")
-    )]
     pub(crate) fn as_str(&self) -> &str {
-        &self.0
+        &self.name
+    }
+
+    pub(crate) fn zone(&self) -> &TimeZone {
+        &self.zone
     }
 }
 
 impl Default for Timezone {
     fn default() -> Self {
-        Self("UTC".to_owned())
+        Self { name: "UTC".to_owned(), zone: TimeZone::UTC }
     }
 }
 
 impl TryFrom<String> for Timezone {
     type Error = BadTimezone;
 
-    fn try_from(text: String) -> Result<Self, BadTimezone> {
+    fn try_from(name: String) -> Result<Self, BadTimezone> {
         let part = |part: &str| {
             part.starts_with(|c: char| c.is_ascii_alphabetic())
                 && part.bytes().all(|c| c.is_ascii_alphanumeric() || b"_+-".contains(&c))
         };
-        if text.len() <= 64 && text.split('/').all(part) {
-            Ok(Self(text))
-        } else {
-            Err(BadTimezone(text))
+        if name.len() > 64 || !name.split('/').all(part) {
+            return Err(BadTimezone::Syntax(name));
+        }
+        // One spelling only: elsewhere the names are files, and this is no place to guess.
+        match TimeZone::get(&name) {
+            Ok(zone) if zone.iana_name() == Some(&name) => Ok(Self { name, zone }),
+            _ => Err(BadTimezone::Unknown(name)),
         }
     }
 }
 
 impl From<Timezone> for String {
     fn from(zone: Timezone) -> String {
-        zone.0
+        zone.name
     }
 }
 
@@ -99,6 +159,8 @@ pub(crate) struct Cron {
     text: String,
     /// One bit per allowed value.
     fields: [u64; 5],
+    /// Which begin with `*`.
+    starred: [bool; 5],
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -111,7 +173,21 @@ pub(crate) enum BadCron {
         "{value:?} is not a {field}: write *, a number from {first} to {last}, a range, a step or a list"
     )]
     Field { field: &'static str, value: String, first: u8, last: u8 },
+    #[error(
+        "{text:?} never comes: none of its months has such a day; write a day that one of them has"
+    )]
+    Never { text: String },
 }
+
+/// The places of the fields.
+pub(crate) const MINUTE: usize = 0;
+pub(crate) const HOUR: usize = 1;
+pub(crate) const DAY: usize = 2;
+pub(crate) const MONTH: usize = 3;
+pub(crate) const WEEKDAY: usize = 4;
+
+/// The longest that each month can be, from January.
+const MONTH_LENGTHS: [u8; 12] = [31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
 
 const FIELDS: [(&str, RangeInclusive<u8>); 5] = [
     ("minute", 0..=59),
@@ -122,14 +198,23 @@ const FIELDS: [(&str, RangeInclusive<u8>); 5] = [
 ];
 
 impl Cron {
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "read with the manifest; nothing runs schedules yet")
-    )]
     /// For each field in the order of crontab(5) the set of values, bit `n` for value `n`; of the
     /// week, bits 0 to 6 with Sunday at 0.
     pub(crate) fn fields(&self) -> [u64; 5] {
         self.fields
+    }
+
+    /// Whether a field begins with `*`, by which crontab(5) tells a free field from a restricted one.
+    pub(crate) fn is_free(&self, field: usize) -> bool {
+        self.starred[field]
+    }
+
+    /// Whether its days are days of some year. A restricted day of the week always is one.
+    fn comes(&self) -> bool {
+        let in_month = |month: usize| self.fields[MONTH] & 1 << month != 0;
+        let has_day = |length: u8| self.fields[DAY] & ((1 << (length + 1)) - 1) != 0;
+        !self.is_free(WEEKDAY)
+            || (1..).zip(MONTH_LENGTHS).any(|(month, length)| in_month(month) && has_day(length))
     }
 }
 
@@ -154,7 +239,12 @@ impl FromStr for Cron {
         if fields[4] & 1 << 7 != 0 {
             fields[4] = fields[4] & !(1 << 7) | 1;
         }
-        Ok(Self { text: words.join(" "), fields })
+        let mut starred = [false; 5];
+        for (starred, word) in starred.iter_mut().zip(&words) {
+            *starred = word.starts_with('*');
+        }
+        let cron = Self { text: words.join(" "), fields, starred };
+        if cron.comes() { Ok(cron) } else { Err(BadCron::Never { text: cron.text }) }
     }
 }
 
@@ -253,8 +343,34 @@ mod tests {
             assert_eq!(Timezone::try_from(good.to_owned()).unwrap().as_str(), good);
         }
         for bad in ["", "/etc/passwd", "../x", "Europe/", "Europe Berlin", "+02:00"] {
-            assert!(Timezone::try_from(bad.to_owned()).is_err(), "{bad}");
+            let refused = Timezone::try_from(bad.to_owned()).unwrap_err();
+            assert_eq!(refused, BadTimezone::Syntax(bad.to_owned()));
         }
+        for unknown in ["Mars/Olympus", "America/Gotham", "america/new_york", "local", "unknown"] {
+            let refused = Timezone::try_from(unknown.to_owned()).unwrap_err();
+            assert_eq!(refused, BadTimezone::Unknown(unknown.to_owned()));
+        }
+    }
+
+    #[test]
+    fn a_day_that_no_month_has_is_refused() {
+        for never in ["0 0 30 2 *", "0 0 31 2,4,6,9,11 *", "0 0 30,31 2 */2"] {
+            let refused = never.parse::<Cron>().unwrap_err();
+            assert_eq!(refused, BadCron::Never { text: never.to_owned() });
+        }
+        // A leap day comes, and so does a Monday in a month that has no such day.
+        for comes in ["0 0 29 2 *", "0 0 31 2,4,5 *", "0 0 31 2 1", "0 0 */31 2 *"] {
+            assert!(comes.parse::<Cron>().is_ok(), "{comes}");
+        }
+    }
+
+    #[test]
+    fn a_field_is_free_if_it_begins_with_a_star() {
+        let cron: Cron = "*/5 0-23 *,1 1,* 1".parse().unwrap();
+        assert_eq!(
+            [MINUTE, HOUR, DAY, MONTH, WEEKDAY].map(|field| cron.is_free(field)),
+            [true, false, true, false, false]
+        );
     }
 
     proptest! {

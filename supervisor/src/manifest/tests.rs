@@ -203,6 +203,41 @@ fn each_value_has_its_grammar() {
 }
 
 #[test]
+fn a_schedule_that_cannot_be_is_found_by_line_and_column() {
+    for (lines, key, line, column) in [
+        ("cron = '0 0 31 2 *'\nmethod = 'm'", "schedule[0].cron", 4, 8),
+        (
+            "cron = '* * * * *'\nmethod = 'm'\ntimezone = 'Mars/Olympus'",
+            "schedule[0].timezone",
+            6,
+            12,
+        ),
+        ("cron = '* * * * *'\nmethod = 'm'\ntimeout = '0s'", "schedule[0].timeout", 6, 11),
+        (
+            "cron = '* * * * *'\nmethod = 'm'\n[[schedule]]\nmethod = 'm'\ncron = '1 * * * *'",
+            "schedule[1].method",
+            7,
+            10,
+        ),
+        (
+            "cron = '* * * * *'\nmethod = 'm'\n[[schedule]]\nmethod = 'n'\ncron = '1 * * * *'\nname = 'm'",
+            "schedule[1].name",
+            9,
+            8,
+        ),
+    ] {
+        let failure = with(&format!("[[schedule]]\n{lines}")).unwrap_err();
+        assert_eq!(failure.code, Code::ManifestInvalid);
+        let found = ["key", "line", "column"].map(|name| failure.details[name].clone());
+        assert_eq!(found, [json!(key), json!(line), json!(column)], "{failure}");
+    }
+    let one = |n: usize| format!("[[schedule]]\ncron = '* * * * *'\nmethod = 'm{n}'\n");
+    assert!(with(&(0..64).map(one).collect::<String>()).is_ok());
+    let failure = with(&(0..65).map(one).collect::<String>()).unwrap_err();
+    assert!(failure.message.contains("at most 64"), "{failure}");
+}
+
+#[test]
 fn a_configuration_is_held_against_the_schema() {
     let section = "[config.schema]\ntype = 'object'\nrequired = ['hours']\n\
         [config.schema.properties.hours]\ntype = 'integer'\n[config.defaults]\nhours = ";

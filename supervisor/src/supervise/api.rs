@@ -28,6 +28,7 @@ mod problem;
 mod publish;
 mod request;
 mod route;
+mod schedules;
 mod service;
 mod state;
 mod upgrade;
@@ -85,6 +86,8 @@ fn routes() -> Vec<Route> {
         Route::ruling(Method::POST, "/v1/plugins/{id}/enable", lifecycle::enable),
         Route::ruling(Method::POST, "/v1/plugins/{id}/disable", lifecycle::disable),
         Route::ruling(Method::POST, "/v1/plugins/{id}/call/{*method}", call::call),
+        Route::reading(Method::GET, "/v1/plugins/{id}/schedules", schedules::list),
+        Route::ruling(Method::POST, "/v1/plugins/{id}/schedules/{name}/run", schedules::run),
         Route::reading(Method::GET, "/v1/plugins/{id}/config", config::show),
         Route::ruling(Method::PUT, "/v1/plugins/{id}/config", config::replace),
         Route::reading(Method::GET, "/v1/plugins/{id}/permissions", permissions::show),

@@ -20,6 +20,7 @@ mod principal;
 mod registry;
 mod retention;
 mod sampling;
+mod schedule;
 mod store;
 mod usage;
 
@@ -50,6 +51,9 @@ use store::Store;
 pub(crate) fn timestamp() -> String {
     format!("{:.3}", jiff::Timestamp::now())
 }
+
+/// How long a shutdown waits until what runs of schedules came to is written down.
+const SETTLING: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Why the supervisor cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -141,6 +145,7 @@ async fn serve(launcher: Launcher) -> Result<(), Fatal> {
     let starter = Arc::clone(&registry);
     tokio::spawn(async move { starter.start_wanted(starting).await });
     tokio::spawn(sampling::run(Arc::clone(&registry)));
+    tokio::task::spawn_local(schedule::run(Arc::clone(&registry)));
     tokio::spawn(Arc::clone(&registry).pass_events_on());
     let (over, mut ended) = mpsc::channel(1);
     loop {
@@ -156,6 +161,8 @@ async fn serve(launcher: Launcher) -> Result<(), Fatal> {
                     let budget_ms = serde_json::json!({ "budgetMs": budget.as_millis() as u64 });
                     registry.audit.service(Action::ServiceStopping, budget_ms).await;
                     registry.shut_down(budget).await;
+                    // What ran was drained with its plugin.
+                    let _ = tokio::time::timeout(SETTLING, registry.schedules.settle()).await;
                     registry.events.flush().await;
                     if let Err(failure) = registry.audit.anchor(&registry.launcher).await {
                         tracing::error!(%failure, "the end of the audit is not anchored");

@@ -17,9 +17,11 @@ const MAX_PERSON: usize = 256;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Principal {
-    /// The user, as the kernel vouches for it; none for a plugin, which its name tells.
+    /// The user, as the kernel vouches for it; none for a plugin or a schedule, which
+    /// its name tells.
     pub(crate) uid: Option<u32>,
-    /// The user's name where this machine's own table has one; `plugin:<id>` for a plugin.
+    /// The user's name where this machine's own table has one; `plugin:<id>` for a plugin,
+    /// `schedule` for one of the schedules.
     pub(crate) name: Option<String>,
     /// The person for whom the user says that it acts. Nobody vouches for it but the user.
     pub(crate) on_behalf_of: Option<String>,
@@ -35,6 +37,11 @@ impl Principal {
     pub(crate) fn service() -> Self {
         let uid = nix::unistd::geteuid().as_raw();
         Self { uid: Some(uid), name: Some("bulkhead".to_owned()), on_behalf_of: None }
+    }
+
+    /// The clock: what a schedule of a plugin's manifest is due for.
+    pub(crate) fn schedule() -> Self {
+        Self { uid: None, name: Some("schedule".to_owned()), on_behalf_of: None }
     }
 
     /// A plugin that asks its host for something.

@@ -40,6 +40,7 @@ use super::launcher_link::Launcher;
 use super::logs::{Book, finish_spools};
 use super::metrics::Metrics;
 use super::plugin::{self, Command, Context, EnableReport, PluginHandle, StopOptions, StopReport};
+use super::schedule::Schedules;
 use super::store::{PluginRow, Store};
 use crate::failure::{Code, Failure};
 use crate::id::PluginId;
@@ -68,6 +69,7 @@ pub(crate) struct Registry {
     pub(crate) settings: Arc<Settings>,
     /// What is counted and sampled.
     pub(crate) metrics: Metrics,
+    pub(crate) schedules: Schedules,
     archives: Archives,
     pub(crate) denials: Arc<Denials>,
     local: mpsc::UnboundedSender<LocalJob>,
@@ -113,6 +115,7 @@ impl Registry {
             store,
             events,
             settings,
+            schedules: Schedules::default(),
             archives,
             denials,
             local,

@@ -1,6 +1,6 @@
-//! How long events and the audit are kept.
+//! How long events, runs of schedules and the audit are kept.
 //!
-//! Both are bounded by age and by size, so that no disk fills up with them. What is over is removed
+//! All are bounded by age and by size or number, so that no disk fills up with them. What is over is removed
 //! in small pieces, each a transaction of its own, so that nobody else waits long for the store. The
 //! newest event and the newest row stay, whatever their age: the numbers go on from them.
 
@@ -44,6 +44,9 @@ impl Registry {
         };
         let (events, bytes) = (before(rules.events.duration()), rules.events_bytes.bytes());
         while self.store.prune_events(events.clone(), bytes, PIECE).await? > 0 {
+            tokio::task::yield_now().await;
+        }
+        while self.store.prune_runs(events.clone(), PIECE).await? > 0 {
             tokio::task::yield_now().await;
         }
         // What the launcher does not vouch for yet stays: it could not go on from there.

@@ -6,6 +6,7 @@ mod measure;
 mod plugin;
 mod record;
 mod review;
+mod schedule;
 mod stop;
 mod table;
 
@@ -18,6 +19,7 @@ pub(super) use layers::{brief, machine};
 pub(super) use plugin::{Plugin, list};
 pub(super) use record::{audit, event, log, state};
 pub(super) use review::{asks, review};
+pub(super) use schedule::{runs, schedules};
 pub(super) use stop::stop;
 pub(super) use table::{Cell, table};
 

@@ -65,6 +65,7 @@ fn every_good_manifest_is_one_for_both() {
         "[network]\nhosts = ['[2001:db8::7]:443', '192.0.2.7:0080', 'a-b.c:1']",
         "[sandbox]\nread = ['/a/..b/.c']\ntmp = 4096",
         "[[schedule]]\nmethod = 'm'\ncron = '*/15 0-5,7 1 12 7'",
+        "[[schedule]]\nmethod = 'm'\ncron = '* * * * *'\nname = 'n'\njitter = '5m'\ntimeout = '1h'",
         "[events]\nsubscribes = ['*', 'plugin:enabled']",
         "[lifecycle]\nstop_timeout = '1d2h3m4s5ms'\nhealth_interval = '0s'",
     ] {
@@ -131,6 +132,8 @@ fn every_bad_manifest_is_none_for_both() {
         "[[schedule]]\nmethod = 'm'\ncron = '@daily x x x x'",
         "[[schedule]]\nmethod = 'm'\ncron = '* * * * *'\ntimezone = 'Mars/1'",
         "[[schedule]]\nmethod = 'm'\ncron = '* * * * *'\noverlap = 'wait'",
+        "[[schedule]]\nmethod = 'm'\ncron = '* * * * *'\njitter = '5'",
+        "[[schedule]]\nmethod = 'm'\ncron = '* * * * *'\nname = 'a b'",
         "[[schedule]]\ncron = '* * * * *'",
         "[schedule]\nmethod = 'm'\ncron = '* * * * *'",
         "[events]\npublishes = ['a b']",
@@ -176,6 +179,20 @@ fn what_only_the_parser_knows_is_listed() {
         ("[network]\nhosts = ['a:65536']", "a number inside of a text"),
         ("[network]\nhosts = ['[::g::]:1', '[::1::2]:1']", "the grammar of IPv6"),
         ("[[schedule]]\nmethod = 'm'\ncron = '60 * * * *'", "numbers inside of a text"),
+        ("[[schedule]]\nmethod = 'm'\ncron = '0 0 31 2 *'", "what a calendar has"),
+        (
+            "[[schedule]]\nmethod = 'm'\ncron = '* * * * *'\ntimezone = 'Mars/Olympus'",
+            "which names there are",
+        ),
+        (
+            "[[schedule]]\nmethod = 'm'\ncron = '* * * * *'\ntimeout = '0s'",
+            "a span of time that is zero",
+        ),
+        (
+            "[[schedule]]\nmethod = 'm'\ncron = '* * * * *'\n\
+             [[schedule]]\nmethod = 'm'\ncron = '1 * * * *'",
+            "one item is held against another",
+        ),
         ("[config.schema]\noneOf = []", "a schema inside, with keywords that are not held"),
         (
             "[config.schema.properties.a]\ntype = 'integer'\n[config.defaults]\na = 'x'",

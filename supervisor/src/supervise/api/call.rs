@@ -13,7 +13,6 @@ use utoipa::IntoParams;
 use super::acting::Acting;
 use super::problem::Problem;
 use super::request::{Server, id, json, text_header};
-use crate::config::AuditedCalls;
 use crate::failure::{Code, Failure};
 use crate::supervise::audit::{Action, Operation};
 
@@ -59,11 +58,7 @@ pub(super) async fn call(
     let id = id(&text)?;
     let argument = if bytes.is_empty() { Bytes::from_static(b"null") } else { bytes };
     json::<serde::de::IgnoredAny>(&argument, "the call's argument is not JSON")?;
-    let audited = match registry.settings.audited_calls {
-        AuditedCalls::Off => false,
-        AuditedCalls::OnBehalfOf => principal.on_behalf_of.is_some(),
-        AuditedCalls::All => true,
-    };
+    let audited = registry.settings.audited_calls.include(principal.on_behalf_of.as_deref());
     let call = Call {
         timeout: query.timeout.map(Duration::from_millis),
         trace: trace(&headers)?,

@@ -12,7 +12,7 @@ use utoipa::{Modify, OpenApi as _};
 
 use super::{
     archives, audit, call, config, events, install, lifecycle, logs, metrics, permissions, plugins,
-    problem, publish, service, state, upgrade,
+    problem, publish, schedules, service, state, upgrade,
 };
 use crate::failure::Code;
 
@@ -53,6 +53,8 @@ const CODES: &str = "x-codes";
         upgrade::rollback,
         lifecycle::enable,
         lifecycle::disable,
+        schedules::list,
+        schedules::run,
         config::show,
         config::replace,
         permissions::show,

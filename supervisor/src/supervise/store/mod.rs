@@ -15,6 +15,7 @@ mod journal;
 #[cfg(test)]
 mod journal_tests;
 mod plugins;
+mod schedules;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -33,6 +34,7 @@ pub(crate) use events::Recorded;
 pub(crate) use extent::Extent;
 pub(crate) use journal::OpenOperation;
 pub(crate) use plugins::{PluginRow, Previous};
+pub(crate) use schedules::{Run, RunEnd, RunOutcome, ScheduleKey};
 
 /// The migrations, in order: the store is at version n after the n-th.
 const MIGRATIONS: &[&str] = &[
@@ -40,6 +42,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema_v2.sql"),
     include_str!("schema_v3.sql"),
     include_str!("schema_v4.sql"),
+    include_str!("schema_v5.sql"),
 ];
 /// How many closures share one commit at the most.
 const MAX_BATCH: usize = 256;

@@ -80,6 +80,24 @@ struct Measurement {
     value: f64,
 }
 
+/// `tick`: says so in the log.
+struct Tick;
+
+impl Method for Tick {
+    const NAME: &'static str = "tick";
+    type Request = ();
+    type Reply = ();
+}
+
+/// `linger`: says so in the log, and waits for the first event since the start.
+struct Linger;
+
+impl Method for Linger {
+    const NAME: &'static str = "linger";
+    type Request = ();
+    type Reply = ();
+}
+
 /// `seen`: the configuration in force, and who asks.
 struct Seen;
 
@@ -140,6 +158,8 @@ impl Plugin for Witness {
             .on::<Dial>(Self::dial)
             .on::<May>(Self::may)
             .on::<Measure>(Self::measure)
+            .on_with::<Tick>(Self::tick)
+            .on::<Linger>(Self::linger)
             .on_with::<Seen>(Self::seen)
     }
 
@@ -226,6 +246,17 @@ impl Witness {
             metrics.gauge(&name, "seen by the witness", &labels).set(value);
         }
         Ok(())
+    }
+
+    async fn tick(&self, (): (), context: Context) -> Result<()> {
+        let traced = context.trace.is_some();
+        self.host.log().with("traced", traced).info("tick");
+        Ok(())
+    }
+
+    async fn linger(&self, (): ()) -> Result<()> {
+        self.host.log().info("lingering");
+        self.heard(1).await.map(drop)
     }
 
     async fn seen(&self, (): (), context: Context) -> Result<Value> {

@@ -74,7 +74,9 @@ pub(super) async fn enable(
     let report = Operation::new(principal, Action::Enable)
         .about(&id)
         .with("configured", configured)
-        .run(&registry, |registry, _| async move { registry.enable(&plugin, config).await })
+        .run(&registry, |registry, principal| async move {
+            registry.enable(&plugin, config, &principal).await
+        })
         .await?;
     let handle = registry.get(&id)?;
     Ok(Json(Enabled {

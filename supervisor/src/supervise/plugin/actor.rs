@@ -44,9 +44,8 @@ const EXIT_AFTER_CLOSE: Duration = Duration::from_secs(1);
 
 /// What can be asked of a plugin's task.
 pub(crate) enum Command {
+    /// Starts what is wanted.
     Enable {
-        /// Replaces the operator's configuration if given.
-        config: Option<Value>,
         answer: oneshot::Sender<Result<EnableReport, Failure>>,
     },
     Disable {
@@ -54,6 +53,12 @@ pub(crate) enum Command {
         /// Whether the operator wants it to stay so; not when the service itself goes down.
         stays: bool,
         answer: oneshot::Sender<Result<StopReport, Failure>>,
+    },
+    /// Stores what the operator wants, before it is done or when it is taken back.
+    Want {
+        enabled: bool,
+        config: Value,
+        answer: oneshot::Sender<Result<(), Failure>>,
     },
     /// Replaces the operator's configuration.
     Configure {
@@ -110,8 +115,6 @@ struct Actor {
     waiting_for_stop: Vec<oneshot::Sender<Result<StopReport, Failure>>>,
     last_failure: Option<Failure>,
     last_stop: Option<Result<StopReport, Failure>>,
-    /// Whether the operator wanted it to be enabled before the start under way was asked for.
-    wanted: bool,
     /// Why it is not stored that the operator wants it to be disabled.
     unstored: Option<Failure>,
     /// What a start used when it was asked to stop.
@@ -155,7 +158,6 @@ pub(crate) fn spawn(context: Context, row: PluginRow, manifest: Arc<Manifest>) -
         waiting_for_stop: vec![],
         last_failure: None,
         last_stop: None,
-        wanted: false,
         unstored: None,
         sampled: None,
         heard: 0,
@@ -229,21 +231,14 @@ impl Actor {
 
     async fn obey(&mut self, command: Command) {
         match command {
-            Command::Enable { config, answer } => {
-                if let Err(failure) = self.accept_enable(config).await {
-                    let _ = answer.send(Err(failure));
-                    return;
-                }
+            Command::Enable { answer } => {
                 self.start_asked = Monotonic::now();
                 self.waiting_for_start.push(answer);
                 self.step(Input::Enable).await;
             }
             Command::Disable { options, stays, answer } => {
-                if stays && let Err(failure) = self.want(false).await {
-                    // A store that cannot be written must not keep a plugin running: it may be
-                    // the very plugin that filled the disk.
-                    self.row.enabled = false;
-                    self.unstored = Some(failure);
+                if stays {
+                    self.want_disabled().await;
                 }
                 if self.machine.state() != State::Disabling {
                     self.stop_asked = Monotonic::now();
@@ -253,6 +248,9 @@ impl Actor {
                 }
                 self.waiting_for_stop.push(answer);
                 self.step(Input::Disable).await;
+            }
+            Command::Want { enabled, config, answer } => {
+                let _ = answer.send(self.want(enabled, config).await);
             }
             Command::Configure { config, answer } => self.configure(config, answer).await,
             Command::Exited(exited, descriptors) => self.exited(exited, descriptors).await,
@@ -289,11 +287,6 @@ impl Actor {
                 if disabling {
                     self.stopped(Ok(StopReport::nothing_ran(self.stop_options.budget))).await;
                 } else {
-                    if self.machine.state() == State::Enabling(Origin::Request) {
-                        // It stays as it was before it was asked to start: what was wanted already,
-                        // as at the start of the service, is tried again at the next one.
-                        let _ = self.want(self.wanted).await;
-                    }
                     self.step(Input::StartFailed).await;
                 }
             }

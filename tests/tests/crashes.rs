@@ -80,6 +80,10 @@ impl Packages {
                     service.json(["enable", "base"]);
                 }
                 service.install(if undo { &self.bad_needy } else { &self.needy });
+                if undo {
+                    // What it writes into its state before it fails is its own.
+                    service.error(["enable", "doc"]);
+                }
                 words(&["enable", "doc", "--config", self.config.to_str().unwrap()])
             }
             ("disable", _) => {

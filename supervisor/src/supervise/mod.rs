@@ -16,6 +16,7 @@ mod plugin;
 mod principal;
 mod registry;
 mod retention;
+mod retry;
 mod sampling;
 mod store;
 mod usage;

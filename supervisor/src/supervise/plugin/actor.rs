@@ -72,6 +72,10 @@ pub(crate) enum Command {
         failure: Failure,
     },
     Adopt(Box<Adopted>, Vec<OwnedFd>),
+    /// Stores that it is disabled, which could not be stored before; whether it is.
+    StoreDisabled {
+        answer: oneshot::Sender<bool>,
+    },
     /// Ends the task of a plugin that is disabled; refused otherwise.
     Retire {
         answer: oneshot::Sender<Result<(), Failure>>,
@@ -102,6 +106,8 @@ struct Actor {
     view: watch::Sender<View>,
     exits: ExitBoard,
     news: mpsc::UnboundedSender<News>,
+    /// Its own commands: what it asks of itself for later.
+    commands: mpsc::WeakUnboundedSender<Command>,
     process: Option<Rc<Process>>,
     /// Turned true to give up the start under way.
     cancel: watch::Sender<bool>,
@@ -117,6 +123,8 @@ struct Actor {
     last_stop: Option<Result<StopReport, Failure>>,
     /// Why it is not stored that the operator wants it to be disabled.
     unstored: Option<Failure>,
+    /// That is tried again by itself.
+    storing: bool,
     /// What a start used when it was asked to stop.
     sampled: Option<(u64, Usage)>,
     /// The newest start whose output is being read.
@@ -147,6 +155,7 @@ pub(crate) fn spawn(context: Context, row: PluginRow, manifest: Arc<Manifest>) -
         view,
         exits: watch::Sender::new(None),
         news,
+        commands: handle.commands.downgrade(),
         process: None,
         cancel: watch::Sender::new(false),
         timer: None,
@@ -159,6 +168,7 @@ pub(crate) fn spawn(context: Context, row: PluginRow, manifest: Arc<Manifest>) -
         last_failure: None,
         last_stop: None,
         unstored: None,
+        storing: false,
         sampled: None,
         heard: 0,
         configuring: false,
@@ -251,6 +261,11 @@ impl Actor {
             }
             Command::Want { enabled, config, answer } => {
                 let _ = answer.send(self.want(enabled, config).await);
+            }
+            Command::StoreDisabled { answer } => {
+                self.store_disabled().await;
+                self.storing = self.unstored.is_some();
+                let _ = answer.send(!self.storing);
             }
             Command::Configure { config, answer } => self.configure(config, answer).await,
             Command::Exited(exited, descriptors) => self.exited(exited, descriptors).await,
@@ -377,10 +392,7 @@ impl Actor {
         }
         self.process = None;
         self.last_stop = Some(result);
-        if self.unstored.is_some() {
-            let stored = self.context.store.set_enabled(self.row.id.clone(), false).await;
-            self.unstored = stored.err();
-        }
+        self.store_disabled().await;
         self.step(Input::Stopped).await;
     }
 

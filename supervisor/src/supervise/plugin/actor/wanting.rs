@@ -2,11 +2,14 @@
 
 use serde_json::Value;
 
-use super::super::machine::Input;
-use super::{Actor, default_stop};
+use tokio::sync::oneshot;
+
+use super::super::machine::{Input, State};
+use super::{Actor, Command, default_stop};
 use crate::clock::Monotonic;
 use crate::failure::Failure;
 use crate::supervise::registry::{DISABLE, Moment, WANT, pause};
+use crate::supervise::retry::with_growing_pauses;
 
 impl Actor {
     /// Stores what is wanted, all of it or nothing.
@@ -28,7 +31,41 @@ impl Actor {
             self.row.enabled = false;
             self.unstored = stored.err();
         }
+        if matches!(self.machine.state(), State::Disabled) {
+            self.store_disabled().await;
+        }
         pause(&self.context.registry, DISABLE, WANT, Moment::After);
+    }
+
+    /// Stores that it is to stay disabled, where that could not be stored yet. Nothing of it runs, so
+    /// the room that is kept for this is not taken by it. Where that fails too it is tried again until
+    /// it is done.
+    pub(super) async fn store_disabled(&mut self) {
+        if self.unstored.is_none() {
+            return;
+        }
+        let store = &self.context.store;
+        let mut stored = store.set_enabled(self.row.id.clone(), false).await;
+        if let Err(failure) = &stored
+            && store.has_made_room(failure)
+        {
+            stored = store.set_enabled(self.row.id.clone(), false).await;
+        }
+        self.unstored = stored.err();
+        if self.unstored.is_none() || self.storing {
+            return;
+        }
+        self.storing = true;
+        let commands = self.commands.clone();
+        tokio::spawn(with_growing_pauses(move || {
+            let commands = commands.clone();
+            async move {
+                let (answer, answered) = oneshot::channel();
+                let sent = commands.upgrade().map(|it| it.send(Command::StoreDisabled { answer }));
+                // A plugin that is gone has nothing to be stored.
+                !matches!(sent, Some(Ok(()))) || answered.await.unwrap_or(true)
+            }
+        }));
     }
 
     /// A plugin that was taken over though the operator had disabled it: the stop that a dead

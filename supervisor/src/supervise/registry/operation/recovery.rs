@@ -63,8 +63,13 @@ impl Registry {
             }
         }
         let goes_on = |plugin: &PluginId| recovered.uninstall(plugin).is_some();
-        let unended = self.audit.close_interrupted(goes_on).await?;
-        recovered.unended = unended;
+        match self.audit.close_interrupted(goes_on).await {
+            Ok(unended) => recovered.unended = unended,
+            // A full disk must not keep the supervisor from its work; the next one finds them open.
+            Err(failure) => {
+                tracing::error!(%failure, "what was interrupted stays open in the audit")
+            }
+        }
         Ok(recovered)
     }
 

@@ -7,7 +7,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::json;
@@ -19,10 +18,7 @@ use crate::failure::Failure;
 use crate::id::PluginId;
 use crate::supervise::audit;
 use crate::supervise::principal::Principal;
-
-/// The first pause; each further one is twice as long, up to the longest.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+use crate::supervise::retry::with_growing_pauses;
 
 /// Operations that could be neither done nor undone yet.
 #[derive(Default)]
@@ -64,18 +60,6 @@ impl Unfinished {
     fn book(&self) -> MutexGuard<'_, Book> {
         // Nothing that holds it can leave it half changed.
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Tries until it is done, after a first try that was not.
-async fn with_growing_pauses<F: Future<Output = bool>>(mut is_done: impl FnMut() -> F) {
-    let mut pause = FIRST_PAUSE;
-    loop {
-        tokio::time::sleep(pause).await;
-        if is_done().await {
-            return;
-        }
-        pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 
@@ -225,25 +209,5 @@ impl Operation {
     /// Whether what is left of it is its undo.
     fn is_taken_back(&self) -> bool {
         self.undoing || !self.plan.kind.is_past_return(self.step)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use tokio::time::Instant;
-
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn pauses_grow_up_to_a_minute_and_end_with_the_work() {
-        let began = Instant::now();
-        let mut tried = Vec::new();
-        with_growing_pauses(|| {
-            tried.push(began.elapsed().as_secs());
-            std::future::ready(tried.len() == 9)
-        })
-        .await;
-        assert_eq!(tried, [1, 3, 7, 15, 31, 63, 123, 183, 243]);
-        assert_eq!(began.elapsed().as_secs(), 243, "and nothing after it is done");
     }
 }

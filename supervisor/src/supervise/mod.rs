@@ -328,8 +328,9 @@ impl Registry {
                     How::Again => registry.bring_down(&id).await,
                 }
                 if let Some(resumed) = resumed {
-                    // A failure is told where it happens.
-                    let _ = registry.go_on_enabling(resumed).await;
+                    if let Err(failure) = registry.go_on_enabling(resumed).await {
+                        tracing::error!(plugin = %id, %failure, "not enabled, and as it was before");
+                    }
                     return;
                 }
                 let plugin = id.clone();

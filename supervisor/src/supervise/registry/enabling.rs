@@ -87,8 +87,9 @@ impl Registry {
     fn bring_up_dependency<'a>(self: &'a Arc<Self>, id: &'a PluginId) -> Nested<'a, ()> {
         Box::pin(async move {
             let view = self.get(id)?.view();
-            if view.state == "enabled" && view.enabled && !self.is_unfinished(id) {
-                return self.turns.check(id);
+            let up = view.state == "enabled" && view.enabled;
+            if up && !self.is_unfinished(id) && self.turns.check(id).is_ok() {
+                return Ok(());
             }
             self.enable(id, None, &Principal::service()).await.map(drop)
         })

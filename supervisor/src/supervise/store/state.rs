@@ -118,6 +118,7 @@ impl Store {
         if value.len() > MAX_VALUE {
             return Err(StateError::ValueTooLong { key, length: value.len() }.into());
         }
+        self.reserve.refill();
         if self.reserve.is_released() {
             let message = "the disk is full, and what room is left is kept for removing something; \
                            free space there";

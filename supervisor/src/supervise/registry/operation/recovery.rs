@@ -67,7 +67,7 @@ impl Registry {
             Ok(unended) => recovered.unended = unended,
             // A full disk must not keep the supervisor from its work; the next one finds them open.
             Err(failure) => {
-                tracing::error!(%failure, "what was interrupted stays open in the audit")
+                tracing::error!(%failure, "what was interrupted stays open in the audit");
             }
         }
         Ok(recovered)

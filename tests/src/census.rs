@@ -1,5 +1,9 @@
 //! Which processes there are.
 
+use std::time::Instant;
+
+use crate::process::DEADLINE;
+
 /// A process as /proc shows it.
 pub struct Process {
     pub pid: i32,
@@ -34,4 +38,23 @@ pub fn processes() -> Vec<Process> {
         });
     }
     found
+}
+
+/// Whether a process is stopped (SIGSTOP).
+pub fn is_stopped(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // After the name, which is in parentheses.
+    stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
+}
+
+/// Waits until a process is stopped.
+///
+/// # Panics
+/// Where it is not at the deadline.
+pub fn wait_until_stopped(pid: i32) {
+    let deadline = Instant::now() + DEADLINE;
+    while !is_stopped(pid) {
+        assert!(Instant::now() < deadline, "{pid} did not pause");
+        std::thread::yield_now();
+    }
 }

@@ -16,8 +16,8 @@ pub struct Footprint {
     cgroups: BTreeSet<String>,
     /// How many processes plugins have.
     processes: usize,
-    /// Of each plugin: id, version, previous version, state, what is wanted.
-    plugins: Vec<[Value; 5]>,
+    /// Of each plugin: id, version, previous version, state, what is wanted, the configuration.
+    plugins: Vec<[Value; 6]>,
     /// The versions that have signed the state of each, where it is one that signs.
     signers: Vec<BTreeSet<String>>,
 }
@@ -48,7 +48,8 @@ impl Footprint {
                 .map(|plugin| {
                     let field = |name: &str| plugin[name].clone();
                     let previous = plugin["previous"]["version"].clone();
-                    [field("id"), field("version"), previous, field("state"), field("desired")]
+                    let (state, desired) = (field("state"), field("desired"));
+                    [field("id"), field("version"), previous, state, desired, field("config")]
                 })
                 .collect(),
         })

@@ -218,9 +218,24 @@ fn a_store_that_was_put_back_is_found_by_the_launcher_and_by_a_place_that_was_ke
     }
     let error = service.error(["audit", "verify"]);
     assert_eq!(error["code"], "AUDIT_BROKEN", "{error}");
-    // Without the launcher's word only who kept a place can tell.
+    // The launcher's word is not replaced by itself.
+    let anchor = service.directory().join("state/audit.head");
+    for spoiled in [Some(""), None] {
+        service.stop();
+        match spoiled {
+            Some(text) => std::fs::write(&anchor, text).unwrap(),
+            None => std::fs::remove_file(&anchor).unwrap(),
+        }
+        service.run_again();
+        let error = service.error(["audit", "verify"]);
+        assert_eq!(error["code"], "AUDIT_BROKEN", "{error}");
+        let reason = if spoiled.is_some() { "anchor-unreadable" } else { "anchor-missing" };
+        assert_eq!(error["details"]["reason"], reason, "{error}");
+        assert!(error["message"].as_str().unwrap().contains("audit.head"), "{error}");
+    }
+    // On root's word it begins where the store stands; then only who kept a place can tell.
     service.stop();
-    std::fs::remove_file(service.directory().join("state/audit.head")).unwrap();
+    std::fs::write(&anchor, "begin\n").unwrap();
     service.run_again();
     service.json(["audit", "verify"]);
     let error = service.error(["audit", "verify", "--head", &place]);

@@ -7,8 +7,10 @@
 #![allow(clippy::unwrap_used, reason = "to fail here is to fail the test")]
 
 use std::os::unix::fs::{MetadataExt as _, chown};
+use std::path::PathBuf;
 use std::time::Instant;
 
+use bulkhead_tests::census::wait_until_stopped;
 use bulkhead_tests::footprint::Footprint;
 use bulkhead_tests::lane;
 use bulkhead_tests::package::Package;
@@ -17,6 +19,7 @@ use bulkhead_tests::service::Service;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
+use tempfile::TempDir;
 
 /// Who dies.
 #[derive(Clone, Copy, Debug)]
@@ -32,14 +35,29 @@ struct Packages {
     two: Package,
     /// Fails in its `init`.
     bad: Package,
+    /// What the two that follow depend on.
+    base: Package,
+    needy: Package,
+    bad_needy: Package,
+    /// The configuration with which it is enabled.
+    config: PathBuf,
+    _below: TempDir,
 }
 
 impl Packages {
     fn new() -> Self {
-        let revision = |version, mode| {
-            Package::revision("doc", version, mode, "[lifecycle]\nstop_timeout = \"5s\"")
-        };
+        let lines = "[lifecycle]\nstop_timeout = \"5s\"";
+        let revision = |version, mode| Package::revision("doc", version, mode, lines);
+        let needs = format!("{lines}\n[dependencies]\nbase = \"1\"");
+        let below = tempfile::tempdir().unwrap();
+        let config = below.path().join("config.json");
+        std::fs::write(&config, r#"{"rooms": 3}"#).unwrap();
         Self {
+            base: Package::revision("base", "1.0.0", "well", ""),
+            needy: Package::revision("doc", "1.0.0", "well", &needs),
+            bad_needy: Package::revision("doc", "1.0.0", "crash-in-init", &needs),
+            config,
+            _below: below,
             bystander: Package::revision("bystander", "1.0.0", "well", ""),
             one: revision("1.0.0", "well"),
             two: revision("2.0.0", "well"),
@@ -55,6 +73,23 @@ impl Packages {
         service.enable(&self.bystander);
         match (kind, undo) {
             ("install", _) => words(&["install", &path(&self.one), "--yes"]),
+            // What it depends on runs already, or is enabled with it.
+            ("enable" | "enable-with-base", undo) => {
+                service.install(&self.base);
+                if kind == "enable" {
+                    service.json(["enable", "base"]);
+                }
+                service.install(if undo { &self.bad_needy } else { &self.needy });
+                if undo {
+                    // What it writes into its state before it fails is its own.
+                    service.error(["enable", "doc"]);
+                }
+                words(&["enable", "doc", "--config", self.config.to_str().unwrap()])
+            }
+            ("disable", _) => {
+                service.enable(&self.one);
+                words(&["disable", "doc"])
+            }
             ("upgrade", false) => {
                 service.enable(&self.one);
                 words(&["upgrade", &path(&self.two), "--yes"])
@@ -88,9 +123,18 @@ impl Packages {
 fn points(kind: &str) -> Vec<String> {
     let all = bulkhead(["pause-points"]).run().expect(0).stdout;
     let mine: Vec<String> =
-        all.lines().filter(|point| point.split('/').next() == Some(kind)).map(Into::into).collect();
+        all.lines().filter(|point| is_of(point, kind)).map(Into::into).collect();
     assert!(!mine.is_empty(), "{kind} has no places in\n{all}");
     mine
+}
+
+/// Where two plugins are enabled, what has failed is undone for each by itself.
+fn is_of(point: &str, kind: &str) -> bool {
+    let operation = point.split('/').next();
+    match kind {
+        "enable-with-base" => operation == Some("enable") && !point.ends_with("/undo"),
+        kind => operation == Some(kind),
+    }
 }
 
 #[test]
@@ -98,7 +142,8 @@ fn every_operation_has_its_test() {
     let all = bulkhead(["pause-points"]).run().expect(0).stdout;
     for point in all.lines() {
         let kind = point.split('/').next().unwrap();
-        assert!(["install", "upgrade", "rollback", "uninstall"].contains(&kind), "{point}");
+        let tested = ["install", "enable", "disable", "upgrade", "rollback", "uninstall"];
+        assert!(tested.contains(&kind), "{point}");
     }
 }
 
@@ -111,20 +156,6 @@ fn spoil_log(service: &Service) {
     let owner = std::fs::metadata(&own).unwrap();
     for path in [logs.join("current.jsonl"), logs] {
         chown(path, Some(owner.uid()), Some(owner.gid())).unwrap();
-    }
-}
-
-/// Waits until a process is stopped.
-fn wait_until_stopped(pid: i32) {
-    let deadline = Instant::now() + DEADLINE;
-    loop {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        // After the name, which is in parentheses.
-        if stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T')) {
-            return;
-        }
-        assert!(Instant::now() < deadline, "{pid} did not pause: {stat}");
-        std::thread::yield_now();
     }
 }
 
@@ -257,6 +288,12 @@ macro_rules! deaths {
 deaths! {
     the_supervisor_dies_in_an_installation: "install", Supervisor;
     the_launcher_dies_in_an_installation: "install", Launcher;
+    the_supervisor_dies_in_an_enabling: "enable", Supervisor;
+    the_launcher_dies_in_an_enabling: "enable", Launcher;
+    the_supervisor_dies_in_an_enabling_of_two: "enable-with-base", Supervisor;
+    the_launcher_dies_in_an_enabling_of_two: "enable-with-base", Launcher;
+    the_supervisor_dies_in_a_disabling: "disable", Supervisor;
+    the_launcher_dies_in_a_disabling: "disable", Launcher;
     the_supervisor_dies_in_an_upgrade: "upgrade", Supervisor;
     the_launcher_dies_in_an_upgrade: "upgrade", Launcher;
     the_supervisor_dies_in_a_rollback: "rollback", Supervisor;

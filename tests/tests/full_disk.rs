@@ -9,6 +9,8 @@ use std::io::Write as _;
 use bulkhead_tests::package::Package;
 use bulkhead_tests::service::Service;
 use bulkhead_tests::{lane, test_name};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 const DISK: u64 = 192 << 20;
@@ -34,6 +36,61 @@ fn note(service: &Service) -> Option<String> {
     let entries = state["entries"].as_array().unwrap();
     let note = entries.iter().find(|entry| entry["key"] == "note")?;
     Some(note["value"].as_str().unwrap().to_owned())
+}
+
+/// Writes until the store has no room left, not even in what it has of the disk already.
+fn fill_store(service: &Service) {
+    let mut admin = service.admin();
+    let refused = (0..64_u8).any(|round| {
+        let text = char::from(b'A' + round % 26).to_string().repeat(LARGE);
+        let body = json!(["note", text]).to_string();
+        admin.post("/v1/plugins/doc/call/write", &body).unwrap().status != 200
+    });
+    assert!(refused, "64 writes of 900 kB went to a disk that is full");
+}
+
+#[test]
+fn a_plugin_can_be_disabled_for_good_and_uninstalled_while_the_disk_is_full() {
+    if !lane::root(test_name!()) {
+        return;
+    }
+    let service = Service::on_small_disk("", DISK);
+    service.enable(&Package::revision("doc", "1.0.0", "well", ""));
+    fill(&service);
+    fill_store(&service);
+    let reserve = service.state_within().join("supervisor/bulkhead.db-reserve");
+    assert!(reserve.exists());
+    // A disabling that is only remembered would be forgotten with the supervisor.
+    assert_eq!(service.json(["disable", "doc"])["state"], "disabled");
+    kill(Pid::from_raw(service.supervisor()), Signal::SIGKILL).unwrap();
+    let plugin = service.json(["inspect", "doc"]);
+    assert_eq!(
+        (&plugin["state"], &plugin["desired"]),
+        (&json!("disabled"), &json!("disabled")),
+        "{plugin}"
+    );
+    service.json(["uninstall", "doc"]);
+    assert_eq!(service.error(["inspect", "doc"])["code"], "NOT_FOUND");
+    std::fs::remove_file(service.state_within().join("ballast")).unwrap();
+    service.json(["audit", "verify"]);
+    // There is room again, and so there is a reserve for the next time.
+    service.enable(&Package::revision("next", "1.0.0", "well", ""));
+    assert!(reserve.exists());
+}
+
+#[test]
+fn a_plugin_that_runs_can_be_uninstalled_while_the_disk_is_full() {
+    if !lane::root(test_name!()) {
+        return;
+    }
+    let service = Service::on_small_disk("", DISK);
+    service.enable(&Package::revision("doc", "1.0.0", "well", ""));
+    fill(&service);
+    fill_store(&service);
+    service.json(["uninstall", "doc"]);
+    assert_eq!(service.error(["inspect", "doc"])["code"], "NOT_FOUND");
+    assert_eq!(service.plugin_processes(), [0; 0]);
+    service.json(["audit", "verify"]);
 }
 
 #[test]

@@ -130,12 +130,15 @@ fn a_new_version_that_fails_is_undone_with_all_that_it_wrote() {
 #[test]
 fn a_version_that_stays_up_for_its_probation_is_kept_and_nothing_else_is_done_meanwhile() {
     let service = Service::start();
-    service.enable(&Package::revision("doc", "1.0.0", "well", ""));
+    let one = Package::revision("doc", "1.0.0", "well", "");
+    service.enable(&one);
     let two = Package::revision("doc", "2.0.0", "well", "[lifecycle]\nprobation = \"1s\"");
     let path = two.path().to_str().unwrap();
     let upgrading = service.command(["upgrade", path, "--yes", "--json"]).start();
     service.wait_for("doc", |plugin| plugin["version"] == "2.0.0" && plugin["state"] == "enabled");
-    for words in [&["disable", "doc"][..], &["enable", "doc"]] {
+    let path = one.path().join("config.json");
+    std::fs::write(&path, "{}").unwrap();
+    for words in [&["config", "doc", "--set", path.to_str().unwrap()][..], &["enable", "doc"]] {
         let error = service.error(words);
         assert_eq!(
             (&error["code"], &error["details"]["state"]),

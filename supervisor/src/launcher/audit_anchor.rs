@@ -6,6 +6,10 @@
 //! gives the bodies of the rows that follow, and the hash of the new head is computed here. What
 //! was anchored once can be neither shortened nor rewritten by a supervisor that somebody has taken
 //! over. It can still add what it likes: nobody can tell that from what it should have added.
+//!
+//! It begins once: at the very first start, or where root has written the word `begin` into the file. A
+//! head that is gone, or is none, is told as a fault of the audit and never replaced, as otherwise who
+//! wants to be rid of what was anchored need only spoil it.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write as _};
@@ -18,6 +22,8 @@ use crate::id::Digest;
 
 /// The file's name, beside the store of packages.
 const FILE: &str = "audit.head";
+/// What stands in it before there is a head.
+const BEGIN: &str = "begin";
 /// No head is longer.
 const MAX_LENGTH: usize = 128;
 /// The most rows that one request can add; the link's packet would hold few more.
@@ -26,32 +32,41 @@ pub(crate) const MAX_ROWS: usize = 1000;
 /// The head that is kept.
 pub(super) struct AuditAnchor {
     path: PathBuf,
-    head: Option<Head>,
+    /// None: it begins where the audit stands. A fault: what was kept is lost.
+    head: Result<Option<Head>, Failure>,
 }
 
 impl AuditAnchor {
-    /// Reads what is kept in the launcher's state directory.
-    pub(super) fn open(state: &Path) -> std::io::Result<Self> {
+    /// Reads what is kept in the launcher's state directory; `first`: nothing was ever kept there.
+    pub(super) fn open(state: &Path, first: bool) -> std::io::Result<Self> {
         let path = state.join(FILE);
+        if first && !path.exists() {
+            // From now on one that is missing was removed.
+            write(&path, BEGIN)?;
+        }
         let head = match fs::read(&path) {
-            Ok(bytes) => read(&bytes),
+            Ok(bytes) => read(&bytes).ok_or_else(|| {
+                lost(&path, "anchor-unreadable", "is neither a place in the audit nor `begin`")
+            }),
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                return Ok(Self { path, head: None });
+                Err(lost(&path, "anchor-missing", "is not there any more"))
             }
-            Err(error) => return Err(error),
+            Err(error) => {
+                Err(lost(&path, "anchor-unreadable", &format!("cannot be read: {error}")))
+            }
         };
-        if head.is_none() {
-            // Only root writes it, so this is what a crash of the machine left.
-            tracing::error!(
-                path = %path.display(),
-                "this is no head of an audit: the audit is anchored anew from where it stands"
-            );
+        if let Err(failure) = &head {
+            tracing::error!(path = %path.display(), %failure, "the audit is not anchored");
         }
         Ok(Self { path, head })
     }
 
-    pub(super) fn head(&self) -> Option<Head> {
-        self.head
+    /// The head; none where it has yet to begin.
+    ///
+    /// # Errors
+    /// [`Code::AuditBroken`]: what was kept is lost.
+    pub(super) fn head(&self) -> Result<Option<Head>, Failure> {
+        self.head.clone()
     }
 
     /// Moves the head on from `after` by the rows of these bodies. Where none is
@@ -63,7 +78,8 @@ impl AuditAnchor {
                 .with("limit", MAX_ROWS)
                 .with("used", bodies.len()));
         }
-        if let Some(head) = self.head
+        let kept = self.head.clone()?;
+        if let Some(head) = kept
             && head != after
         {
             return Err(Failure::new(
@@ -77,33 +93,51 @@ impl AuditAnchor {
             .with("reason", "not-anchored"));
         }
         let head = bodies.iter().fold(after, |head, body| head.next(*body));
-        if self.head != Some(head) {
-            self.write(head).map_err(|error| {
+        if kept != Some(head) {
+            write(&self.path, &head.to_string()).map_err(|error| {
                 Failure::new(
                     Code::StorageFailed,
                     format!("the audit's head cannot be kept in {}: {error}", self.path.display()),
                 )
                 .with("path", &self.path)
             })?;
-            self.head = Some(head);
+            self.head = Ok(Some(head));
         }
         Ok(head)
     }
-
-    /// Whole or not at all. Not synced, as the launcher's loop does not wait for a disk: after a
-    /// power cut an older head may be there, which is as true as the newest.
-    fn write(&self, head: Head) -> std::io::Result<()> {
-        let draft = self.path.with_extension("draft");
-        let mut file =
-            File::options().write(true).create(true).truncate(true).mode(0o644).open(&draft)?;
-        file.write_all(format!("{head}\n").as_bytes())?;
-        fs::rename(&draft, &self.path)
-    }
 }
 
-fn read(bytes: &[u8]) -> Option<Head> {
+/// What was kept is lost: somebody has meddled with it, or the machine lost its power.
+fn lost(path: &Path, reason: &str, what: &str) -> Failure {
+    let message = format!(
+        "the launcher's word on how far the audit had come, {}, {what}: nobody can tell whether rows \
+         were cut off or written anew; see docs/audit.md",
+        path.display()
+    );
+    Failure::new(Code::AuditBroken, message)
+        .with("sequence", Option::<u64>::None)
+        .with("reason", reason)
+        .with("path", path)
+}
+
+/// Whole or not at all. Not synced, as the launcher's loop does not wait for a disk: after a
+/// power cut an older head may be there, which is as true as the newest.
+fn write(path: &Path, text: &str) -> std::io::Result<()> {
+    let draft = path.with_extension("draft");
+    let mut file =
+        File::options().write(true).create(true).truncate(true).mode(0o644).open(&draft)?;
+    file.write_all(format!("{text}\n").as_bytes())?;
+    fs::rename(&draft, path)
+}
+
+/// What the file says; the outer `None`: nothing that makes sense.
+#[allow(clippy::option_option, reason = "the inner one is a head that has yet to begin")]
+fn read(bytes: &[u8]) -> Option<Option<Head>> {
     let text = std::str::from_utf8(bytes).ok().filter(|text| text.len() <= MAX_LENGTH)?;
-    text.strip_suffix('\n')?.parse().ok()
+    match text.strip_suffix('\n')? {
+        BEGIN => Some(None),
+        place => place.parse().ok().map(Some),
+    }
 }
 
 #[cfg(test)]
@@ -117,8 +151,8 @@ mod tests {
     #[test]
     fn the_head_moves_on_and_never_back_or_aside() {
         let directory = tempfile::tempdir().unwrap();
-        let mut anchor = AuditAnchor::open(directory.path()).unwrap();
-        assert_eq!(anchor.head(), None);
+        let mut anchor = AuditAnchor::open(directory.path(), true).unwrap();
+        assert_eq!(anchor.head(), Ok(None));
         let one = anchor.extend(Head::START, &bodies(&["a", "b"])).unwrap();
         assert_eq!(one, Head::START.next(Digest::of(b"a")).next(Digest::of(b"b")));
         let two = anchor.extend(one, &bodies(&["c"])).unwrap();
@@ -132,22 +166,52 @@ mod tests {
         }
         assert_eq!(anchor.extend(two, &[]), Ok(two), "nothing new is no fault");
         drop(anchor);
-        let mut again = AuditAnchor::open(directory.path()).unwrap();
-        assert_eq!(again.head(), Some(two), "kept over a restart");
+        let mut again = AuditAnchor::open(directory.path(), false).unwrap();
+        assert_eq!(again.head(), Ok(Some(two)), "kept over a restart");
         assert_eq!(again.extend(two, &bodies(&["d"])).unwrap().sequence, 4);
     }
 
     #[test]
-    fn one_that_is_gone_begins_where_the_audit_stands() {
-        let directory = tempfile::tempdir().unwrap();
+    fn it_begins_where_the_audit_stands_at_the_first_start_or_on_roots_word() {
         let pruned = Head { sequence: 700, hash: Digest::of(b"row 700") };
-        for left in [None, Some(&b""[..]), Some(b"1:zz\n"), Some(b"garbage")] {
-            if let Some(bytes) = left {
-                fs::write(directory.path().join(FILE), bytes).unwrap();
+        for first in [true, false] {
+            let directory = tempfile::tempdir().unwrap();
+            if !first {
+                fs::write(directory.path().join(FILE), "begin\n").unwrap();
             }
-            let mut anchor = AuditAnchor::open(directory.path()).unwrap();
-            assert_eq!(anchor.head(), None, "{left:?}");
+            let mut anchor = AuditAnchor::open(directory.path(), first).unwrap();
+            assert_eq!(anchor.head(), Ok(None));
             assert_eq!(anchor.extend(pruned, &bodies(&["a"])).unwrap().sequence, 701);
+            // A first start that died before the store was made is another first one.
+            let again = AuditAnchor::open(directory.path(), true).unwrap();
+            assert_eq!(again.head().unwrap().unwrap().sequence, 701);
+        }
+    }
+
+    #[test]
+    fn one_that_is_lost_is_told_and_not_replaced() {
+        for (left, reason) in [
+            (None, "anchor-missing"),
+            (Some(&b""[..]), "anchor-unreadable"),
+            (Some(b"1:zz\n"), "anchor-unreadable"),
+            (Some(b"begin"), "anchor-unreadable"),
+        ] {
+            let directory = tempfile::tempdir().unwrap();
+            let file = directory.path().join(FILE);
+            if let Some(bytes) = left {
+                fs::write(&file, bytes).unwrap();
+            }
+            let mut anchor = AuditAnchor::open(directory.path(), false).unwrap();
+            for failure in [
+                anchor.head().unwrap_err(),
+                anchor.extend(Head::START, &bodies(&["a"])).unwrap_err(),
+            ] {
+                assert_eq!(
+                    (failure.code, &failure.details["reason"]),
+                    (Code::AuditBroken, &reason.into())
+                );
+            }
+            assert_eq!(fs::read(&file).ok().as_deref(), left, "what is there is evidence");
         }
     }
 
@@ -156,14 +220,14 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let state = directory.path().join("state");
         fs::create_dir(&state).unwrap();
-        let mut anchor = AuditAnchor::open(&state).unwrap();
-        fs::remove_dir(&state).unwrap();
+        let mut anchor = AuditAnchor::open(&state, true).unwrap();
+        fs::remove_dir_all(&state).unwrap();
         let failure = anchor.extend(Head::START, &bodies(&["a"])).unwrap_err();
-        assert_eq!((failure.code, anchor.head()), (Code::StorageFailed, None));
+        assert_eq!((failure.code, anchor.head()), (Code::StorageFailed, Ok(None)));
         fs::create_dir(&state).unwrap();
         assert_eq!(anchor.extend(Head::START, &bodies(&["a"])).unwrap().sequence, 1);
         let long = bodies(&vec!["x"; MAX_ROWS + 1]);
-        let failure = anchor.extend(anchor.head().unwrap(), &long).unwrap_err();
+        let failure = anchor.extend(anchor.head().unwrap().unwrap(), &long).unwrap_err();
         assert_eq!(failure.code, Code::InvalidRequest);
     }
 }

@@ -83,7 +83,9 @@ impl Launcher {
             },
             Request::Credential { name } => credentials::read(&name)
                 .map(|text| Answer::Now(Reply::Credential(Hidden(text)), Vec::new())),
-            Request::AuditHead => Ok(Answer::Now(Reply::AuditHead(self.anchor.head()), Vec::new())),
+            Request::AuditHead => {
+                self.anchor.head().map(|head| Answer::Now(Reply::AuditHead(head), Vec::new()))
+            }
             Request::Anchor { after, bodies } => {
                 let anchored = self.anchor.extend(after, &bodies);
                 anchored.map(|head| Answer::Now(Reply::AuditHead(Some(head)), Vec::new()))

@@ -98,10 +98,12 @@ pub(super) fn prepare(config: &Config) -> Result<(Launcher, Held), StartError> {
         Ownership::Invoker(geteuid().as_raw())
     };
     let store_path = state.join("store");
+    // Before there is a store: a death in between is another first start.
+    let first = !store_path.exists();
+    let anchor = AuditAnchor::open(&state, first).map_err(|error| path_error(&state, error))?;
     let store =
         PackageStore::open(store_path.clone()).map_err(|error| path_error(&store_path, error))?;
     let storage = Storage::open(state.join("plugins"), ownership)?;
-    let anchor = AuditAnchor::open(&state).map_err(|error| path_error(&state, error))?;
     let access = Access {
         admin_gid: group(config.admin_group.as_deref(), "admin_group")?,
         reader_gid: group(config.reader_group.as_deref(), "reader_group")?,

@@ -19,6 +19,7 @@ mod plugin;
 mod principal;
 mod registry;
 mod retention;
+mod retry;
 mod sampling;
 mod schedule;
 mod store;
@@ -44,7 +45,7 @@ use plugin::Command;
 use principal::Principal;
 #[cfg(debug_assertions)]
 pub(crate) use registry::points as pause_points;
-use registry::{LocalJob, Recovered, Registry};
+use registry::{LocalJob, Recovered, Registry, Resumed};
 use store::Store;
 
 /// Now, as RFC 3339 in UTC with milliseconds.
@@ -222,7 +223,7 @@ async fn beat(launcher: Launcher, settings: Arc<Settings>) {
 /// those that are wanted and do not run. One bad plugin does not keep the others from their start.
 async fn take_over(
     registry: &Arc<Registry>,
-    recovered: Recovered,
+    mut recovered: Recovered,
     mut running: BTreeMap<PluginId, (Box<Adopted>, Vec<OwnedFd>)>,
     exits: Vec<(Box<Exited>, Vec<OwnedFd>)>,
 ) -> Result<Vec<Start>, Failure> {
@@ -240,6 +241,7 @@ async fn take_over(
             continue;
         }
         let (id, wanted) = (row.id.clone(), row.enabled && removal.is_none());
+        let enabling = recovered.is_enabling(&id);
         // What runs in another version is what an upgrade that is undone had started: it is not
         // heard any more, as what it writes is not to be kept, and is stopped below.
         let adopted = match running.remove(&id) {
@@ -269,16 +271,18 @@ async fn take_over(
         };
         match adopted {
             Some((adopted, descriptors)) => {
-                let again = adopted.stopping && wanted && recovered.was_undone(&id);
+                let again = adopted.stopping && wanted;
                 let _ = handle.commands.send(Command::Adopt(adopted, descriptors));
-                if again {
-                    starting.push(Start { id, how: How::Again });
+                if again || enabling {
+                    let how = if again { How::Again } else { How::Fresh };
+                    starting.push(Start { resumed: recovered.take_enabling(&id), id, how });
                 }
             }
-            None if wanted && running.contains_key(&id) => {
-                starting.push(Start { id, how: How::AfterAnother });
+            None if wanted || enabling => {
+                let another = running.contains_key(&id);
+                let how = if another { How::AfterAnother } else { How::Fresh };
+                starting.push(Start { resumed: recovered.take_enabling(&id), id, how });
             }
-            None if wanted => starting.push(Start { id, how: How::Fresh }),
             None => {}
         }
     }
@@ -293,6 +297,7 @@ async fn take_over(
     for (exited, descriptors) in exits {
         pass_on(registry, exited, descriptors);
     }
+    registry.give_up_enabling(&mut recovered);
     registry.go_on_uninstalling(recovered);
     Ok(starting)
 }
@@ -316,6 +321,8 @@ fn pass_on(registry: &Arc<Registry>, exited: Box<Exited>, descriptors: Vec<Owned
 struct Start {
     id: PluginId,
     how: How,
+    /// What had begun to enable it.
+    resumed: Option<Resumed>,
 }
 
 enum How {
@@ -323,7 +330,7 @@ enum How {
     Fresh,
     /// Another version of it is being stopped.
     AfterAnother,
-    /// It runs and was asked to stop, by an operation that is undone.
+    /// It runs and was asked to stop, by what is undone or was to start it again.
     Again,
 }
 
@@ -331,7 +338,7 @@ impl Registry {
     /// Starts what the operator wants to be enabled, side by side.
     async fn start_wanted(self: Arc<Self>, wanted: Vec<Start>) {
         let mut starts = tokio::task::JoinSet::new();
-        for Start { id, how } in wanted {
+        for Start { id, how, resumed } in wanted {
             let registry = Arc::clone(&self);
             starts.spawn(async move {
                 match how {
@@ -339,13 +346,18 @@ impl Registry {
                     How::AfterAnother => registry.wait_for_end(&id).await,
                     How::Again => registry.bring_down(&id).await,
                 }
+                if let Some(resumed) = resumed {
+                    if let Err(failure) = registry.go_on_enabling(resumed).await {
+                        tracing::error!(plugin = %id, %failure, "not enabled, and as it was before");
+                    }
+                    return;
+                }
                 let plugin = id.clone();
                 let enabled = Operation::new(Principal::service(), Action::Enable)
                     .about(&id)
-                    .run(
-                        &registry,
-                        |registry, _| async move { registry.enable(&plugin, None).await },
-                    )
+                    .run(&registry, |registry, principal| async move {
+                        registry.enable(&plugin, None, &principal).await
+                    })
                     .await;
                 if let Err(failure) = enabled {
                     tracing::error!(plugin = %id, %failure, "not started");

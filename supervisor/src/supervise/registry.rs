@@ -8,6 +8,7 @@
 mod admission;
 mod broken;
 mod configuring;
+mod enabling;
 mod install;
 mod leaving;
 mod losses;
@@ -29,7 +30,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::archives::Archives;
@@ -39,7 +39,7 @@ use super::events::Events;
 use super::launcher_link::Launcher;
 use super::logs::{Book, finish_spools};
 use super::metrics::Metrics;
-use super::plugin::{self, Command, Context, EnableReport, PluginHandle, StopOptions, StopReport};
+use super::plugin::{self, Command, Context, PluginHandle, StopOptions, StopReport};
 use super::schedule::Schedules;
 use super::store::{PluginRow, Store};
 use crate::failure::{Code, Failure};
@@ -49,9 +49,10 @@ use crate::manifest::Manifest;
 
 pub(crate) use broken::Broken;
 pub(crate) use install::Installed;
-pub(crate) use operation::Recovered;
 #[cfg(debug_assertions)]
 pub(crate) use operation::points;
+pub(super) use operation::{DISABLE, Moment, WANT, pause};
+pub(crate) use operation::{Recovered, Remainder, Resumed};
 pub(crate) use options::InstallOptions;
 pub(crate) use permitting::Permissions;
 pub(crate) use publishing::Delivery;
@@ -82,7 +83,7 @@ pub(crate) struct Registry {
     admitted: Mutex<BTreeMap<PluginId, admission::Demand>>,
     turns: Arc<operation::Turns>,
     /// Operations that could be neither done nor undone yet.
-    unfinished: Mutex<BTreeMap<PluginId, operation::Operation>>,
+    unfinished: operation::Unfinished,
     trees: trees::HeldTrees,
     /// Plugins of which a process is still there that nobody manages: their start waits for its end.
     leaving: watch::Sender<BTreeSet<PluginId>>,
@@ -125,7 +126,7 @@ impl Registry {
             broken: Mutex::default(),
             admitted: Mutex::default(),
             turns: Arc::default(),
-            unfinished: Mutex::default(),
+            unfinished: operation::Unfinished::default(),
             trees: trees::HeldTrees::default(),
             leaving: watch::Sender::default(),
             closing: AtomicBool::new(false),
@@ -234,68 +235,6 @@ impl Registry {
             return Err(Failure::new(Code::ShuttingDown, "the service is going down"));
         }
         Ok(())
-    }
-
-    /// Enables a plugin, those it depends on first.
-    pub(crate) async fn enable(
-        self: &Arc<Self>,
-        id: &PluginId,
-        config: Option<Value>,
-    ) -> Result<EnableReport, Failure> {
-        self.check_open()?;
-        self.turns.check(id)?;
-        self.settle(id).await?;
-        self.mend(id).await?;
-        for dependency in self.dependency_order(id)? {
-            self.settle(&dependency).await?;
-        }
-        self.bring_up(id, config).await
-    }
-
-    /// The same for whoever has the plugin's turn.
-    async fn bring_up(
-        &self,
-        id: &PluginId,
-        config: Option<Value>,
-    ) -> Result<EnableReport, Failure> {
-        let handle = self.get(id)?;
-        for dependency in self.dependency_order(id)? {
-            self.turns.check(&dependency)?;
-            let started = self.enable_one(&self.get(&dependency)?, None).await;
-            started.map_err(|cause| {
-                Failure::new(
-                    Code::DependencyMissing,
-                    format!("{dependency}, which {id} depends on, did not start: {cause}"),
-                )
-                .with("dependency", &dependency)
-                .with("required", self.requirement(id, &dependency))
-                .with("found", Value::Null)
-                .with("cause", &cause)
-            })?;
-        }
-        self.enable_one(&handle, config).await
-    }
-
-    async fn enable_one(
-        &self,
-        handle: &PluginHandle,
-        config: Option<Value>,
-    ) -> Result<EnableReport, Failure> {
-        let _place = self.admit(handle)?;
-        let (answer, answered) = oneshot::channel();
-        ask(handle, Command::Enable { config, answer }, answered).await
-    }
-
-    /// Disables a plugin; refused while others that are enabled depend on it.
-    pub(crate) async fn disable(
-        &self,
-        id: &PluginId,
-        request: DisableRequest,
-    ) -> Result<StopReport, Failure> {
-        self.turns.check(id)?;
-        let handle = self.get(id)?;
-        self.check_dependents(id)?;
-        self.disable_one(&handle, request, true).await
     }
 
     pub(super) async fn disable_one(

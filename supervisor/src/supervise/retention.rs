@@ -29,6 +29,7 @@ impl Registry {
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             interval.tick().await;
+            self.store.keep_room();
             if let Err(failure) = self.prune().await {
                 tracing::error!(%failure, "what is older than the retention could not be removed");
             }

@@ -39,6 +39,7 @@ pub(in crate::cli) struct Plugin {
     storage: Option<Storage>,
     last_exit: Option<LastExit>,
     last_error: Option<LastError>,
+    unfinished: Option<Unfinished>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -104,6 +105,15 @@ struct Previous {
 struct LastError {
     code: String,
     message: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Unfinished {
+    operation: String,
+    undoing: bool,
+    attempts: u32,
+    error: LastError,
 }
 
 fn tone(state: &str) -> Tone {
@@ -196,7 +206,16 @@ impl Plugin {
             screen.line("last error")?;
             screen.line(&format!("  {code}: {}", printable(message)))?;
         }
-        Ok(())
+        self.show_unfinished(screen)
+    }
+
+    fn show_unfinished<W: Write>(&self, screen: &mut Screen<W>) -> io::Result<()> {
+        let Some(unfinished) = &self.unfinished else { return Ok(()) };
+        let Unfinished { operation, undoing, attempts, error } = unfinished;
+        let what = if *undoing { "undone" } else { "finished" };
+        let text = format!("{} is being {what}, and could not be yet", printable(operation));
+        screen.line(&screen.paint(Tone::Bad, &text))?;
+        screen.line(&format!("  tried {attempts} times: {}", printable(&error.message)))
     }
 
     /// What it may do, and what it asks for and may not.

@@ -74,7 +74,9 @@ pub(super) async fn enable(
     let report = Operation::new(principal, Action::Enable)
         .about(&id)
         .with("configured", configured)
-        .run(&registry, |registry, _| async move { registry.enable(&plugin, config).await })
+        .run(&registry, |registry, principal| async move {
+            registry.enable(&plugin, config, &principal).await
+        })
         .await?;
     let handle = registry.get(&id)?;
     Ok(Json(Enabled {
@@ -113,14 +115,14 @@ pub(super) struct Disabled {
 /// Stop a plugin within its budget
 ///
 /// Drain, saved state, SIGTERM, SIGKILL to all its processes. Refused while others that are enabled
-/// depend on it.
+/// depend on it. What enables, upgrades or rolls it back meanwhile is undone.
 #[utoipa::path(post, path = "/v1/plugins/{id}/disable", operation_id = "disablePlugin",
     tag = "lifecycle",
     params(("id" = String, Path, description = "The plugin")),
     request_body = Option<DisableBody>,
     responses((status = 200, description = "Nothing of it runs.", body = Disabled)),
-    extensions(("x-codes" = json!(["INVALID_REQUEST", "NOT_FOUND", "DEPENDENTS_ENABLED",
-        "TIMEOUT", "STORAGE_FAILED"]))))]
+    extensions(("x-codes" = json!(["INVALID_REQUEST", "NOT_FOUND", "CONFLICT",
+        "DEPENDENTS_ENABLED", "TIMEOUT", "STORAGE_FAILED"]))))]
 pub(super) async fn disable(
     State(registry): Server,
     Path(text): Path<String>,

@@ -16,7 +16,7 @@ use crate::id::{Digest, PluginId};
 use crate::manifest::secrets::blank;
 use crate::manifest::{Limits, Line, Permission, ServiceName};
 use crate::supervise::plugin::{Kept, PluginHandle, STATES};
-use crate::supervise::registry::{Broken, Registry};
+use crate::supervise::registry::{Broken, Registry, Remainder};
 use crate::supervise::store::Previous;
 use crate::supervise::usage::{self, Usage};
 
@@ -84,6 +84,8 @@ pub(super) struct Plugin {
     #[schema(value_type = Option<Object>)]
     last_exit: Option<Value>,
     last_error: Option<Failure>,
+    /// An operation that could be neither done nor undone yet, and is tried again; null in a list.
+    unfinished: Option<Remainder>,
 }
 
 /// A plugin that cannot be managed: what the store knows of it, and why.
@@ -186,6 +188,7 @@ impl Plugin {
             failures: view.failures,
             last_exit: view.last_exit,
             last_error: view.last_failure,
+            unfinished: None,
         }
     }
 }
@@ -197,7 +200,8 @@ impl Plugin {
         let kept = Kept::measure(&registry.launcher, &registry.store, id).await;
         let storage =
             kept.ok().map(|kept| Storage { enforcement: "sampled", limit_bytes: limit, kept });
-        Self { storage, ..Self::new(handle, registry.settings.strict) }
+        let unfinished = registry.remainder(id);
+        Self { storage, unfinished, ..Self::new(handle, registry.settings.strict) }
     }
 }
 

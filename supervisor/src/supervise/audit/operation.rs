@@ -119,7 +119,16 @@ impl Operation {
 
     async fn begin(&self, registry: &Registry) -> Result<Option<u64>, Failure> {
         let action = self.entry.action;
-        match registry.store.append_audit(self.entry.clone().row(Kind::Begin)).await {
+        let mut begun = registry.store.append_audit(self.entry.clone().row(Kind::Begin)).await;
+        // A plugin that is to be disabled may still fill the disk: what is kept is for afterwards.
+        if let Err(failure) = &begun
+            && makes_room(action)
+            && action != Action::Disable
+            && registry.store.has_made_room(failure)
+        {
+            begun = registry.store.append_audit(self.entry.clone().row(Kind::Begin)).await;
+        }
+        match begun {
             Ok(head) => Ok(Some(head.sequence)),
             // A store that cannot be written must not keep a plugin running: it may be the very
             // plugin that filled the disk. Nor what could be removed to make room again.
@@ -154,7 +163,13 @@ impl Operation {
             Some(begun) if action == Action::Uninstall && result.is_ok() => Kind::Farewell(begun),
             Some(begun) => Kind::End(begun),
         };
-        let recorded = registry.store.append_audit(end.row(kind)).await;
+        let mut recorded = registry.store.append_audit(end.clone().row(kind)).await;
+        if let Err(failure) = &recorded
+            && makes_room(action)
+            && registry.store.has_made_room(failure)
+        {
+            recorded = registry.store.append_audit(end.row(kind)).await;
+        }
         match (result, recorded) {
             (result, Ok(_)) => result,
             (Err(failure), Err(unrecorded)) => {
@@ -170,6 +185,11 @@ impl Operation {
             }),
         }
     }
+}
+
+/// Whether it frees what a full disk needs.
+fn makes_room(action: Action) -> bool {
+    matches!(action, Action::Disable | Action::Uninstall | Action::RemoveArchive)
 }
 
 /// What an operation turned out to be about.

@@ -45,9 +45,8 @@ const EXIT_AFTER_CLOSE: Duration = Duration::from_secs(1);
 
 /// What can be asked of a plugin's task.
 pub(crate) enum Command {
+    /// Starts what is wanted.
     Enable {
-        /// Replaces the operator's configuration if given.
-        config: Option<Value>,
         answer: oneshot::Sender<Result<EnableReport, Failure>>,
     },
     Disable {
@@ -55,6 +54,12 @@ pub(crate) enum Command {
         /// Whether the operator wants it to stay so; not when the service itself goes down.
         stays: bool,
         answer: oneshot::Sender<Result<StopReport, Failure>>,
+    },
+    /// Stores what the operator wants, before it is done or when it is taken back.
+    Want {
+        enabled: bool,
+        config: Value,
+        answer: oneshot::Sender<Result<(), Failure>>,
     },
     /// Replaces the operator's configuration.
     Configure {
@@ -75,6 +80,10 @@ pub(crate) enum Command {
         failure: Failure,
     },
     Adopt(Box<Adopted>, Vec<OwnedFd>),
+    /// Stores that it is disabled, which could not be stored before; whether it is.
+    StoreDisabled {
+        answer: oneshot::Sender<bool>,
+    },
     /// Ends the task of a plugin that is disabled; refused otherwise.
     Retire {
         answer: oneshot::Sender<Result<(), Failure>>,
@@ -105,6 +114,8 @@ struct Actor {
     view: watch::Sender<View>,
     exits: ExitBoard,
     news: mpsc::UnboundedSender<News>,
+    /// Its own commands: what it asks of itself for later.
+    commands: mpsc::WeakUnboundedSender<Command>,
     process: Option<Rc<Process>>,
     /// Turned true to give up the start under way.
     cancel: watch::Sender<bool>,
@@ -118,10 +129,10 @@ struct Actor {
     waiting_for_stop: Vec<oneshot::Sender<Result<StopReport, Failure>>>,
     last_failure: Option<Failure>,
     last_stop: Option<Result<StopReport, Failure>>,
-    /// Whether the operator wanted it to be enabled before the start under way was asked for.
-    wanted: bool,
     /// Why it is not stored that the operator wants it to be disabled.
     unstored: Option<Failure>,
+    /// That is tried again by itself.
+    storing: bool,
     /// What a start used when it was asked to stop.
     sampled: Option<(u64, Usage)>,
     /// The newest start whose output is being read.
@@ -154,6 +165,7 @@ pub(crate) fn spawn(context: Context, row: PluginRow, manifest: Arc<Manifest>) -
         view,
         exits: watch::Sender::new(None),
         news,
+        commands: handle.commands.downgrade(),
         process: None,
         cancel: watch::Sender::new(false),
         timer: None,
@@ -165,8 +177,8 @@ pub(crate) fn spawn(context: Context, row: PluginRow, manifest: Arc<Manifest>) -
         waiting_for_stop: vec![],
         last_failure: None,
         last_stop: None,
-        wanted: false,
         unstored: None,
+        storing: false,
         sampled: None,
         heard: 0,
         configuring: false,
@@ -240,21 +252,14 @@ impl Actor {
 
     async fn obey(&mut self, command: Command) {
         match command {
-            Command::Enable { config, answer } => {
-                if let Err(failure) = self.accept_enable(config).await {
-                    let _ = answer.send(Err(failure));
-                    return;
-                }
+            Command::Enable { answer } => {
                 self.start_asked = Monotonic::now();
                 self.waiting_for_start.push(answer);
                 self.step(Input::Enable).await;
             }
             Command::Disable { options, stays, answer } => {
-                if stays && let Err(failure) = self.want(false).await {
-                    // A store that cannot be written must not keep a plugin running: it may be
-                    // the very plugin that filled the disk.
-                    self.row.enabled = false;
-                    self.unstored = Some(failure);
+                if stays {
+                    self.want_disabled().await;
                 }
                 if self.machine.state() != State::Disabling {
                     self.stop_asked = Monotonic::now();
@@ -264,6 +269,14 @@ impl Actor {
                 }
                 self.waiting_for_stop.push(answer);
                 self.step(Input::Disable).await;
+            }
+            Command::Want { enabled, config, answer } => {
+                let _ = answer.send(self.want(enabled, config).await);
+            }
+            Command::StoreDisabled { answer } => {
+                self.store_disabled().await;
+                self.storing = self.unstored.is_some();
+                let _ = answer.send(!self.storing);
             }
             Command::Configure { config, answer } => self.configure(config, answer).await,
             Command::Permit { permissions, expected, answer } => {
@@ -307,11 +320,6 @@ impl Actor {
                 if disabling {
                     self.stopped(Ok(StopReport::nothing_ran(self.stop_options.budget))).await;
                 } else {
-                    if self.machine.state() == State::Enabling(Origin::Request) {
-                        // It stays as it was before it was asked to start: what was wanted already,
-                        // as at the start of the service, is tried again at the next one.
-                        let _ = self.want(self.wanted).await;
-                    }
                     self.step(Input::StartFailed).await;
                 }
             }
@@ -403,10 +411,7 @@ impl Actor {
         }
         self.process = None;
         self.last_stop = Some(result);
-        if self.unstored.is_some() {
-            let stored = self.context.store.set_enabled(self.row.id.clone(), false).await;
-            self.unstored = stored.err();
-        }
+        self.store_disabled().await;
         self.step(Input::Stopped).await;
     }
 

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use serde_json::Value;
 use tokio::sync::oneshot;
 
+use super::operation::Request;
 use super::{DisableRequest, Registry, ask};
 use crate::failure::Failure;
 use crate::id::PluginId;
 use crate::supervise::plugin::{Applied, Command};
+use crate::supervise::principal::Principal;
 
 impl Registry {
     /// Replaces the operator's configuration. With `restart` a plugin that runs and does not take
@@ -20,8 +22,14 @@ impl Registry {
         restart: bool,
     ) -> Result<Applied, Failure> {
         self.check_open()?;
-        self.turns.check(id)?;
-        self.settle(id).await?;
+        let share = loop {
+            let share = self.turns.share(id, Request::Change)?;
+            if !self.is_unfinished(id) {
+                break share;
+            }
+            drop(share);
+            self.settle(id).await?;
+        };
         let handle = self.get(id)?;
         let (answer, answered) = oneshot::channel();
         let applied = ask(&handle, Command::Configure { config, answer }, answered).await?;
@@ -32,9 +40,12 @@ impl Registry {
             message: format!("the configuration is kept, but not in force: {}", failure.message),
             ..failure
         };
+        self.check_dependents(id).map_err(kept)?;
+        // It stays wanted, so that a death in between does not leave it disabled.
         let request = DisableRequest { save_state: true, timeout: None, reason: "configure" };
-        self.disable(id, request).await.map_err(kept)?;
-        self.enable(id, None).await.map_err(kept)?;
+        self.disable_one(&handle, request, false).await.map_err(kept)?;
+        drop(share);
+        self.enable(id, None, &Principal::service()).await.map_err(kept)?;
         Ok(Applied::Restarted)
     }
 }

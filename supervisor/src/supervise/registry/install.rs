@@ -111,7 +111,7 @@ impl Registry {
         let handle = self.mend(&row.id).await?;
         if was_broken
             && row.enabled
-            && let Err(failure) = self.enable(&row.id, None).await
+            && let Err(failure) = self.enable(&row.id, None, &Principal::service()).await
         {
             tracing::error!(plugin = %row.id, %failure, "mended, but not started");
         }

@@ -1,7 +1,8 @@
-//! Operations on a plugin that survive any death: install, upgrade, rollback, uninstall.
+//! Operations on a plugin that survive any death: install, enable, upgrade, rollback, uninstall.
 //!
 //! ```text
 //! install    tree → storage → logs → row → restore ─╫▶ task
+//! enable     ╫▶ row → start
 //! upgrade    tree → stop → snapshot → row → task → start ─╫▶ settle
 //! rollback   tree → stop → snapshot → row → task → start ─╫▶ settle
 //! uninstall  ╫▶ stop → archive → task → storage → logs → row → tree
@@ -20,6 +21,7 @@ mod pause;
 mod recovery;
 mod step;
 mod turn;
+mod unfinished;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -32,15 +34,19 @@ use crate::trust::KeyId;
 
 #[cfg(debug_assertions)]
 pub(crate) use pause::points;
-pub(super) use pause::{FETCH, Moment, pause};
-pub(crate) use recovery::Recovered;
-pub(super) use turn::{Turn, Turns};
+pub(in crate::supervise) use pause::{DISABLE, Moment, WANT, pause};
+pub(super) use pause::{FETCH, STOP};
+pub(crate) use recovery::{Recovered, Resumed};
+pub(super) use turn::{Halt, Request, Turn, Turns};
+pub(crate) use unfinished::Remainder;
+pub(super) use unfinished::Unfinished;
 
 /// What is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Kind {
     Install,
+    Enable,
     Upgrade,
     Rollback,
     Uninstall,
@@ -68,7 +74,7 @@ pub(crate) enum Step {
     Row,
     /// The task that manages it.
     Task,
-    /// The other version is started, and has to stay up.
+    /// What is to run is started, what it depends on first; another version has to stay up.
     Start,
     /// What was kept for the undo goes.
     Settle,
@@ -106,12 +112,13 @@ pub(crate) struct Operation {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 4] =
-        [Self::Install, Self::Upgrade, Self::Rollback, Self::Uninstall];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Install, Self::Enable, Self::Upgrade, Self::Rollback, Self::Uninstall];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Install => "install",
+            Self::Enable => "enable",
             Self::Upgrade => "upgrade",
             Self::Rollback => "rollback",
             Self::Uninstall => "uninstall",
@@ -122,6 +129,7 @@ impl Kind {
     pub(crate) fn doing(self) -> &'static str {
         match self {
             Self::Install => "installing",
+            Self::Enable => "enabling",
             Self::Upgrade => "upgrading",
             Self::Rollback => "rolling-back",
             Self::Uninstall => "uninstalling",
@@ -134,6 +142,7 @@ impl Kind {
         };
         match self {
             Self::Install => &[Tree, Storage, Logs, Row, Restore, Task],
+            Self::Enable => &[Row, Start],
             Self::Upgrade | Self::Rollback => &[Tree, Stop, Snapshot, Row, Task, Start, Settle],
             Self::Uninstall => &[Stop, Archive, Task, Storage, Logs, Row, Tree],
         }
@@ -142,7 +151,7 @@ impl Kind {
     /// Whether a failure at this step is not undone: from there on only the rest can be done.
     fn is_past_return(self, step: Step) -> bool {
         match self {
-            Self::Install => false,
+            Self::Install | Self::Enable => false,
             Self::Upgrade | Self::Rollback => step == Step::Settle,
             Self::Uninstall => !matches!(step, Step::Stop | Step::Archive | Step::Task),
         }
@@ -154,8 +163,19 @@ impl Kind {
             // The row says all: the next supervisor makes the task of every row.
             Self::Install => step == Step::Task,
             Self::Upgrade | Self::Rollback => step == Step::Settle,
-            Self::Uninstall => true,
+            Self::Enable | Self::Uninstall => true,
         }
+    }
+
+    /// Whether it starts the plugin, so that a disabling meanwhile is to halt it.
+    fn starts(self) -> bool {
+        matches!(self, Self::Enable | Self::Upgrade | Self::Rollback)
+    }
+
+    /// Whether each step is written down. Of an enabling only that it has begun: it is done again from
+    /// its first step, which changes nothing where it was done.
+    fn journals_steps(self) -> bool {
+        self != Self::Enable
     }
 }
 
@@ -211,6 +231,7 @@ impl Plan {
                 "digest": self.to.as_ref().map(|row| row.digest),
                 "signedBy": self.signed_by,
             }),
+            Kind::Enable => json!({ "version": version(&self.to) }),
             Kind::Upgrade | Kind::Rollback => json!({
                 "version": version(&self.to),
                 "previous": version(&self.from),
@@ -243,6 +264,13 @@ impl Operation {
     /// Whether, after a death, the rest of it is done.
     fn is_finished(&self) -> bool {
         !self.undoing && self.plan.kind.is_finished(self.step)
+    }
+
+    /// The plugin was disabled meanwhile: whatever becomes of this, it stays so.
+    fn stays_disabled(&mut self) {
+        for row in [&mut self.plan.from, &mut self.plan.to].into_iter().flatten() {
+            row.enabled = false;
+        }
     }
 
     /// Whether the plugin's task has to be there: it is yet to be stopped.

@@ -6,6 +6,7 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 use utoipa::ToSchema;
 
+use super::operation::Request;
 use super::review::PermissionAsk;
 use super::{Registry, ask};
 use crate::failure::Failure;
@@ -59,8 +60,18 @@ impl Registry {
     ) -> Result<Permissions, Failure> {
         self.check_open()?;
         // An operation under way is waited for: what it puts back would have the grant of before.
-        let turn = self.turns.take_to(id, "being permitted").await;
-        self.end_unfinished(&turn).await?;
+        let _share = loop {
+            self.turns.operation_ends(id).await;
+            match self.turns.share(id, Request::Change) {
+                Ok(share) if self.is_unfinished(id) => {
+                    drop(share);
+                    self.settle(id).await?;
+                }
+                Ok(share) => break share,
+                // Another has begun meanwhile.
+                Err(_) => {}
+            }
+        };
         let handle = self.get(id)?;
         let (answer, answered) = oneshot::channel();
         ask(&handle, Command::Permit { permissions, expected, answer }, answered).await?;

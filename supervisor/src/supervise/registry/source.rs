@@ -90,12 +90,12 @@ impl Registry {
         };
         // Until it is held nobody may look for trees that nobody needs.
         let importing = self.trees.import().await;
-        pause(self, kind, FETCH, Moment::Before);
+        pause(self, kind.name(), FETCH, Moment::Before);
         let answer = self.launcher.ask_with(request, package).await;
         if let Ok((Reply::Imported { digest, .. }, _)) = &answer {
             self.trees.hold(*digest);
         }
-        pause(self, kind, FETCH, Moment::After);
+        pause(self, kind.name(), FETCH, Moment::After);
         drop(importing);
         self.discard_left().await;
         let (digest, root, signer) = match answer? {

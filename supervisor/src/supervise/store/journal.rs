@@ -72,6 +72,24 @@ impl Store {
         .await
     }
 
+    /// The plugin was disabled while an operation on it is not over: whatever becomes of that, it stays
+    /// so.
+    pub(crate) async fn disable_operation(&self, plugin: PluginId) -> Result<(), Failure> {
+        self.run(move |connection| {
+            for statement in [
+                "UPDATE plugin SET enabled = 0 WHERE id = ?1",
+                // Where there is no such row in the plan nothing is added.
+                "UPDATE operation SET plan = json_replace(plan, '$.from.enabled', json('false'),
+                                                          '$.to.enabled', json('false'))
+                 WHERE plugin = ?1",
+            ] {
+                connection.prepare_cached(statement)?.execute([plugin.as_str()])?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
     /// The operation is over, done or undone.
     pub(crate) async fn close_operation(&self, number: i64) -> Result<(), Failure> {
         self.run(move |connection| {

@@ -1,4 +1,4 @@
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::id::{Digest, PluginId};
@@ -131,5 +131,37 @@ fn state_is_restored_as_it_was_kept_and_only_if_it_was() {
         store.put_plugin(row("a", "now", None)).await.unwrap();
         store.restore_state(id.clone()).await.unwrap();
         assert_eq!(all().await, [], "what was kept went with the plugin");
+    });
+}
+
+#[test]
+fn a_plugin_that_is_disabled_meanwhile_is_so_in_the_plan_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(&directory.path().join("db")).unwrap();
+    block_on(async {
+        for id in ["a", "b", "other"] {
+            store.put_plugin(row(id, "now", None)).await.unwrap();
+        }
+        let enabled = json!({"from": row("a", "now", None), "to": row("a", "next", None)});
+        let absent = json!({"from": null, "to": row("b", "next", None)});
+        for (id, plan) in [("a", enabled.clone()), ("b", absent), ("other", enabled.clone())] {
+            let begun = store.begin_operation(id.parse().unwrap(), json!({}), "tree", plan);
+            begun.await.unwrap();
+        }
+        for id in ["a", "b"] {
+            store.disable_operation(id.parse().unwrap()).await.unwrap();
+        }
+        let wanted: Vec<(Value, Value)> = store
+            .open_operations()
+            .await
+            .unwrap()
+            .into_iter()
+            .map(|open| (open.plan["from"]["enabled"].clone(), open.plan["to"]["enabled"].clone()))
+            .collect();
+        let (yes, no) = (json!(true), json!(false));
+        assert_eq!(wanted, [(no.clone(), no.clone()), (Value::Null, no), (yes.clone(), yes)]);
+        let stored = store.plugins().await.unwrap();
+        let stored: Vec<bool> = stored.iter().map(|row| row.enabled).collect();
+        assert_eq!(stored, [false, false, true]);
     });
 }

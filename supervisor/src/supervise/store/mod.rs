@@ -15,6 +15,7 @@ mod journal;
 #[cfg(test)]
 mod journal_tests;
 mod plugins;
+mod reserve;
 mod schedules;
 mod state;
 #[cfg(test)]
@@ -34,6 +35,7 @@ pub(crate) use events::Recorded;
 pub(crate) use extent::Extent;
 pub(crate) use journal::OpenOperation;
 pub(crate) use plugins::{PluginRow, Previous};
+use reserve::Reserve;
 pub(crate) use schedules::{Run, RunEnd, RunOutcome, ScheduleKey};
 
 /// The migrations, in order: the store is at version n after the n-th.
@@ -44,6 +46,8 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema_v4.sql"),
     include_str!("schema_v5.sql"),
 ];
+/// Why a write failed, in the failure's details.
+const DISK_FULL: &str = "disk-full";
 /// How many closures share one commit at the most.
 const MAX_BATCH: usize = 256;
 
@@ -52,6 +56,7 @@ const MAX_BATCH: usize = 256;
 pub(crate) struct Store {
     jobs: mpsc::Sender<Box<dyn Job>>,
     path: PathBuf,
+    reserve: Reserve,
     /// The newest row of the audit that was written since the start.
     audited: watch::Sender<u64>,
 }
@@ -109,7 +114,19 @@ impl Store {
             .name("store".to_owned())
             .spawn(move || serve(&mut connection, &queue, &thread_path))
             .map_err(|e| Failure::internal(format!("the store's thread did not start: {e}")))?;
-        Ok(Self { jobs, path: path.to_owned(), audited: watch::Sender::new(0) })
+        let reserve = Reserve::open(path);
+        Ok(Self { jobs, path: path.to_owned(), reserve, audited: watch::Sender::new(0) })
+    }
+
+    /// Whether it is worth to try again what failed so: the disk is full, and some room was kept for
+    /// that. Only for what makes room, and only when nothing is left that would take it at once.
+    pub(crate) fn has_made_room(&self, failure: &Failure) -> bool {
+        failure.details["reason"] == DISK_FULL && self.reserve.release()
+    }
+
+    /// Keeps room again, where there is some.
+    pub(crate) fn keep_room(&self) {
+        self.reserve.refill();
     }
 
     /// Runs `work` and answers when it is committed.
@@ -145,11 +162,15 @@ fn failed(path: &Path, error: &rusqlite::Error) -> Failure {
         }
         _ => "what was stored before is kept",
     };
-    Failure::new(
+    let failure = Failure::new(
         Code::StorageFailed,
         format!("the store {} failed: {error}; {remedy}", path.display()),
     )
-    .with("path", path)
+    .with("path", path);
+    match error.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::DiskFull) => failure.with("reason", DISK_FULL),
+        _ => failure,
+    }
 }
 
 fn migrate(connection: &mut Connection, path: &Path, migrations: &[&str]) -> Result<(), Failure> {

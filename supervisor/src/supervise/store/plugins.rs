@@ -135,6 +135,22 @@ impl Store {
         .await
     }
 
+    /// What the operator wants of the plugin: whether it is to run, and with which configuration.
+    pub(crate) async fn set_wanted(
+        &self,
+        id: PluginId,
+        enabled: bool,
+        config: Value,
+    ) -> Result<(), Failure> {
+        self.run(move |connection| {
+            connection
+                .prepare_cached("UPDATE plugin SET enabled = ?2, config = ?3 WHERE id = ?1")?
+                .execute(params![id.as_str(), enabled, config.to_string()])
+                .map(drop)
+        })
+        .await
+    }
+
     pub(crate) async fn set_config(&self, id: PluginId, config: Value) -> Result<(), Failure> {
         self.run(move |connection| {
             connection

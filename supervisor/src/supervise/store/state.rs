@@ -118,6 +118,12 @@ impl Store {
         if value.len() > MAX_VALUE {
             return Err(StateError::ValueTooLong { key, length: value.len() }.into());
         }
+        self.reserve.refill();
+        if self.reserve.is_released() {
+            let message = "the disk is full, and what room is left is kept for removing something; \
+                           free space there";
+            return Err(Failure::new(Code::StorageFailed, message).with("reason", super::DISK_FULL));
+        }
         let path = self.path.clone();
         self.run_checked(move |connection| {
             let failed = |error| super::failed(&path, &error);

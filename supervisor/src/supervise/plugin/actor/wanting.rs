@@ -2,58 +2,70 @@
 
 use serde_json::Value;
 
+use tokio::sync::oneshot;
+
 use super::super::machine::{Input, State};
-use super::super::plan::check_config;
-use super::{Actor, default_stop};
+use super::{Actor, Command, default_stop};
 use crate::clock::Monotonic;
-use crate::failure::{Code, Failure};
+use crate::failure::Failure;
+use crate::supervise::registry::{DISABLE, Moment, WANT, pause};
+use crate::supervise::retry::with_growing_pauses;
 
 impl Actor {
-    /// Stores what the operator wants before anything happens, so that a crash in between ends
-    /// with it done.
-    pub(super) async fn accept_enable(&mut self, config: Option<Value>) -> Result<(), Failure> {
-        let state = self.machine.state();
-        if state == State::Disabling {
-            let message =
-                format!("{} is being disabled; enable it again when that is done", self.row.id);
-            return Err(Failure::new(Code::Conflict, message).with("state", state.name()));
-        }
-        if let Some(config) = config {
-            let config = self.manifest.config.unredacted(config, &self.row.config);
-            if !config.is_object() {
-                return Err(Failure::new(
-                    Code::ConfigInvalid,
-                    "the configuration must be an object",
-                )
-                .with("path", ""));
-            }
-            let in_use = matches!(state, State::Enabled | State::Enabling(_));
-            if in_use && config != self.row.config {
-                let message = format!(
-                    "{} is {} with another configuration; disable it first",
-                    self.row.id,
-                    state.name()
-                );
-                return Err(Failure::new(Code::Conflict, message).with("state", state.name()));
-            }
-            check_config(&self.manifest, &config)?;
-            self.context.store.set_config(self.row.id.clone(), config.clone()).await?;
-            self.row.config = config;
-        } else {
-            check_config(&self.manifest, &self.row.config)?;
-        }
-        if !matches!(state, State::Enabling(_)) {
-            self.wanted = self.row.enabled;
-        }
-        self.want(true).await
+    /// Stores what is wanted, all of it or nothing.
+    pub(super) async fn want(&mut self, enabled: bool, config: Value) -> Result<(), Failure> {
+        let id = self.row.id.clone();
+        self.context.store.set_wanted(id, enabled, config.clone()).await?;
+        self.row.enabled = enabled;
+        self.row.config = config;
+        self.unstored = None;
+        Ok(())
     }
 
-    pub(super) async fn want(&mut self, enabled: bool) -> Result<(), Failure> {
-        if self.row.enabled != enabled {
-            self.context.store.set_enabled(self.row.id.clone(), enabled).await?;
-            self.row.enabled = enabled;
+    /// Stores that it is to stay disabled, before it is stopped, so that a crash in between ends with
+    /// it done. A store that cannot be written must not keep a plugin running: it may be the very
+    /// plugin that filled the disk.
+    pub(super) async fn want_disabled(&mut self) {
+        if self.row.enabled || self.unstored.is_some() {
+            let stored = self.context.store.set_enabled(self.row.id.clone(), false).await;
+            self.row.enabled = false;
+            self.unstored = stored.err();
         }
-        Ok(())
+        if matches!(self.machine.state(), State::Disabled) {
+            self.store_disabled().await;
+        }
+        pause(&self.context.registry, DISABLE, WANT, Moment::After);
+    }
+
+    /// Stores that it is to stay disabled, where that could not be stored yet. Nothing of it runs, so
+    /// the room that is kept for this is not taken by it. Where that fails too it is tried again until
+    /// it is done.
+    pub(super) async fn store_disabled(&mut self) {
+        if self.unstored.is_none() {
+            return;
+        }
+        let store = &self.context.store;
+        let mut stored = store.set_enabled(self.row.id.clone(), false).await;
+        if let Err(failure) = &stored
+            && store.has_made_room(failure)
+        {
+            stored = store.set_enabled(self.row.id.clone(), false).await;
+        }
+        self.unstored = stored.err();
+        if self.unstored.is_none() || self.storing {
+            return;
+        }
+        self.storing = true;
+        let commands = self.commands.clone();
+        tokio::spawn(with_growing_pauses(move || {
+            let commands = commands.clone();
+            async move {
+                let (answer, answered) = oneshot::channel();
+                let sent = commands.upgrade().map(|it| it.send(Command::StoreDisabled { answer }));
+                // A plugin that is gone has nothing to be stored.
+                !matches!(sent, Some(Ok(()))) || answered.await.unwrap_or(true)
+            }
+        }));
     }
 
     /// A plugin that was taken over though the operator had disabled it: the stop that a dead

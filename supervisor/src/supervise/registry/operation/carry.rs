@@ -1,12 +1,12 @@
 //! Carrying an operation out, and taking it back.
 
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use super::super::Registry;
-use super::{Kind, Moment, Operation, Plan, Step, Turn, pause};
-use crate::failure::Failure;
+use super::{Halt, Kind, Moment, Operation, Plan, Step, Turn, pause};
+use crate::failure::{Code, Failure};
 use crate::id::PluginId;
 use crate::supervise::principal::Principal;
 
@@ -20,6 +20,8 @@ impl Registry {
         principal: &Principal,
     ) -> Result<(), Failure> {
         let plugin = turn.plugin().clone();
+        // Before anything is written down there is nothing to undo.
+        self.check_halted(&plan, &plugin, plan.kind.doing())?;
         let unsaid = |error| Failure::internal(format!("an operation cannot be written: {error}"));
         let principal = serde_json::to_value(principal).map_err(unsaid)?;
         let journalled = serde_json::to_value(&plan).map_err(unsaid)?;
@@ -27,28 +29,37 @@ impl Registry {
         let begun = self.store.begin_operation(plugin.clone(), principal, step.name(), journalled);
         let number = begun.await?;
         let name = match plan.kind {
-            Kind::Install => "plugin:installing",
-            Kind::Upgrade | Kind::Rollback => "plugin:upgrading",
-            Kind::Uninstall => "plugin:uninstalling",
+            Kind::Install => Some("plugin:installing"),
+            // The plugin's own task tells of it.
+            Kind::Enable => None,
+            Kind::Upgrade | Kind::Rollback => Some("plugin:upgrading"),
+            Kind::Uninstall => Some("plugin:uninstalling"),
         };
-        self.events.emit(name, &plugin, plan.body());
+        if let Some(name) = name {
+            self.events.emit(name, &plugin, plan.body());
+        }
         self.go_on(Operation { number, plugin, plan, step, undoing: false }).await
     }
 
     /// Does what is left of an operation, beginning with the step that was intended last.
     pub(super) async fn go_on(self: &Arc<Self>, mut operation: Operation) -> Result<(), Failure> {
-        let kind = operation.plan.kind;
-        let begin = operation.step;
-        for step in kind.steps().iter().copied().skip_while(|step| *step != begin) {
-            if let Err(failure) = self.take_step(&mut operation, step).await {
-                return Err(self.give_up(operation, failure).await);
-            }
-        }
-        if let Err(failure) = self.store.close_operation(operation.number).await {
+        if let Err(failure) = self.do_rest(&mut operation).await {
             return Err(self.give_up(operation, failure).await);
         }
         self.tell_done(&operation, None);
         Ok(())
+    }
+
+    /// The same, and nothing about a failure.
+    pub(super) async fn do_rest(
+        self: &Arc<Self>,
+        operation: &mut Operation,
+    ) -> Result<(), Failure> {
+        let begin = operation.step;
+        for step in operation.plan.kind.steps().iter().copied().skip_while(|step| *step != begin) {
+            self.take_step(operation, step).await?;
+        }
+        self.store.close_operation(operation.number).await
     }
 
     async fn take_step(
@@ -57,24 +68,31 @@ impl Registry {
         step: Step,
     ) -> Result<(), Failure> {
         let kind = operation.plan.kind;
+        if !kind.is_past_return(step) {
+            self.check_halted(&operation.plan, &operation.plugin, step.name())?;
+        }
         if operation.step != step {
-            self.store.intend_step(operation.number, step.name()).await?;
+            if kind.journals_steps() {
+                self.store.intend_step(operation.number, step.name()).await?;
+            }
             operation.step = step;
         }
-        pause(self, kind, step.name(), Moment::Before);
+        pause(self, kind.name(), step.name(), Moment::Before);
         self.perform(operation, step).await?;
-        pause(self, kind, step.name(), Moment::After);
+        pause(self, kind.name(), step.name(), Moment::After);
         Ok(())
     }
 
     /// Undoes an operation that failed, where that can be done. Returns what the failure is then.
     async fn give_up(self: &Arc<Self>, mut operation: Operation, failure: Failure) -> Failure {
         let (plugin, kind) = (operation.plugin.clone(), operation.plan.kind);
-        self.events.emit("plugin:error", &plugin, json!({ "error": failure }));
+        if kind != Kind::Enable {
+            self.events.emit("plugin:error", &plugin, json!({ "error": failure }));
+        }
         if kind.is_past_return(operation.step) {
             tracing::error!(%plugin, kind = kind.name(), step = operation.step.name(), %failure,
                 "what is left of an operation could not be done");
-            self.leave_unfinished(operation, &failure);
+            self.leave_unfinished(operation, failure.clone(), failure.clone());
             return failure;
         }
         operation.undoing = true;
@@ -82,27 +100,28 @@ impl Registry {
             // A death from here on may find it neither done nor undone, and try it again.
             tracing::error!(%plugin, failure = %unsaid, "that it is undone is not stored");
         }
-        match self.undo(&operation).await {
+        match self.undo(&mut operation).await {
             Ok(()) => {
-                if matches!(kind, Kind::Upgrade | Kind::Rollback) {
-                    self.tell_done(&operation, Some(&failure));
-                }
+                self.tell_undone(&operation, &failure);
                 failure
             }
             Err(second) => {
                 tracing::error!(%plugin, kind = kind.name(), failure = %second,
                     "a failed operation could not be undone");
-                self.leave_unfinished(operation, &second);
+                self.leave_unfinished(operation, failure.clone(), second.clone());
                 failure.with("undo", second)
             }
         }
     }
 
     /// Takes back what was done of an operation, the last step first.
-    async fn undo(self: &Arc<Self>, operation: &Operation) -> Result<(), Failure> {
+    pub(super) async fn undo(self: &Arc<Self>, operation: &mut Operation) -> Result<(), Failure> {
         let kind = operation.plan.kind;
         for step in operation.steps_so_far() {
-            pause(self, kind, step.name(), Moment::Undo);
+            if self.turns.halted(&operation.plugin) == Some(Halt::Disabled) {
+                operation.stays_disabled();
+            }
+            pause(self, kind.name(), step.name(), Moment::Undo);
             self.undo_step(operation, step).await?;
         }
         self.store.close_operation(operation.number).await
@@ -124,10 +143,32 @@ impl Registry {
         self.store.close_operation(operation.number).await
     }
 
+    /// Says that all is as it was before, where nobody has said so yet.
+    pub(super) fn tell_undone(&self, operation: &Operation, cause: &Failure) {
+        if matches!(operation.plan.kind, Kind::Upgrade | Kind::Rollback) {
+            self.tell_done(operation, Some(cause));
+        }
+    }
+
+    /// CONFLICT where the operation is to take itself back; `stage`: how far it has come.
+    pub(super) fn check_halted(
+        &self,
+        plan: &Plan,
+        plugin: &PluginId,
+        stage: &str,
+    ) -> Result<(), Failure> {
+        match self.turns.halted(plugin).filter(|_| plan.kind.starts()) {
+            Some(halt) => Err(plan.halted(plugin, halt, stage)),
+            None => Ok(()),
+        }
+    }
+
     /// Says that an operation is over; `undone`: why all is as it was before.
     pub(super) fn tell_done(&self, operation: &Operation, undone: Option<&Failure>) {
         let plan = &operation.plan;
         let (name, body) = match (plan.kind, undone) {
+            // The plugin's own task has told of it.
+            (Kind::Enable, _) => return,
             (Kind::Install, _) => ("plugin:installed", plan.body()),
             (Kind::Uninstall, _) => ("plugin:uninstalled", plan.body()),
             (Kind::Upgrade, None) => ("plugin:upgraded", plan.body()),
@@ -152,49 +193,28 @@ impl Registry {
         }
         self.events.emit(name, &operation.plugin, body);
     }
+}
 
-    fn unfinished(&self) -> MutexGuard<'_, std::collections::BTreeMap<PluginId, Operation>> {
-        // Nothing that holds it can leave the map half changed.
-        self.unfinished.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Keeps an operation for a later try. One that is to be uninstalled stays in sight.
-    pub(super) fn leave_unfinished(&self, operation: Operation, failure: &Failure) {
-        if let (Kind::Uninstall, false, Some(row)) =
-            (operation.plan.kind, operation.undoing, &operation.plan.from)
-            && self.find(&operation.plugin).is_none()
-        {
-            self.show_uninstalling(row.clone(), Some(failure.clone()));
-        }
-        self.unfinished().insert(operation.plugin.clone(), operation);
-    }
-
-    /// Ends what an earlier operation on the plugin has left, before the plugin goes on: an undo puts
-    /// its state back as it was, which must not happen after it has written more.
-    pub(in crate::supervise::registry) async fn settle(
-        self: &Arc<Self>,
-        id: &PluginId,
-    ) -> Result<(), Failure> {
-        let kind = self.unfinished().get(id).map(|operation| operation.plan.kind);
-        let Some(kind) = kind else { return Ok(()) };
-        let turn = self.turns.take(id, kind).await;
-        self.end_unfinished(&turn).await
-    }
-
-    /// Ends what an earlier operation on the plugin has left. The turn must be the caller's.
-    pub(in crate::supervise::registry) async fn end_unfinished(
-        self: &Arc<Self>,
-        turn: &Turn,
-    ) -> Result<(), Failure> {
-        let Some(operation) = self.unfinished().remove(turn.plugin()) else { return Ok(()) };
-        if !operation.undoing && operation.plan.kind.is_past_return(operation.step) {
-            return self.go_on(operation).await;
-        }
-        let undone = self.undo(&operation).await;
-        if let Err(failure) = &undone {
-            self.leave_unfinished(operation, failure);
-        }
-        undone
+impl Plan {
+    /// Why it is taken back.
+    pub(super) fn halted(&self, plugin: &PluginId, halt: Halt, stage: &str) -> Failure {
+        let (state, message) = match (halt, self.kind, &self.from, &self.to) {
+            (Halt::Uninstalled, ..) => {
+                ("uninstalling", format!("{plugin} is being uninstalled, so it is not enabled"))
+            }
+            (Halt::Disabled, Kind::Upgrade | Kind::Rollback, Some(from), Some(to)) => (
+                "disabled",
+                format!(
+                    "{plugin} was disabled before {} had proven itself, so it is {} again, and stays \
+                     disabled; enable it and upgrade it again, or leave it as it is",
+                    to.version, from.version
+                ),
+            ),
+            (Halt::Disabled, ..) => {
+                ("disabled", format!("{plugin} was disabled while it was being enabled"))
+            }
+        };
+        Failure::new(Code::Conflict, message).with("state", state).with("stage", stage)
     }
 }
 

@@ -5,16 +5,23 @@
 //! its `undo`. Once only: a file in the state directory, `paused`, tells the next supervisor.
 
 use super::super::Registry;
-use super::Kind;
 #[cfg(debug_assertions)]
-use super::Step;
+use super::{Kind, Step};
 
 /// The import of a tree, which comes before the steps: nothing is intended for a plugin that is not
 /// known yet.
 pub(in crate::supervise::registry) const FETCH: &str = "fetch";
+/// What a plugin depends on was enabled, within the step that starts it.
+pub(super) const DEPENDENCIES: &str = "dependencies";
+/// A disabling, which is not journalled.
+pub(in crate::supervise) const DISABLE: &str = "disable";
+/// That it is wanted to be disabled is stored.
+pub(in crate::supervise) const WANT: &str = "want";
+/// It is stopped.
+pub(in crate::supervise) const STOP: &str = "stop";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::supervise::registry) enum Moment {
+pub(in crate::supervise) enum Moment {
     Before,
     After,
     Undo,
@@ -32,14 +39,14 @@ impl Moment {
 }
 
 #[cfg(debug_assertions)]
-pub(in crate::supervise::registry) fn pause(
+pub(in crate::supervise) fn pause(
     registry: &Registry,
-    kind: Kind,
+    operation: &str,
     step: &str,
     moment: Moment,
 ) {
     let Ok(wanted) = std::env::var(crate::link::PAUSE_VARIABLE) else { return };
-    let here = format!("{}/{step}/{}", kind.name(), moment.name());
+    let here = format!("{operation}/{step}/{}", moment.name());
     let marker = registry.settings.state.join("paused");
     if wanted == here && std::fs::File::create_new(&marker).is_ok() {
         tracing::warn!(here, "paused for a test");
@@ -50,7 +57,7 @@ pub(in crate::supervise::registry) fn pause(
 }
 
 #[cfg(not(debug_assertions))]
-pub(in crate::supervise::registry) fn pause(_: &Registry, _: Kind, _: &str, _: Moment) {}
+pub(in crate::supervise) fn pause(_: &Registry, _: &str, _: &str, _: Moment) {}
 
 /// All places, for a test that leaves none out.
 #[cfg(debug_assertions)]
@@ -66,11 +73,17 @@ pub(crate) fn points() -> Vec<String> {
         }
         for step in kind.steps() {
             add(step.name(), Moment::Before);
+            if (kind, *step) == (Kind::Enable, Step::Start) {
+                add(DEPENDENCIES, Moment::After);
+            }
             add(step.name(), Moment::After);
         }
         for step in kind.steps().iter().rev().filter(|step| has_undo(kind, **step)) {
             add(step.name(), Moment::Undo);
         }
+    }
+    for (step, moment) in [(WANT, Moment::Before), (WANT, Moment::After), (STOP, Moment::After)] {
+        points.push(format!("{DISABLE}/{step}/{}", moment.name()));
     }
     points
 }

@@ -1,6 +1,6 @@
 //! What becomes of the operations of a supervisor that died: before anything is managed or told.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::json;
@@ -16,10 +16,16 @@ use crate::supervise::audit::Unended;
 pub(crate) struct Recovered {
     /// Uninstallations that go on once all is taken over, each with its turn.
     uninstalls: Vec<(Operation, Turn)>,
-    /// Plugins whose upgrade was undone: what ran may have been asked to stop for it.
-    undone: BTreeSet<PluginId>,
+    /// Plugins that were being enabled, likewise.
+    enabling: BTreeMap<PluginId, Resumed>,
     /// Where the audit of the uninstallations is to be ended.
     unended: BTreeMap<PluginId, Unended>,
+}
+
+/// An enabling that goes on, with its turn.
+pub(crate) struct Resumed {
+    operation: Operation,
+    turn: Turn,
 }
 
 impl Registry {
@@ -44,22 +50,30 @@ impl Registry {
                 }
                 continue;
             }
-            if let Err(failure) = self.settle_interrupted(&operation, &mut recovered).await {
+            if plan.kind == Kind::Enable && operation.is_finished() {
+                if let Some(turn) = self.turns.try_take(plugin, plan.kind) {
+                    recovered.enabling.insert(plugin.clone(), Resumed { operation, turn });
+                }
+                continue;
+            }
+            if let Err(failure) = self.settle_interrupted(&operation).await {
                 self.events.emit("plugin:error", plugin, json!({ "error": failure }));
-                self.leave_unfinished(operation, &failure);
+                let cause = operation.interrupted();
+                self.leave_unfinished(operation, cause, failure);
             }
         }
         let goes_on = |plugin: &PluginId| recovered.uninstall(plugin).is_some();
-        let unended = self.audit.close_interrupted(goes_on).await?;
-        recovered.unended = unended;
+        match self.audit.close_interrupted(goes_on).await {
+            Ok(unended) => recovered.unended = unended,
+            // A full disk must not keep the supervisor from its work; the next one finds them open.
+            Err(failure) => {
+                tracing::error!(%failure, "what was interrupted stays open in the audit");
+            }
+        }
         Ok(recovered)
     }
 
-    async fn settle_interrupted(
-        self: &Arc<Self>,
-        operation: &Operation,
-        recovered: &mut Recovered,
-    ) -> Result<(), Failure> {
+    async fn settle_interrupted(self: &Arc<Self>, operation: &Operation) -> Result<(), Failure> {
         let kind = operation.plan.kind;
         if operation.is_finished() {
             if operation.step == Step::Settle {
@@ -70,22 +84,12 @@ impl Registry {
             return Ok(());
         }
         self.undo_durable(operation).await?;
-        let interrupted = Failure::new(
-            Code::ShuttingDown,
-            format!(
-                "the service ended while it was {} {}, at the step {}; all is as it was before",
-                kind.doing(),
-                operation.plugin,
-                operation.step.name()
-            ),
-        )
-        .with("step", operation.step.name());
+        let interrupted = operation.interrupted();
         match kind {
             Kind::Upgrade | Kind::Rollback => {
-                recovered.undone.insert(operation.plugin.clone());
                 self.tell_done(operation, Some(&interrupted));
             }
-            Kind::Install | Kind::Uninstall => {
+            Kind::Install | Kind::Enable | Kind::Uninstall => {
                 self.events.emit(
                     "plugin:error",
                     &operation.plugin,
@@ -115,14 +119,43 @@ impl Registry {
         }
     }
 
+    /// Goes on with what enables a plugin; the plugin's task is there, and what it is to do first was
+    /// done.
+    pub(crate) async fn go_on_enabling(self: &Arc<Self>, resumed: Resumed) -> Result<(), Failure> {
+        let Resumed { operation, turn } = resumed;
+        let enabled = self.go_on(operation).await;
+        drop(turn);
+        enabled
+    }
+
+    /// Undoes what enables a plugin that nobody manages.
+    pub(crate) fn give_up_enabling(self: &Arc<Self>, recovered: &mut Recovered) {
+        for (_, Resumed { operation, turn }) in std::mem::take(&mut recovered.enabling) {
+            let cause = operation.interrupted();
+            self.leave_unfinished(operation, cause.clone(), cause);
+            drop(turn);
+        }
+    }
+
     /// Tries again what could not be done while a process of the plugin was still there.
     pub(crate) fn retry_unfinished(self: &Arc<Self>, plugin: &PluginId) {
         let Some(turn) = self.turns.try_take(plugin, Kind::Uninstall) else { return };
         let registry = Arc::clone(self);
         tokio::spawn(async move {
-            // A failure is told where it happens.
-            let _ = registry.end_unfinished(&turn).await;
+            registry.end_by_itself(&turn).await;
         });
+    }
+}
+
+impl Operation {
+    /// What is told where it is undone because of a death.
+    fn interrupted(&self) -> Failure {
+        let (kind, plugin, step) = (self.plan.kind, &self.plugin, self.step.name());
+        let message = format!(
+            "the service ended while it was {} {plugin}, at the step {step}; all is as it was before",
+            kind.doing()
+        );
+        Failure::new(Code::ShuttingDown, message).with("step", step)
     }
 }
 
@@ -133,13 +166,18 @@ impl Recovered {
         operations.find(|operation| operation.plugin == *plugin)
     }
 
+    /// The operation that enables this plugin, for whoever goes on with it.
+    pub(crate) fn take_enabling(&mut self, plugin: &PluginId) -> Option<Resumed> {
+        self.enabling.remove(plugin)
+    }
+
+    /// Whether it is being enabled.
+    pub(crate) fn is_enabling(&self, plugin: &PluginId) -> bool {
+        self.enabling.contains_key(plugin)
+    }
+
     /// Those whose task is gone already.
     pub(crate) fn removals(&self) -> impl Iterator<Item = &Operation> {
         self.uninstalls.iter().map(|(operation, _)| operation).filter(|it| !it.needs_task())
-    }
-
-    /// Whether an upgrade of it was undone.
-    pub(crate) fn was_undone(&self, plugin: &PluginId) -> bool {
-        self.undone.contains(plugin)
     }
 }

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::super::{DisableRequest, Registry, ask};
-use super::{Operation, Step};
+use super::pause::DEPENDENCIES;
+use super::{Kind, Moment, Operation, Plan, Step, pause};
 use crate::failure::{Code, Failure};
 use crate::id::PluginId;
 use crate::link::Request;
-use crate::supervise::plugin::Command;
+use crate::supervise::plugin::{Command, EnableReport};
 use crate::supervise::store::PluginRow;
 
 impl Registry {
@@ -35,6 +36,7 @@ impl Registry {
             },
             Step::Snapshot => self.store.keep_state(plugin.clone()).await,
             Step::Start => self.prove(operation).await,
+            Step::Row if plan.kind == Kind::Enable => self.want(plan.to.as_ref()).await,
             Step::Settle => {
                 self.store.forget_kept_state(plugin.clone()).await?;
                 self.discard_trees(operation).await
@@ -60,6 +62,7 @@ impl Registry {
             Step::Archive => plan.archive.as_ref().map_or(Ok(()), |name| self.unarchive(name)),
             Step::Snapshot => self.store.restore_state(plugin.clone()).await,
             Step::Start => self.halt_what_failed(plugin).await,
+            Step::Row if plan.kind == Kind::Enable => self.want(plan.from.as_ref()).await,
             // The first goes with the row and the storage; nobody comes here from past the return.
             Step::Restore | Step::Settle => Ok(()),
             Step::Storage | Step::Logs | Step::Row | Step::Task => {
@@ -131,7 +134,7 @@ impl Registry {
         let wanted = operation.plan.from.as_ref().is_some_and(|row| row.enabled);
         if wanted
             && self.check_open().is_ok()
-            && let Err(failure) = self.bring_up(&operation.plugin, None).await
+            && let Err(failure) = self.start_unless_halted(&operation.plugin, &operation.plan).await
         {
             tracing::error!(plugin = %operation.plugin, %failure,
                 "the version before does not start again");
@@ -143,13 +146,25 @@ impl Registry {
         if !operation.plan.to.as_ref().is_some_and(|row| row.enabled) {
             return Ok(());
         }
-        self.bring_up(&operation.plugin, None).await?;
+        self.start_unless_halted(&operation.plugin, &operation.plan).await?;
         let handle = self.get(&operation.plugin)?;
+        if operation.plan.kind == Kind::Enable {
+            return Ok(());
+        }
         let probation = handle.manifest.lifecycle.probation.duration();
         if probation.is_zero() {
             return Ok(());
         }
-        let Err(ended) = handle.stays_up(probation).await else { return Ok(()) };
+        let ended = tokio::select! {
+            biased;
+            halt = self.turns.until_halted(&operation.plugin) => {
+                return Err(operation.plan.halted(&operation.plugin, halt, "probation"));
+            }
+            stayed = handle.stays_up(probation) => match stayed {
+                Ok(()) => return Ok(()),
+                Err(ended) => ended,
+            }
+        };
         let why = match &ended.cause {
             Some(cause) => cause.message.clone(),
             None => format!("it is {}", ended.state),
@@ -161,6 +176,39 @@ impl Registry {
         .with("stage", "probation")
         .with("state", ended.state)
         .with("cause", ended.cause))
+    }
+
+    /// Starts the plugin, unless it is disabled meanwhile: then the start is given up, and whoever
+    /// disables it, or the undo, stops what was begun.
+    pub(in crate::supervise::registry) async fn start_unless_halted(
+        self: &Arc<Self>,
+        plugin: &PluginId,
+        plan: &Plan,
+    ) -> Result<EnableReport, Failure> {
+        let start = async {
+            if self.bring_up_dependencies(plugin).await? {
+                pause(self, plan.kind.name(), DEPENDENCIES, Moment::After);
+            }
+            self.bring_up(plugin).await
+        };
+        tokio::select! {
+            biased;
+            halt = self.turns.until_halted(plugin) => {
+                Err(plan.halted(plugin, halt, Step::Start.name()))
+            }
+            started = start => started,
+        }
+    }
+
+    /// Has the store, and the plugin's task, know what is wanted of it, and with which configuration.
+    async fn want(&self, wanted: Option<&PluginRow>) -> Result<(), Failure> {
+        let Some(row) = wanted else { return Ok(()) };
+        let (enabled, config) = (row.enabled, row.config.clone());
+        let Some(handle) = self.find(&row.id) else {
+            return self.store.set_wanted(row.id.clone(), enabled, config).await;
+        };
+        let (answer, answered) = oneshot::channel();
+        ask(&handle, Command::Want { enabled, config, answer }, answered).await
     }
 
     /// Stops a version that did not prove itself. It is not asked to save anything: its state is put

@@ -19,6 +19,7 @@ mod packages;
 mod password;
 mod problem;
 mod progress;
+mod quota;
 mod render;
 mod roles;
 mod run;
@@ -71,7 +72,8 @@ pub(crate) fn main() -> ExitCode {
         Verb::RestoreData => crate::plugin_data::restore(),
         Verb::Run(arguments) => run::run(&arguments, &global),
         Verb::Trust(verb) => trust::run(&verb, &global),
-        Verb::Doctor => doctor::run(&mut Screen::stdout(global.json)),
+        Verb::QuotaInit(arguments) => quota::run(&arguments, &global),
+        Verb::Doctor(arguments) => doctor::run(&mut Screen::stdout(global.json), &arguments),
         Verb::New(arguments) => {
             finish(new::new(&mut Screen::stdout(global.json), &arguments), global.json)
         }

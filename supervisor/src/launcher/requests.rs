@@ -185,7 +185,8 @@ impl Launcher {
                 .with("what", "storage")
                 .with("name", id));
         };
-        let measure = Measure::begin(&allotment.data).map_err(|errno| {
+        let leased = self.ownership.leased(allotment.uid);
+        let measure = Measure::begin(&allotment.data, leased).map_err(|errno| {
             let path = allotment.data;
             Failure::new(Code::StorageFailed, format!("cannot open {}: {errno}", path.display()))
                 .with("path", path)

@@ -91,8 +91,8 @@ pub(super) fn prepare(config: &Config) -> Result<(Launcher, Held), StartError> {
             .map_err(|errno| path_error(&own_state, errno.into()))?;
     }
     let ownership = if privileged {
-        // The first uid of the range may be the supervisor's.
-        Ownership::Leased(UidRange { first: config.uids.first + 1, count: config.uids.count - 1 })
+        let uids = config.uids.of_plugins();
+        Ownership::Leased(UidRange { first: uids.start, count: uids.end - uids.start })
     } else {
         Ownership::Invoker(geteuid().as_raw())
     };

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bulkhead_sandbox::quota::Quota;
 use bulkhead_sandbox::{Enforcement, Exit, Policy};
 use serde::de::{DeserializeOwned, Error as _};
 use serde::ser::Error as _;
@@ -51,7 +52,7 @@ pub(crate) enum Request {
     Allot { id: PluginId },
     /// Removes the storage and gives the uid back. Refused while the plugin runs. → [`Reply::Done`]
     Release { id: PluginId },
-    /// Counts what the plugin's storage takes. → [`Reply::Measured`]
+    /// Counts what the plugin's storage takes, and looks what the file system bounds it to. → [`Reply::Measured`]
     Measure { id: PluginId },
     /// The storage that there is, in the order of the ids, beginning after one: a bounded number.
     /// → [`Reply::Leases`]
@@ -149,6 +150,9 @@ pub(crate) struct StorageUsage {
     /// There are directories in which was not counted: nested too deep, or, without privilege, closed
     /// by the plugin.
     pub(crate) uncounted: bool,
+    /// What the file system lets the plugin's uid keep, as that uid was told by the kernel; `None`: it
+    /// enforces no quotas, or all plugins are one user.
+    pub(crate) quota: Option<Quota>,
 }
 
 /// The storage of a plugin.

@@ -36,6 +36,7 @@ use audit::{Action, Operation};
 use events::Events;
 use launcher_link::Launcher;
 use plugin::Command;
+pub(crate) use plugin::files_of;
 use principal::Principal;
 #[cfg(debug_assertions)]
 pub(crate) use registry::points as pause_points;

@@ -9,6 +9,7 @@
 use std::os::unix::fs::{MetadataExt as _, chown};
 use std::time::Instant;
 
+use bulkhead_tests::belongings::Belongings;
 use bulkhead_tests::footprint::Footprint;
 use bulkhead_tests::lane;
 use bulkhead_tests::package::Package;
@@ -79,16 +80,49 @@ impl Packages {
                 service.json(["upgrade", &path(&self.two), "--yes"]);
                 words(&["uninstall", "doc"])
             }
+            ("uninstall --preserve-data", _) => {
+                self.furnish(service);
+                service.json(["enable", "doc"]);
+                words(&["uninstall", "doc", "--preserve-data"])
+            }
+            ("install --restore", _) => {
+                self.furnish(service);
+                let reply = service.json(["uninstall", "doc", "--preserve-data"]);
+                let archive = reply["archive"].as_str().unwrap();
+                words(&["install", &path(&self.one), "--yes", "--restore", archive])
+            }
             other => panic!("the test does not know the operation {other:?}"),
         }
     }
 }
 
+impl Packages {
+    /// A plugin that has something to lose.
+    fn furnish(&self, service: &Service) {
+        service.enable(&self.one);
+        service.json(["disable", "doc"]);
+        Belongings::furnish(service, "doc");
+    }
+}
+
+/// Checks what an archive has kept by taking it up again.
+fn check_archived(service: &Service, packages: &Packages, had: &Belongings, what: &str) {
+    let archives = service.json(["archives"])["archives"].as_array().unwrap().clone();
+    let [archive] = archives.as_slice() else { panic!("{what}: {archives:?}") };
+    let name = archive["name"].as_str().unwrap();
+    let package = packages.one.path().to_str().unwrap();
+    service.json(["install", package, "--yes", "--restore", name]);
+    assert_eq!(Belongings::of(service, "doc"), *had, "{what}");
+}
+
 /// The places of one operation.
 fn points(kind: &str) -> Vec<String> {
     let all = bulkhead(["pause-points"]).run().expect(0).stdout;
-    let mine: Vec<String> =
-        all.lines().filter(|point| point.split('/').next() == Some(kind)).map(Into::into).collect();
+    let mine: Vec<String> = all
+        .lines()
+        .filter(|point| point.split('/').next() == kind.split(' ').next())
+        .map(Into::into)
+        .collect();
     assert!(!mine.is_empty(), "{kind} has no places in\n{all}");
     mine
 }
@@ -175,7 +209,9 @@ fn die_at_each(kind: &str, victim: Victim, part: usize) {
         service.set_environment("BULKHEAD_PAUSE_AT", point);
         service.run_again();
         let before = settled(&service, &what, |_| true);
-        if undo && kind == "install" {
+        let archived = archive_of(&service);
+        let had = (kind == "uninstall --preserve-data").then(|| Belongings::of(&service, "doc"));
+        if undo && kind.starts_with("install") {
             spoil_log(&service);
         }
         let supervisor = service.supervisor();
@@ -193,6 +229,7 @@ fn die_at_each(kind: &str, victim: Victim, part: usize) {
         asked.wait().expect(1);
         if undo {
             settled(&service, &what, |found| *found == before);
+            assert!(archive_of(&service) == archived, "{what}: the archive is another");
             continue;
         }
         assert_eq!(before, not_begun, "{what}");
@@ -201,10 +238,27 @@ fn die_at_each(kind: &str, victim: Victim, part: usize) {
             service.json(&words);
             settled(&service, &what, |found| *found == complete);
         }
-        if kind == "uninstall" {
+        if kind.starts_with("uninstall") {
             only_the_farewell_is_left(&service, &what);
         }
+        match (kind, had) {
+            (_, Some(had)) => check_archived(&service, &packages, &had, &what),
+            ("install --restore", _) => {
+                assert_eq!(Belongings::of(&service, "doc"), Belongings::furnished(), "{what}");
+                assert!(archive_of(&service) == archived, "{what}: the archive is another");
+            }
+            _ => {}
+        }
     }
+}
+
+/// The bytes of the one archive, if there is one.
+fn archive_of(service: &Service) -> Option<Vec<u8>> {
+    let archives = service.directory().join("state/supervisor/archives");
+    let mut found = std::fs::read_dir(archives).unwrap();
+    let archive = found.next()?.unwrap();
+    assert!(found.next().is_none(), "there is more than one archive, or a draft");
+    Some(std::fs::read(archive.path()).unwrap())
 }
 
 /// Of an uninstalled plugin the audit has one row with a content, whoever has finished the work.
@@ -263,4 +317,8 @@ deaths! {
     the_launcher_dies_in_a_rollback: "rollback", Launcher;
     the_supervisor_dies_in_an_uninstallation: "uninstall", Supervisor;
     the_launcher_dies_in_an_uninstallation: "uninstall", Launcher;
+    the_supervisor_dies_where_data_are_kept: "uninstall --preserve-data", Supervisor;
+    the_launcher_dies_where_data_are_kept: "uninstall --preserve-data", Launcher;
+    the_supervisor_dies_where_data_come_back: "install --restore", Supervisor;
+    the_launcher_dies_where_data_come_back: "install --restore", Launcher;
 }

@@ -67,27 +67,33 @@ impl FileSystem {
     /// What makes it enforce limits of users; `None`: it does.
     pub(crate) fn remedy(&self, state: State) -> Option<String> {
         let Self { kind, mount, source } = self;
-        let mount = mount.display();
+        let shown = mount.display();
         Some(match (kind.as_str(), state) {
             (_, State::Enforced) => return None,
             ("ext4", State::Counted) => format!(
-                "add `usrquota` to the options of {mount} in /etc/fstab, and until the next boot run \
-                 `quotaon -u {mount}`"
+                "add `usrquota` to the options of {shown} in /etc/fstab, and until the next boot run \
+                 `quotaon -u {shown}`"
             ),
+            ("ext4", State::Off) if mount == Path::new("/") => {
+                "from a rescue system, with it unmounted, run `tune2fs -O quota -Q usrquota` on its device, \
+                 and add `usrquota` to the options of / in /etc/fstab; or give the state a file system \
+                 of its own"
+                    .to_owned()
+            }
             ("ext4", State::Off) => format!(
-                "with {mount} unmounted run `tune2fs -O quota -Q usrquota {source}`, add `usrquota` \
+                "with {shown} unmounted run `tune2fs -O quota -Q usrquota {source}`, add `usrquota` \
                  to its options in /etc/fstab and mount it again"
             ),
             ("xfs", _) => format!(
-                "add `uquota` to the options of {mount} in /etc/fstab (of the root file system: \
+                "add `uquota` to the options of {shown} in /etc/fstab (of the root file system: \
                  `rootflags=uquota` on the kernel's command line) and mount it anew; a remount does \
                  not turn it on"
             ),
             ("f2fs" | "ext3" | "ext2" | "tmpfs", _) => {
-                format!("mount {mount} with the option `usrquota`, where the kernel has it")
+                format!("mount {shown} with the option `usrquota`, where the kernel has it")
             }
             _ => format!(
-                "{kind} on {mount} has no limits of users; put `state` of bulkhead.toml onto an ext4 \
+                "{kind} on {shown} has no limits of users; put `state` of bulkhead.toml onto an ext4 \
                  or XFS file system that has"
             ),
         })
@@ -133,6 +139,7 @@ mod tests {
     const MOUNTS: &str = "\
 22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n\
 31 22 0:27 / /var/lib/a\\040b rw - xfs /dev/mapper/vg-a\\134b rw,attr2\n\
+40 22 8:33 / /srv rw - ext4 /dev/sdc1 rw\n\
 131 22 0:28 /sub /data rw,nosuid master:2 propagate_from:3 - btrfs /dev/sdb rw\n";
 
     #[test]

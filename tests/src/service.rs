@@ -349,7 +349,7 @@ fn on_mount(mount: &str, what: &OsStr, to: &Path) -> Program {
 }
 
 /// An image of an ext4 file system with quotas of users.
-pub(crate) fn make_disk_with_quotas(image: &Path, bytes: u64) {
+pub fn make_disk_with_quotas(image: &Path, bytes: u64) {
     std::fs::File::create(image).unwrap().set_len(bytes).unwrap();
     Program::new("mkfs.ext4")
         .args(["-q", "-O", "quota", "-E", "quotatype=usrquota,root_owner=0:0"])

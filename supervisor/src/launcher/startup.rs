@@ -31,6 +31,7 @@ use super::restarts::Restarts;
 use super::storage::{Ownership, Storage, StorageError, UidRange};
 use super::supervision::Supervision;
 use super::supervisor::Command;
+use super::trust_log::TrustLog;
 use super::unpacking;
 use crate::clock::Monotonic;
 use crate::config::{AdvisoriesPolicy, Config, Mode};
@@ -101,6 +102,7 @@ pub(super) fn prepare(config: &Config) -> Result<(Launcher, Held), StartError> {
         PackageStore::open(store_path.clone()).map_err(|error| path_error(&store_path, error))?;
     let storage = Storage::open(state.join("plugins"), ownership)?;
     let anchor = AuditAnchor::open(&state).map_err(|error| path_error(&state, error))?;
+    let trust_log = TrustLog::open(&state).map_err(|error| path_error(&state, error))?;
     let access = Access {
         admin_gid: group(config.admin_group.as_deref(), "admin_group")?,
         reader_gid: group(config.reader_group.as_deref(), "reader_group")?,
@@ -154,6 +156,7 @@ pub(super) fn prepare(config: &Config) -> Result<(Launcher, Held), StartError> {
         errands: Errands::default(),
         unpack: unpack(config),
         trust: TrustStore::at(&config.trust),
+        trust_log,
         generation: first_generation(),
         supervision: Supervision::Over,
         restarts: Restarts::default(),

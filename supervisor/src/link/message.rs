@@ -14,7 +14,7 @@ use crate::clock::Monotonic;
 use crate::config::{AuditedCalls, Retention};
 use crate::failure::Failure;
 use crate::id::{Digest, PluginId};
-use crate::trust::KeyId;
+use crate::trust::{Change, KeyId};
 
 /// Numbers the supervisor's requests; the reply carries the same number.
 pub(crate) type RequestNumber = u64;
@@ -81,6 +81,11 @@ pub(crate) enum Request {
     /// Moves that head on from `after`, which it must be unless none is kept, by rows of these
     /// bodies (see [`crate::audit_chain`]). → [`Reply::AuditHead`]
     Anchor { after: Head, bodies: Vec<Digest> },
+    /// What was done to the trust store and is not in the audit yet: the first of it.
+    /// → [`Reply::TrustChange`]
+    TrustChange,
+    /// The change of that number is in the audit. → [`Reply::Done`]
+    TrustRecorded { number: u64 },
     /// A credential of the service, for a plugin's configuration. → [`Reply::Credential`]
     Credential { name: String },
     /// The supervisor has stopped all it could and is about to end. Not answered.
@@ -137,6 +142,7 @@ pub(crate) enum Reply {
     },
     Spawned(Spawned),
     AuditHead(Option<Head>),
+    TrustChange(Option<(u64, Box<Json<Change>>)>),
     Credential(Hidden),
 }
 

@@ -164,11 +164,8 @@ mod tests {
     #[test]
     fn what_there_is_to_do_names_the_mount() {
         for (id, state, words) in [
-            (
-                "22",
-                State::Off,
-                &["tune2fs -O quota -Q usrquota /dev/sda1", "usrquota", "fstab"][..],
-            ),
+            ("22", State::Off, &["rescue system", "tune2fs -O quota -Q usrquota", "fstab"][..]),
+            ("40", State::Off, &["/srv unmounted", "-Q usrquota /dev/sdc1", "fstab"]),
             ("22", State::Counted, &["usrquota", "quotaon -u /"]),
             ("31", State::Off, &["uquota", "/var/lib/a b", "remount"]),
             ("131", State::Off, &["btrfs on /data", "ext4 or XFS"]),

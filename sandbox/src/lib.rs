@@ -30,6 +30,7 @@ mod measure;
 mod policy;
 pub mod probe;
 mod process;
+pub mod quota;
 mod report;
 mod root;
 mod ruleset;

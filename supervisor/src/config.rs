@@ -15,6 +15,7 @@
 use std::ffi::OsString;
 use std::fs::{File, Metadata};
 use std::io::{ErrorKind, Read as _};
+use std::ops::Range;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -120,6 +121,13 @@ pub(crate) struct Uids {
     pub(crate) first: u32,
     /// The first is the supervisor's where it has no user of its own.
     pub(crate) count: u32,
+}
+
+impl Uids {
+    /// Those that plugins are given.
+    pub(crate) fn of_plugins(self) -> Range<u32> {
+        self.first + 1..self.first + self.count
+    }
 }
 
 impl Default for Uids {

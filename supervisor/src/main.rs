@@ -9,6 +9,7 @@ mod cli;
 mod clock;
 mod config;
 mod failure;
+mod file_system;
 #[cfg(test)]
 #[path = "../fuzz/targets.rs"]
 mod fuzz_targets;

@@ -79,6 +79,11 @@ fn collect(directory: &Path, shown: &str, files: &mut BTreeSet<String>) {
         if name.starts_with("bulkhead.db") || name == "paused" {
             continue;
         }
+        // An archive has the time in its name.
+        let shown = match shown.strip_suffix(".tar.zst").and_then(|name| name.rsplit_once('-')) {
+            Some((name, _)) => format!("{name}.tar.zst"),
+            None => shown,
+        };
         let is_directory = entry.file_type().unwrap().is_dir();
         files.insert(shown.clone());
         // What is in a log, or how many pieces it has, depends on what ran.

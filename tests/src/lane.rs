@@ -11,6 +11,7 @@ use nix::unistd::geteuid;
 use serde_json::Value;
 
 use crate::process::bulkhead;
+use crate::service::mounts_disks_with_quotas;
 
 /// Whether this lane promises every layer.
 pub fn promised() -> bool {
@@ -71,6 +72,18 @@ pub fn program(test: &str, name: &str) -> bool {
     let found = std::env::split_paths(&search).any(|directory| directory.join(name).is_file());
     if !found {
         skip(test, &format!("`{name}` is not installed"));
+    }
+    found
+}
+
+/// Whether root can have a file system here that enforces limits of users; else a skip.
+pub fn quotas(test: &str) -> bool {
+    if !root(test) || !program(test, "mkfs.ext4") {
+        return false;
+    }
+    let found = mounts_disks_with_quotas();
+    if !found {
+        skip(test, "this kernel has no quotas on ext4");
     }
     found
 }

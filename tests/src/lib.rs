@@ -9,6 +9,7 @@ use std::path::Path;
 
 pub mod admin;
 pub mod archive;
+pub mod belongings;
 pub mod census;
 pub mod description;
 pub mod elf;

@@ -27,8 +27,17 @@ pub struct Service {
     directory: TempDir,
     /// Variables that it has besides the test's own.
     environment: Vec<(String, String)>,
-    /// Its state lies on a file system of its own of so many bytes, which only it sees.
-    disk: Option<u64>,
+    /// Its state lies on a file system of its own, which only it sees.
+    disk: Option<Disk>,
+}
+
+/// A file system of a service's own.
+enum Disk {
+    /// In memory, of so many bytes, and new at each start.
+    Small(u64),
+    /// An image, with what it had before: ext4 that enforces limits of users. The service is without
+    /// CAP_SYS_ADMIN, as systemd starts it.
+    WithQuotas(PathBuf),
 }
 
 impl Service {
@@ -60,11 +69,30 @@ impl Service {
 
     /// The same, after it was stopped, on a new and small disk. Needs root.
     pub fn on_small_disk(lines: &str, bytes: u64) -> Self {
+        Self::on_disk(lines, |_| Disk::Small(bytes))
+    }
+
+    /// The same, on a new disk that enforces limits of users. Needs root and [`lane::quotas`].
+    pub fn on_disk_with_quotas(lines: &str, bytes: u64) -> Self {
+        Self::on_disk(lines, |directory| {
+            let image = directory.join("disk.img");
+            make_disk_with_quotas(&image, bytes);
+            Disk::WithQuotas(image)
+        })
+    }
+
+    fn on_disk(lines: &str, make: impl FnOnce(&Path) -> Disk) -> Self {
         let mut service = Self::with(lines);
         service.stop().expect(0);
-        service.disk = Some(bytes);
+        service.disk = Some(make(service.directory()));
         service.run_again();
         service
+    }
+
+    /// A program that sees the disk that only the service sees.
+    pub fn beside(&self, program: impl AsRef<OsStr>) -> Program {
+        let pid = self.pid().to_string();
+        Program::new("nsenter").args(["--mount", "--target", &pid]).arg(program)
     }
 
     /// Its state, where that lies on a disk that only the service sees.
@@ -88,16 +116,19 @@ impl Service {
         let notify = UnixDatagram::bind(&path).unwrap();
         notify.set_read_timeout(Some(DEADLINE)).unwrap();
         let config = self.directory.path().join("bulkhead.toml");
-        let mut program = match self.disk {
+        let state = self.directory.path().join("state");
+        let mut program = match &self.disk {
             None => bulkhead(["serve"]),
-            Some(bytes) => {
-                let state = self.directory.path().join("state");
-                let mount =
-                    "mount -t tmpfs -o size=$1,mode=755 none \"$2\" && shift 2 && exec \"$@\"";
-                Program::new("unshare")
-                    .args(["--mount", "--propagation=private", "sh", "-c", mount, "sh"])
-                    .arg(bytes.to_string())
-                    .arg(state)
+            Some(Disk::Small(bytes)) => on_mount(
+                "mount -t tmpfs -o size=$1,mode=755 none",
+                OsStr::new(&bytes.to_string()),
+                &state,
+            )
+            .arg(program::bulkhead())
+            .arg("serve"),
+            Some(Disk::WithQuotas(image)) => {
+                on_mount("mount -o loop,usrquota \"$1\"", image.as_os_str(), &state)
+                    .args(["setpriv", "--bounding-set", "-sys_admin"])
                     .arg(program::bulkhead())
                     .arg("serve")
             }
@@ -306,6 +337,35 @@ impl Service {
         running.signal(Signal::SIGKILL);
         running.wait()
     }
+}
+
+/// A program that is named by the arguments to follow, with something mounted that only it sees.
+fn on_mount(mount: &str, what: &OsStr, to: &Path) -> Program {
+    let script = format!("{mount} \"$2\" && shift 2 && exec \"$@\"");
+    Program::new("unshare")
+        .args(["--mount", "--propagation=private", "sh", "-c", &script, "sh"])
+        .arg(what)
+        .arg(to)
+}
+
+/// An image of an ext4 file system with quotas of users.
+pub fn make_disk_with_quotas(image: &Path, bytes: u64) {
+    std::fs::File::create(image).unwrap().set_len(bytes).unwrap();
+    Program::new("mkfs.ext4")
+        .args(["-q", "-O", "quota", "-E", "quotatype=usrquota,root_owner=0:0"])
+        .arg(image)
+        .run()
+        .expect(0);
+}
+
+/// Whether this kernel mounts one.
+pub(crate) fn mounts_disks_with_quotas() -> bool {
+    let directory = tempfile::tempdir().unwrap();
+    let image = directory.path().join("disk.img");
+    make_disk_with_quotas(&image, 8 << 20);
+    let mounted =
+        on_mount("mount -o loop,usrquota \"$1\"", image.as_os_str(), directory.path()).arg("true");
+    mounted.run().code() == 0
 }
 
 /// The uids of this test's services: no other test has them, as each runs in a process of its own.

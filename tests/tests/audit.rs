@@ -3,9 +3,12 @@
 
 #![allow(clippy::unwrap_used, reason = "to fail here is to fail the test")]
 
+use std::time::Instant;
+
 use bulkhead_tests::package::Package;
-use bulkhead_tests::process::Program;
+use bulkhead_tests::process::{DEADLINE, Program, bulkhead};
 use bulkhead_tests::service::Service;
+use bulkhead_tests::signing::Signer;
 use bulkhead_tests::{lane, plugin, test_name};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -142,6 +145,60 @@ fn who_is_refused_on_the_socket_is_recorded() {
     assert_eq!(denied.len(), 1, "{denied:?}");
     assert_eq!(denied[0]["principal"]["uid"], 65534);
     assert_eq!(denied[0]["outcome"], "PERMISSION_DENIED");
+}
+
+/// The rows about the trust store, once there are so many.
+fn trust_rows(service: &Service, count: usize) -> Vec<Value> {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let found = of(service, "trust-changed");
+        if found.len() >= count {
+            assert_eq!(found.len(), count, "{found:?}");
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{count} rows are not there: {found:?}");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn what_is_done_to_the_trust_store_by_hand_is_recorded_whenever_it_is_done() {
+    let mut service = Service::start();
+    let config = service.config();
+    let config = config.to_str().unwrap();
+    assert_eq!(trust_rows(&service, 0), [Value::Null; 0], "the control: nothing was done");
+    let signer = Signer::new();
+    let key = signer.trust(&service, &["appointments"]);
+    let added = trust_rows(&service, 1).remove(0);
+    let details = &added["details"];
+    assert_eq!((&details["key"], &details["change"]), (&json!(key), &json!("added")));
+    assert_eq!(details["after"]["plugins"], json!(["appointments"]), "{added}");
+    assert_eq!(details["after"]["publicKey"], json!(signer.public()), "{added}");
+    assert_eq!(details["fileOwner"], nix::unistd::getuid().as_raw(), "{added}");
+    assert_eq!(added["principal"]["uid"], Value::Null, "nobody knows who it was: {added}");
+    signer.trust(&service, &["clinic-*"]);
+    let rescoped = &trust_rows(&service, 2)[1]["details"];
+    assert_eq!(rescoped["before"]["plugins"], json!(["appointments"]), "{rescoped}");
+    assert_eq!(rescoped["after"]["plugins"], json!(["appointments", "clinic-*"]), "{rescoped}");
+    // A supervisor that was not there for it, and a service that was not.
+    kill(Pid::from_raw(service.supervisor()), Signal::SIGKILL).unwrap();
+    service.json(["trust", "rm", &key, "--config", config]);
+    assert_eq!(trust_rows(&service, 3)[2]["details"]["change"], "revoked");
+    service.stop().expect(0);
+    std::fs::remove_file(service.directory().join(format!("trust/{key}.toml"))).unwrap();
+    let other = Signer::new();
+    let verb = ["trust", "add", &other.public(), "--for", "*", "--config", config];
+    bulkhead(verb).run().expect(0);
+    service.run_again();
+    let rows = trust_rows(&service, 5);
+    let mut kinds = rows.iter().map(|row| row["details"]["change"].as_str().unwrap());
+    let mut last: Vec<&str> = kinds.by_ref().skip(3).collect();
+    last.sort_unstable();
+    assert_eq!(last, ["added", "removed"], "in the order of their ids, which is chance");
+    service.stop().expect(0);
+    service.run_again();
+    service.json(["audit", "verify"]);
+    trust_rows(&service, 5);
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::PathBuf;
 use std::time::Instant;
 
+use bulkhead_tests::belongings::Belongings;
 use bulkhead_tests::census::wait_until_stopped;
 use bulkhead_tests::footprint::Footprint;
 use bulkhead_tests::lane;
@@ -114,9 +115,39 @@ impl Packages {
                 service.json(["upgrade", &path(&self.two), "--yes"]);
                 words(&["uninstall", "doc"])
             }
+            ("uninstall --preserve-data", _) => {
+                self.furnish(service);
+                service.json(["enable", "doc"]);
+                words(&["uninstall", "doc", "--preserve-data"])
+            }
+            ("install --restore", _) => {
+                self.furnish(service);
+                let reply = service.json(["uninstall", "doc", "--preserve-data"]);
+                let archive = reply["archive"].as_str().unwrap();
+                words(&["install", &path(&self.one), "--yes", "--restore", archive])
+            }
             other => panic!("the test does not know the operation {other:?}"),
         }
     }
+}
+
+impl Packages {
+    /// A plugin that has something to lose.
+    fn furnish(&self, service: &Service) {
+        service.enable(&self.one);
+        service.json(["disable", "doc"]);
+        Belongings::furnish(service, "doc");
+    }
+}
+
+/// Checks what an archive has kept by taking it up again.
+fn check_archived(service: &Service, packages: &Packages, had: &Belongings, what: &str) {
+    let archives = service.json(["archives"])["archives"].as_array().unwrap().clone();
+    let [archive] = archives.as_slice() else { panic!("{what}: {archives:?}") };
+    let name = archive["name"].as_str().unwrap();
+    let package = packages.one.path().to_str().unwrap();
+    service.json(["install", package, "--yes", "--restore", name]);
+    assert_eq!(Belongings::of(service, "doc"), *had, "{what}");
 }
 
 /// The places of one operation.
@@ -133,7 +164,8 @@ fn is_of(point: &str, kind: &str) -> bool {
     let operation = point.split('/').next();
     match kind {
         "enable-with-base" => operation == Some("enable") && !point.ends_with("/undo"),
-        kind => operation == Some(kind),
+        // With a word on how, as in `uninstall --preserve-data`.
+        kind => operation == kind.split(' ').next(),
     }
 }
 
@@ -206,7 +238,9 @@ fn die_at_each(kind: &str, victim: Victim, part: usize) {
         service.set_environment("BULKHEAD_PAUSE_AT", point);
         service.run_again();
         let before = settled(&service, &what, |_| true);
-        if undo && kind == "install" {
+        let archived = archive_of(&service);
+        let had = (kind == "uninstall --preserve-data").then(|| Belongings::of(&service, "doc"));
+        if undo && kind.starts_with("install") {
             spoil_log(&service);
         }
         let supervisor = service.supervisor();
@@ -224,6 +258,7 @@ fn die_at_each(kind: &str, victim: Victim, part: usize) {
         asked.wait().expect(1);
         if undo {
             settled(&service, &what, |found| *found == before);
+            assert!(archive_of(&service) == archived, "{what}: the archive is another");
             continue;
         }
         assert_eq!(before, not_begun, "{what}");
@@ -232,10 +267,27 @@ fn die_at_each(kind: &str, victim: Victim, part: usize) {
             service.json(&words);
             settled(&service, &what, |found| *found == complete);
         }
-        if kind == "uninstall" {
+        if kind.starts_with("uninstall") {
             only_the_farewell_is_left(&service, &what);
         }
+        match (kind, had) {
+            (_, Some(had)) => check_archived(&service, &packages, &had, &what),
+            ("install --restore", _) => {
+                assert_eq!(Belongings::of(&service, "doc"), Belongings::furnished(), "{what}");
+                assert!(archive_of(&service) == archived, "{what}: the archive is another");
+            }
+            _ => {}
+        }
     }
+}
+
+/// The bytes of the one archive, if there is one.
+fn archive_of(service: &Service) -> Option<Vec<u8>> {
+    let archives = service.directory().join("state/supervisor/archives");
+    let mut found = std::fs::read_dir(archives).unwrap();
+    let archive = found.next()?.unwrap();
+    assert!(found.next().is_none(), "there is more than one archive, or a draft");
+    Some(std::fs::read(archive.path()).unwrap())
 }
 
 /// Of an uninstalled plugin the audit has one row with a content, whoever has finished the work.
@@ -300,4 +352,8 @@ deaths! {
     the_launcher_dies_in_a_rollback: "rollback", Launcher;
     the_supervisor_dies_in_an_uninstallation: "uninstall", Supervisor;
     the_launcher_dies_in_an_uninstallation: "uninstall", Launcher;
+    the_supervisor_dies_where_data_are_kept: "uninstall --preserve-data", Supervisor;
+    the_launcher_dies_where_data_are_kept: "uninstall --preserve-data", Launcher;
+    the_supervisor_dies_where_data_come_back: "install --restore", Supervisor;
+    the_launcher_dies_where_data_come_back: "install --restore", Launcher;
 }

@@ -8,6 +8,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use bulkhead_tests::process::{Outcome, Program, bulkhead};
+use bulkhead_tests::service::make_disk_with_quotas;
 use bulkhead_tests::{lane, program, test_name};
 use nix::fcntl::{Flock, FlockArg};
 use serde_json::Value;
@@ -195,6 +196,47 @@ fn members_of_the_groups_and_nobody_else_are_served() {
     let refused = as_group("nogroup", &["ls"]).expect(4);
     assert!(refused.stderr.contains("PERMISSION_DENIED"), "{}", refused.stderr);
     assert_eq!(json(&["inspect", "appointments"])["state"], "enabled");
+}
+
+/// A file system of its own for the state. Dropped before the unit's files are, it is let go of.
+struct Mounted {
+    _image: tempfile::TempDir,
+}
+
+impl Mounted {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let image = directory.path().join("disk.img");
+        make_disk_with_quotas(&image, 128 << 20);
+        fs::create_dir_all("/var/lib/bulkhead").unwrap();
+        let image = image.to_str().unwrap();
+        run("mount", &["-o", "loop,usrquota", image, "/var/lib/bulkhead"]).expect(0);
+        Self { _image: directory }
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = run("systemctl", &["stop", "bulkhead.service"]);
+        let _ = run("umount", &["/var/lib/bulkhead"]);
+    }
+}
+
+#[test]
+fn a_hard_limit_is_seen_under_the_units_own_confinement() {
+    if !lane::quotas(test_name!()) {
+        return;
+    }
+    let Some(installed) = Installed::new(test_name!()) else { return };
+    let _mounted = Mounted::new();
+    start();
+    json(&["install", "--yes", installed.plugin.to_str().unwrap()]);
+    let before = json(&["inspect", "appointments"])["storage"].clone();
+    assert_eq!(before["enforcement"], "sampled", "{before}");
+    json(&["quota-init", "--limit", "32M"]);
+    let storage = json(&["inspect", "appointments"])["storage"].clone();
+    assert_eq!(storage["hardLimitBytes"], 32 << 20, "{storage}\n{}", journal());
+    assert_eq!(json(&["doctor"])["storage"]["enforcement"], "hard");
 }
 
 fn gid(group: &str) -> String {

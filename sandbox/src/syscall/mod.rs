@@ -8,6 +8,7 @@
 mod descriptor;
 mod privilege;
 mod process;
+mod quota;
 mod signal;
 mod tree;
 
@@ -18,6 +19,7 @@ use nix::errno::Errno;
 pub(crate) use descriptor::*;
 pub(crate) use privilege::*;
 pub(crate) use process::*;
+pub(crate) use quota::*;
 pub(crate) use signal::*;
 pub(crate) use tree::*;
 

@@ -183,15 +183,20 @@ pub(crate) unsafe fn try_in_child(namespaces: c_int, body: fn() -> Call) -> Call
     match unsafe { clone3(&Clone { namespaces, cgroup: None }) }? {
         // An errno fits an exit code.
         Cloned::Child => exit(body().err().map_or(0, |errno| errno as i32)),
-        Cloned::Parent { pidfd, .. } => loop {
-            match waitid(Id::PIDFd(pidfd.as_fd()), WaitPidFlag::WEXITED) {
-                Err(Errno::EINTR) => {}
-                Err(errno) => return Err(errno),
-                Ok(WaitStatus::Exited(_, 0)) => return Ok(()),
-                Ok(WaitStatus::Exited(_, errno)) => return Err(Errno::from_raw(errno)),
-                Ok(_) => return Err(Errno::ECHILD),
-            }
-        },
+        Cloned::Parent { pidfd, .. } => result_of(&pidfd),
+    }
+}
+
+/// Waits for a child that exits with an errno, or 0, and gives that.
+pub(crate) fn result_of(pidfd: &OwnedFd) -> Call {
+    loop {
+        match waitid(Id::PIDFd(pidfd.as_fd()), WaitPidFlag::WEXITED) {
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+            Ok(WaitStatus::Exited(_, 0)) => return Ok(()),
+            Ok(WaitStatus::Exited(_, errno)) => return Err(Errno::from_raw(errno)),
+            Ok(_) => return Err(Errno::ECHILD),
+        }
     }
 }
 

@@ -13,7 +13,7 @@ pub(crate) use exec::Exec;
 use super::trust::Trust;
 use crate::audit_chain::Head;
 use crate::id::PluginId;
-use crate::manifest::{Permission, TimeSpan};
+use crate::manifest::{ByteSize, Permission, TimeSpan};
 
 /// Runs third-party native plugins, each in a watertight compartment of its own.
 ///
@@ -46,7 +46,7 @@ pub(crate) enum Verb {
     /// Run any command in a compartment
     Exec(Box<Exec>),
     /// Say what this machine enforces, what it lacks, and what to do
-    Doctor,
+    Doctor(Doctor),
     /// Begin a plugin: a project that builds, with a test
     New(New),
     /// Build a plugin, run it in the foreground, and again whenever its sources change
@@ -106,6 +106,8 @@ pub(crate) enum Verb {
     Trust(Trust),
     /// List what uninstalled plugins have left behind, or remove some of it
     Archives(Archives),
+    /// Give every uid of plugins a hard limit on the file system of the state; once, as root
+    QuotaInit(QuotaInit),
     /// Run the service; systemd does this
     Serve(Serve),
     /// Print the completion script of a shell
@@ -323,6 +325,46 @@ pub(crate) struct Logs {
     /// Go on with what it writes next
     #[arg(short, long)]
     pub(crate) follow: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// The service's configuration, for where its state lies [default:
+    /// /etc/bulkhead/bulkhead.toml]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct QuotaInit {
+    /// What each plugin may keep at most. Opening a package takes what its files take, of the same
+    /// limit
+    #[arg(long, value_name = "SIZE", default_value = "2G", value_parser = quota)]
+    pub(crate) limit: ByteSize,
+    /// How many files and directories [default: one for 4 KiB of the limit]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(16..))]
+    pub(crate) files: Option<u64>,
+    /// Take the limits away
+    #[arg(long, conflicts_with_all = ["limit", "files"])]
+    pub(crate) remove: bool,
+    /// Only look, and say what would change
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// [default: /etc/bulkhead/bulkhead.toml]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) config: Option<PathBuf>,
+}
+
+/// A limit that leaves a plugin something.
+fn quota(text: &str) -> Result<ByteSize, String> {
+    let limit: ByteSize = text.parse().map_err(|error| format!("{error}"))?;
+    if limit < ByteSize::new(1 << 20) {
+        return Err(format!("{limit} leaves a plugin nothing; at least 1M"));
+    }
+    if !limit.bytes().is_multiple_of(1024) {
+        return Err(format!("{limit} is not a multiple of 1K, in which file systems count"));
+    }
+    Ok(limit)
 }
 
 #[derive(Debug, Args)]

@@ -23,6 +23,7 @@ mod permissions;
 mod problem;
 mod progress;
 mod project;
+mod quota;
 mod render;
 mod roles;
 mod run;
@@ -78,7 +79,8 @@ pub(crate) fn main() -> ExitCode {
         Verb::Dev(arguments) => dev::dev(&arguments, &global),
         Verb::Test(arguments) => conformance::test(&arguments, &global),
         Verb::Trust(verb) => trust::run(&verb, &global),
-        Verb::Doctor => doctor::run(&mut Screen::stdout(global.json)),
+        Verb::QuotaInit(arguments) => quota::run(&arguments, &global),
+        Verb::Doctor(arguments) => doctor::run(&mut Screen::stdout(global.json), &arguments),
         Verb::New(arguments) => {
             finish(new::new(&mut Screen::stdout(global.json), &arguments), global.json)
         }

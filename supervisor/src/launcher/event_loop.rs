@@ -27,6 +27,7 @@ use super::shutdown::{End, Stop};
 use super::storage::{Ownership, Storage};
 use super::supervision::Supervision;
 use super::supervisor::Command;
+use super::trust_log::TrustLog;
 use crate::clock::Monotonic;
 use crate::link::{Reply, Settings, StageName};
 use crate::trust::TrustStore;
@@ -59,6 +60,7 @@ pub(super) struct Launcher {
     /// What opens packages.
     pub(super) unpack: Role,
     pub(super) trust: TrustStore,
+    pub(super) trust_log: TrustLog,
     pub(super) generation: u64,
     pub(super) supervision: Supervision,
     pub(super) restarts: Restarts,

@@ -1,14 +1,15 @@
 //! How much a plugin's storage takes, counted in bounded pieces.
 //!
-//! Theory of operation. Where no quota of the file system bounds what a plugin writes, somebody has
-//! to look. Only the launcher may enter the storage, so it counts, and decides nothing: the
+//! Theory of operation. Where no quota of the file system bounds what a plugin writes, or one above what
+//! its manifest may have, somebody has to look. Only the launcher may enter the storage, so it counts, and decides nothing: the
 //! directories are walked one beneath the other, by descriptor, following no link and entering no
 //! other file system. What the plugin changes meanwhile is counted as it is found. Where it nests
 //! deeper than [`MAX_DEPTH`], that is told, as nobody would ever come to the end of it.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
+use bulkhead_sandbox::quota::{self, Quota};
 use nix::dir::{Dir, OwningIter};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, open, openat};
@@ -50,12 +51,14 @@ impl Level {
 }
 
 impl Measure {
-    /// Begins to count what lies beneath `root`, a directory.
-    pub(super) fn begin(root: &Path) -> nix::Result<Self> {
+    /// Begins to count what lies beneath `root`, a directory; `leased` is the uid that is its owner and
+    /// nobody else's.
+    pub(super) fn begin(root: &Path, leased: Option<u32>) -> nix::Result<Self> {
         let directory = open(root, DIRECTORY, Mode::empty())?;
         let stat = fstat(&directory)?;
-        let mut measure =
-            Self { open: Vec::new(), device: stat.st_dev, found: StorageUsage::default() };
+        let quota = leased.and_then(|uid| enforced_quota(&directory, uid));
+        let found = StorageUsage { quota, ..StorageUsage::default() };
+        let mut measure = Self { open: Vec::new(), device: stat.st_dev, found };
         measure.count(&stat);
         measure.open.push(Level::of(directory)?);
         Ok(measure)
@@ -105,6 +108,17 @@ impl Measure {
         self.found.bytes += stat.st_blocks as u64 * BLOCK;
         self.found.files += 1;
     }
+}
+
+/// What the kernel tells that uid of its limits, where they are enforced.
+fn enforced_quota(directory: &OwnedFd, uid: u32) -> Option<Quota> {
+    // Told for nothing to whoever asks; the rest takes a process.
+    if quota::state(directory.as_fd()) != quota::State::Enforced {
+        return None;
+    }
+    quota::seen_by(directory.as_fd(), uid)
+        .inspect_err(|errno| tracing::warn!(uid, %errno, "the quota of a plugin cannot be seen"))
+        .ok()
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::os::unix::fs::{FileExt as _, symlink};
 use super::*;
 
 fn measure(root: &Path) -> (StorageUsage, usize) {
-    let mut measure = Measure::begin(root).unwrap();
+    let mut measure = Measure::begin(root, None).unwrap();
     let mut steps = 1;
     loop {
         if let Some(found) = measure.step().unwrap() {
@@ -73,7 +73,7 @@ fn what_changes_meanwhile_does_no_harm() {
     for index in 0..2 * PIECE {
         fs::create_dir(directory.path().join(index.to_string())).unwrap();
     }
-    let mut measure = Measure::begin(directory.path()).unwrap();
+    let mut measure = Measure::begin(directory.path(), None).unwrap();
     assert!(measure.step().unwrap().is_none());
     fs::remove_dir_all(directory.path()).unwrap();
     while measure.step().unwrap().is_none() {}

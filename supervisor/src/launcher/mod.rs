@@ -49,6 +49,7 @@ mod supervision;
 mod supervisor;
 #[cfg(test)]
 mod tests;
+mod trust_log;
 pub(crate) mod unpacking;
 
 use std::process::ExitCode;

@@ -156,6 +156,7 @@ impl Launcher {
                 .with("limit", MAX_PACKAGES)
                 .with("used", under_way));
         }
+        self.trust_log.look(&self.trust);
         let claim = self.trust.claim(signature)?;
         let package = admitted(package, &self.settings.state)?;
         let copy = tempfile::tempfile_in(self.store.path()).map_err(|error| {

@@ -90,6 +90,13 @@ impl Launcher {
                 let anchored = self.anchor.extend(after, &bodies);
                 anchored.map(|head| Answer::Now(Reply::AuditHead(Some(head)), Vec::new()))
             }
+            Request::TrustChange => {
+                self.trust_log.look(&self.trust);
+                let first = self.trust_log.first();
+                let first = first.map(|(number, change)| (number, Box::new(Json(change.clone()))));
+                Ok(Answer::Now(Reply::TrustChange(first), Vec::new()))
+            }
+            Request::TrustRecorded { number } => self.trust_log.recorded(number).map(|()| DONE),
             Request::Stop { id, generation, term_in, kill_in } => {
                 self.stop(&id, generation, term_in, kill_in)
             }
@@ -118,7 +125,8 @@ impl Launcher {
     }
 
     /// Whether a tree may run as that plugin by what is trusted now.
-    fn authorize(&self, id: &PluginId, digest: Digest) -> Result<(), Failure> {
+    fn authorize(&mut self, id: &PluginId, digest: Digest) -> Result<(), Failure> {
+        self.trust_log.look(&self.trust);
         let signers = self.store.signers(digest)?;
         if signers.is_empty() && self.allow_directories {
             return Ok(());
@@ -194,7 +202,8 @@ impl Launcher {
                 .with("what", "storage")
                 .with("name", id));
         };
-        let measure = Measure::begin(&allotment.data).map_err(|errno| {
+        let leased = self.ownership.leased(allotment.uid);
+        let measure = Measure::begin(&allotment.data, leased).map_err(|errno| {
             let path = allotment.data;
             Failure::new(Code::StorageFailed, format!("cannot open {}: {errno}", path.display()))
                 .with("path", path)

@@ -32,6 +32,7 @@ use super::restarts::Restarts;
 use super::storage::{Ownership, Storage, StorageError, UidRange};
 use super::supervision::Supervision;
 use super::supervisor::Command;
+use super::trust_log::TrustLog;
 use super::unpacking;
 use crate::clock::Monotonic;
 use crate::config::{AdvisoriesPolicy, Config, Mode};
@@ -92,8 +93,8 @@ pub(super) fn prepare(config: &Config) -> Result<(Launcher, Held), StartError> {
             .map_err(|errno| path_error(&own_state, errno.into()))?;
     }
     let ownership = if privileged {
-        // The first uid of the range may be the supervisor's.
-        Ownership::Leased(UidRange { first: config.uids.first + 1, count: config.uids.count - 1 })
+        let uids = config.uids.of_plugins();
+        Ownership::Leased(UidRange { first: uids.start, count: uids.end - uids.start })
     } else {
         Ownership::Invoker(geteuid().as_raw())
     };
@@ -104,6 +105,7 @@ pub(super) fn prepare(config: &Config) -> Result<(Launcher, Held), StartError> {
     let store =
         PackageStore::open(store_path.clone()).map_err(|error| path_error(&store_path, error))?;
     let storage = Storage::open(state.join("plugins"), ownership)?;
+    let trust_log = TrustLog::open(&state).map_err(|error| path_error(&state, error))?;
     let access = Access {
         admin_gid: group(config.admin_group.as_deref(), "admin_group")?,
         reader_gid: group(config.reader_group.as_deref(), "reader_group")?,
@@ -159,6 +161,7 @@ pub(super) fn prepare(config: &Config) -> Result<(Launcher, Held), StartError> {
         errands: Errands::default(),
         unpack: unpack(config),
         trust: TrustStore::at(&config.trust),
+        trust_log,
         generation: first_generation(),
         supervision: Supervision::Over,
         restarts: Restarts::default(),

@@ -47,6 +47,11 @@ pub(super) enum Ownership {
 }
 
 impl Ownership {
+    /// The uid, where it is one plugin's only.
+    pub(super) fn leased(self, uid: u32) -> Option<u32> {
+        matches!(self, Ownership::Leased(_)).then_some(uid)
+    }
+
     /// Of a compartment that runs as `uid`, which is one of ours to give.
     pub(super) fn identity(self, uid: u32) -> Identity {
         match self {

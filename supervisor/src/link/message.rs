@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bulkhead_sandbox::quota::Quota;
 use bulkhead_sandbox::{Enforcement, Exit, Policy};
 use serde::de::{DeserializeOwned, Error as _};
 use serde::ser::Error as _;
@@ -13,7 +14,7 @@ use crate::clock::Monotonic;
 use crate::config::{AuditedCalls, Retention};
 use crate::failure::Failure;
 use crate::id::{Digest, PluginId};
-use crate::trust::KeyId;
+use crate::trust::{Change, KeyId};
 
 /// Numbers the supervisor's requests; the reply carries the same number.
 pub(crate) type RequestNumber = u64;
@@ -51,7 +52,7 @@ pub(crate) enum Request {
     Allot { id: PluginId },
     /// Removes the storage and gives the uid back. Refused while the plugin runs. → [`Reply::Done`]
     Release { id: PluginId },
-    /// Counts what the plugin's storage takes. → [`Reply::Measured`]
+    /// Counts what the plugin's storage takes, and looks what the file system bounds it to. → [`Reply::Measured`]
     Measure { id: PluginId },
     /// The storage that there is, in the order of the ids, beginning after one: a bounded number.
     /// → [`Reply::Leases`]
@@ -83,6 +84,11 @@ pub(crate) enum Request {
     /// Moves that head on from `after`, which it must be unless none is kept, by rows of these
     /// bodies (see [`crate::audit_chain`]). → [`Reply::AuditHead`]
     Anchor { after: Head, bodies: Vec<Digest> },
+    /// What was done to the trust store and is not in the audit yet: the first of it.
+    /// → [`Reply::TrustChange`]
+    TrustChange,
+    /// The change of that number is in the audit. → [`Reply::Done`]
+    TrustRecorded { number: u64 },
     /// A credential of the service, for a plugin's configuration. → [`Reply::Credential`]
     Credential { name: String },
     /// The supervisor has stopped all it could and is about to end. Not answered.
@@ -142,6 +148,7 @@ pub(crate) enum Reply {
     },
     Spawned(Spawned),
     AuditHead(Option<Head>),
+    TrustChange(Option<(u64, Box<Json<Change>>)>),
     Credential(Hidden),
 }
 
@@ -155,6 +162,9 @@ pub(crate) struct StorageUsage {
     /// There are directories in which was not counted: nested too deep, or, without privilege, closed
     /// by the plugin.
     pub(crate) uncounted: bool,
+    /// What the file system lets the plugin's uid keep, as that uid was told by the kernel; `None`: it
+    /// enforces no quotas, or all plugins are one user.
+    pub(crate) quota: Option<Quota>,
 }
 
 /// The storage of a plugin.

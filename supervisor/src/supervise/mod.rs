@@ -42,6 +42,7 @@ use denials::Denials;
 use events::Events;
 use launcher_link::Launcher;
 use plugin::Command;
+pub(crate) use plugin::files_of;
 use principal::Principal;
 #[cfg(debug_assertions)]
 pub(crate) use registry::points as pause_points;
@@ -139,6 +140,7 @@ async fn serve(launcher: Launcher) -> Result<(), Fatal> {
     registry.audit.service(Action::ServiceStarted, version).await;
     let anchored = registry.audit.clone().keep_anchored(launcher.clone());
     tokio::spawn(anchored);
+    tokio::spawn(registry.audit.clone().keep_trust_recorded(launcher.clone()));
     tokio::spawn(Arc::clone(&registry).keep_within_retention());
     let starting = take_over(&registry, recovered, inherited.running, inherited.exits).await?;
     tokio::spawn(api::serve(inherited.listener, Arc::clone(&registry))?);

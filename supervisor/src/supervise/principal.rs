@@ -44,6 +44,11 @@ impl Principal {
         Self { uid: None, name: Some("schedule".to_owned()), on_behalf_of: None }
     }
 
+    /// Whoever did what was only seen afterwards.
+    pub(crate) fn unknown() -> Self {
+        Self { uid: None, name: Some("unknown".to_owned()), on_behalf_of: None }
+    }
+
     /// A plugin that asks its host for something.
     pub(crate) fn plugin(id: &PluginId, on_behalf_of: Option<String>) -> Self {
         Self { uid: None, name: Some(format!("plugin:{id}")), on_behalf_of }

@@ -12,9 +12,10 @@ use serde::Serialize;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::metrics;
-use super::plugin::{Command, Kept, PluginHandle, ProcessView};
+use super::plugin::{Command, Kept, PluginHandle, Pressure, ProcessView};
 use super::registry::Registry;
 use super::usage;
+use crate::manifest::ByteSize;
 
 /// The name of the event.
 const EVENT: &str = "plugin:resource:usage";
@@ -59,8 +60,8 @@ struct Last {
     generation: u64,
     at: Instant,
     cpu_usec: Option<u64>,
-    /// Its storage was nearly full.
-    near: bool,
+    /// How full its storage was.
+    pressure: Pressure,
 }
 
 /// Tells what is used, for as long as the supervisor lives.
@@ -108,13 +109,13 @@ async fn sample(
         }),
     });
     let storage = kept(registry, handle, process.generation).await;
-    let near = storage.is_some_and(|kept| kept.is_near(handle.manifest.limits.storage.bytes()));
-    if near && last.is_none_or(|last| !last.near) {
-        let message = format!(
-            "more than nine tenths of its storage of {} are used",
-            handle.manifest.limits.storage
-        );
-        let body = serde_json::json!({ "message": message, "storage": storage });
+    let limit = handle.manifest.limits.storage.bytes();
+    let pressure = storage.map_or(Pressure::Low, |kept| kept.pressure(limit));
+    if let Some(kept) = storage
+        && pressure > last.map_or(Pressure::Low, |last| last.pressure)
+    {
+        let body =
+            serde_json::json!({ "message": warning(&kept, limit, pressure), "storage": kept });
         registry.events.emit("plugin:warning", &handle.manifest.id, body);
     }
     let network = network(process);
@@ -135,7 +136,18 @@ async fn sample(
         network,
         pids: used.pids,
     };
-    (metrics, Last { generation: process.generation, at, cpu_usec: used.cpu_usec, near })
+    (metrics, Last { generation: process.generation, at, cpu_usec: used.cpu_usec, pressure })
+}
+
+fn warning(kept: &Kept, limit: u64, pressure: Pressure) -> String {
+    let (_, bytes) = kept.bound(limit);
+    let bytes = ByteSize::new(bytes);
+    if pressure == Pressure::Full {
+        return format!(
+            "its storage of {bytes} is full: the file system refuses what it writes beyond (EDQUOT)"
+        );
+    }
+    format!("more than nine tenths of its storage of {bytes} are used")
 }
 
 /// What it keeps on disk. A plugin that keeps too much is stopped.

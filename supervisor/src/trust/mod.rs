@@ -8,6 +8,7 @@
 //! A signature is minisign's, prehashed. What is parsed of a stranger's bytes is two lines of base64
 //! of known lengths; the content itself is only hashed ([`verification`]).
 
+mod change;
 mod key_file;
 mod key_id;
 mod refusal;
@@ -18,6 +19,9 @@ mod stepwise;
 mod store;
 mod verification;
 
+#[cfg(test)]
+pub(crate) use change::ChangeKind;
+pub(crate) use change::{Change, Snapshot, Standing};
 pub(crate) use key_file::TrustedKey;
 pub(crate) use key_id::{KeyId, PublicKey};
 pub(crate) use refusal::Refusal;

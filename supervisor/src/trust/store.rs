@@ -34,7 +34,7 @@ impl TrustStore {
         &self.directory
     }
 
-    fn file(&self, id: KeyId) -> PathBuf {
+    pub(super) fn file(&self, id: KeyId) -> PathBuf {
         self.directory.join(format!("{id}{SUFFIX}"))
     }
 

@@ -1,7 +1,7 @@
 //! Sizes and times as a person reads them.
 
 /// `12.3 MiB`, `64 MiB`, `512 B`.
-pub(super) fn bytes(count: u64) -> String {
+pub(in crate::cli) fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
     if count < 1024 {
         return format!("{count} B");

@@ -16,6 +16,7 @@ use serde_json::Value;
 
 pub(super) use archive::{archives, total};
 pub(super) use layers::{brief, machine};
+pub(super) use measure::bytes;
 pub(super) use plugin::{Plugin, list};
 pub(super) use record::{audit, event, log, state};
 pub(super) use review::{asks, review};

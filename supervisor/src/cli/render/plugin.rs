@@ -85,6 +85,7 @@ struct Storage {
     state_bytes: u64,
     data_bytes: u64,
     data_files: u64,
+    hard_limit_bytes: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -289,7 +290,14 @@ impl Plugin {
         field(screen, "state", &bytes(storage.state_bytes))?;
         let one = if storage.data_files == 1 { "file" } else { "files" };
         let files = format!("{} in {} {one}", bytes(storage.data_bytes), storage.data_files);
-        field(screen, "/data", &files)
+        field(screen, "/data", &files)?;
+        match storage.hard_limit_bytes {
+            // Else it is the limit above.
+            Some(hard) if hard > storage.limit_bytes => {
+                field(screen, "hard limit", &format!("{} in /data", bytes(hard)))
+            }
+            _ => Ok(()),
+        }
     }
 }
 

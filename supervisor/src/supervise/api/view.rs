@@ -15,7 +15,7 @@ use crate::failure::Failure;
 use crate::id::{Digest, PluginId};
 use crate::manifest::secrets::blank;
 use crate::manifest::{Limits, Line, Permission, ServiceName};
-use crate::supervise::plugin::{Kept, PluginHandle, STATES};
+use crate::supervise::plugin::{Enforced, Kept, PluginHandle, STATES};
 use crate::supervise::registry::{Broken, Registry, Remainder};
 use crate::supervise::store::Previous;
 use crate::supervise::usage::{self, Usage};
@@ -129,9 +129,9 @@ pub(super) enum Listed {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Storage {
-    /// How the limit is enforced: `sampled`, by looking and stopping the plugin. The limit of one file
-    /// is the kernel's.
-    enforcement: &'static str,
+    /// How the limit is enforced.
+    enforcement: Enforced,
+    /// The lower of its manifest's limit and the hard one.
     limit_bytes: u64,
     #[serde(flatten)]
     kept: Kept,
@@ -198,8 +198,10 @@ impl Plugin {
     pub(super) async fn measured(handle: &PluginHandle, registry: &Registry) -> Self {
         let (id, limit) = (&handle.manifest.id, handle.manifest.limits.storage.bytes());
         let kept = Kept::measure(&registry.launcher, &registry.store, id).await;
-        let storage =
-            kept.ok().map(|kept| Storage { enforcement: "sampled", limit_bytes: limit, kept });
+        let storage = kept.ok().map(|kept| {
+            let (enforcement, limit_bytes) = kept.bound(limit);
+            Storage { enforcement, limit_bytes, kept }
+        });
         let unfinished = registry.remainder(id);
         Self { storage, unfinished, ..Self::new(handle, registry.settings.strict) }
     }

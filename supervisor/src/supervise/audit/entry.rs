@@ -39,6 +39,8 @@ pub(crate) enum Action {
     Tripped,
     /// A plugin that died is up again.
     Recovered,
+    /// Something was done to a trusted key, by hand.
+    TrustChanged,
     /// Rows older than the retention were removed.
     Pruned,
     /// The supervisor began to serve.

@@ -18,6 +18,7 @@ mod operation;
 #[cfg(test)]
 mod tests;
 mod throttle;
+mod trust;
 mod verification;
 
 use std::collections::BTreeMap;

@@ -4,7 +4,13 @@
 //! sampled: the launcher counts `/data`, the store knows the state. A plugin that is over its limit is
 //! stopped, and does not start again before it is not. So between two samples it can be over its
 //! limit by what it can write in that time; `inspect` says `storage: sampled`.
+//!
+//! Where an administrator has given its uid a hard limit on the file system (`bulkhead quota-init`),
+//! the launcher tells that with the count. A hard limit that is not above the plugin's own is the one
+//! that counts (`hard`): what it writes beyond fails with EDQUOT, which is its own affair, and it is
+//! warned of and not stopped. Above one, its own is sampled as ever.
 
+use bulkhead_sandbox::quota::Quota;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -19,6 +25,32 @@ const BYTES_PER_FILE: u64 = 4096;
 /// So many files are always allowed.
 const MIN_FILES: u64 = 1024;
 
+/// How many files so many bytes can be.
+pub(crate) fn files_of(bytes: u64) -> u64 {
+    (bytes / BYTES_PER_FILE).max(MIN_FILES)
+}
+
+/// How much is left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Pressure {
+    #[default]
+    Low,
+    /// More than nine tenths are used.
+    Near,
+    /// The hard limit is reached, as far as can be told: a file system reserves in pieces.
+    Full,
+}
+
+/// How a limit is enforced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Enforced {
+    /// By the file system: what would be more is not written.
+    Hard,
+    /// By looking, and stopping the plugin. The limit of one file is the kernel's all the same.
+    Sampled,
+}
+
 /// What a plugin keeps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -29,8 +61,21 @@ pub(crate) struct Kept {
     pub(crate) data_bytes: u64,
     /// Files and directories beneath `/data`, itself included.
     pub(crate) data_files: u64,
+    /// What the file system lets it keep in `/data`; null: it sets no limit.
+    pub(crate) hard_limit_bytes: Option<u64>,
+    /// So many files and directories; null: it sets no limit.
+    pub(crate) hard_limit_files: Option<u64>,
+    /// Of the hard limits: with what is reserved and not yet on disk.
+    #[serde(skip)]
+    charged: Charged,
     #[serde(skip)]
     uncounted: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Charged {
+    bytes: u64,
+    files: u64,
 }
 
 impl Kept {
@@ -48,8 +93,17 @@ impl Kept {
     }
 
     fn new(state_bytes: u64, data: StorageUsage) -> Self {
-        let StorageUsage { bytes, files, uncounted } = data;
-        Self { state_bytes, data_bytes: bytes, data_files: files, uncounted }
+        let StorageUsage { bytes, files, uncounted, quota } = data;
+        let Quota { limit_bytes, limit_files, used_bytes, used_files } = quota.unwrap_or_default();
+        Self {
+            state_bytes,
+            data_bytes: bytes,
+            data_files: files,
+            hard_limit_bytes: limit_bytes,
+            hard_limit_files: limit_files,
+            charged: Charged { bytes: used_bytes, files: used_files },
+            uncounted,
+        }
     }
 
     fn bytes(&self) -> u64 {
@@ -59,7 +113,7 @@ impl Kept {
     /// RESOURCE_EXHAUSTED: it is more than `limit` bytes, more files than these can be, or cannot
     /// be counted.
     pub(crate) fn check(&self, id: &PluginId, limit: u64) -> Result<(), Failure> {
-        let (max_files, bytes) = ((limit / BYTES_PER_FILE).max(MIN_FILES), self.bytes());
+        let (max_files, bytes) = (files_of(limit), self.bytes());
         let exhausted = |resource: &str, limit: u64, used: u64, what: String| {
             Err(Failure::new(
                 Code::ResourceExhausted,
@@ -87,9 +141,30 @@ impl Kept {
         Ok(())
     }
 
-    /// Whether little is left.
-    pub(crate) fn is_near(&self, limit: u64) -> bool {
-        self.bytes() > limit - limit / 10
+    /// What it may keep, of the `limit` of its manifest and of the hard one, and who sees to that.
+    pub(crate) fn bound(&self, limit: u64) -> (Enforced, u64) {
+        match self.hard_limit_bytes {
+            Some(hard) if hard <= limit => (Enforced::Hard, hard),
+            _ => (Enforced::Sampled, limit),
+        }
+    }
+
+    /// How little is left of the `limit` of its manifest, or of a hard one.
+    pub(crate) fn pressure(&self, limit: u64) -> Pressure {
+        let hard = [
+            (self.hard_limit_bytes, self.charged.bytes),
+            (self.hard_limit_files, self.charged.files),
+        ];
+        let of_hard = hard.into_iter().filter_map(|(hard, charged)| {
+            let hard = hard?;
+            Some(match charged {
+                charged if charged >= hard - hard / 100 => Pressure::Full,
+                charged if charged > hard - hard / 10 => Pressure::Near,
+                _ => Pressure::Low,
+            })
+        });
+        let near = self.bytes() > limit - limit / 10;
+        of_hard.chain(near.then_some(Pressure::Near)).max().unwrap_or_default()
     }
 }
 
@@ -98,7 +173,7 @@ mod tests {
     use super::*;
 
     fn kept(state_bytes: u64, bytes: u64, files: u64, uncounted: bool) -> Kept {
-        Kept::new(state_bytes, StorageUsage { bytes, files, uncounted })
+        Kept::new(state_bytes, StorageUsage { bytes, files, uncounted, quota: None })
     }
 
     #[test]
@@ -112,8 +187,42 @@ mod tests {
         let failure = check(kept(0, 0, 25_601, false)).unwrap_err();
         assert_eq!(failure.details["resource"], "storage files");
         assert!(check(kept(0, 0, 1, true)).unwrap_err().message.contains("deep"));
-        assert!(kept(0, 91 << 20, 1, false).is_near(100 << 20));
-        assert!(!kept(0, 89 << 20, 1, false).is_near(100 << 20));
+        assert_eq!(kept(0, 91 << 20, 1, false).pressure(100 << 20), Pressure::Near);
+        assert_eq!(kept(0, 89 << 20, 1, false).pressure(100 << 20), Pressure::Low);
+    }
+
+    /// With a hard limit of 64 MiB and 1024 files, of which so much is used.
+    fn bounded(used_bytes: u64, used_files: u64) -> Kept {
+        let quota =
+            Quota { limit_bytes: Some(64 << 20), limit_files: Some(1024), used_bytes, used_files };
+        let usage =
+            StorageUsage { bytes: used_bytes, files: used_files, ..StorageUsage::default() };
+        Kept::new(0, StorageUsage { quota: Some(quota), ..usage })
+    }
+
+    #[test]
+    fn the_lower_limit_is_the_one_that_counts() {
+        let kept = bounded(1 << 20, 1);
+        assert_eq!(kept.bound(256 << 20), (Enforced::Hard, 64 << 20));
+        assert_eq!(kept.bound(64 << 20), (Enforced::Hard, 64 << 20));
+        assert_eq!(kept.bound(16 << 20), (Enforced::Sampled, 16 << 20));
+        let unbounded = Kept::new(0, StorageUsage::default());
+        assert_eq!(unbounded.bound(16 << 20), (Enforced::Sampled, 16 << 20));
+        // Its own limit holds whatever the file system allows.
+        let id = "guest".parse().unwrap();
+        assert!(bounded(17 << 20, 1).check(&id, 16 << 20).is_err());
+        assert_eq!(bounded(64 << 20, 1).check(&id, 256 << 20), Ok(()), "a full one is not stopped");
+    }
+
+    #[test]
+    fn a_hard_limit_that_is_reached_is_told_whichever_it_is() {
+        let pressure = |bytes: u64, files| bounded(bytes, files).pressure(256 << 20);
+        assert_eq!(pressure(1 << 20, 1), Pressure::Low);
+        assert_eq!(pressure(60 << 20, 1), Pressure::Near);
+        assert_eq!(pressure(64 << 20, 1), Pressure::Full);
+        assert_eq!(pressure(1 << 20, 1000), Pressure::Near);
+        assert_eq!(pressure(1 << 20, 1024), Pressure::Full);
+        assert_eq!(bounded(15 << 20, 1).pressure(16 << 20), Pressure::Near, "its own");
     }
 
     #[test]

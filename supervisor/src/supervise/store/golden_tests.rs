@@ -1,14 +1,16 @@
 //! Files that older versions wrote, as text: what they hold must be there after the migrations.
 //!
-//! `golden/v<n>.sql` is a whole store as the code of version n made it. One is written with
-//! `BLESS=1 cargo test -p bulkhead-supervisor store::golden_tests` when its version is released, and never
-//! again: a later change to it would be a change of what users have on their disks.
+//! `golden/v<n>.sql` is a whole store of version n, with rows in all that it has. One is written with
+//! `BLESS=1 cargo test -p bulkhead-supervisor store::golden_tests` when its version is released or the next
+//! one is begun, and never again: a later change to it would be a change of what users have on their disks.
 
 use rusqlite::Connection;
 use serde_json::json;
 
 use super::*;
+use crate::audit_chain::{Head, body};
 use crate::id::{Digest, PluginId};
+use crate::supervise::registry::Grant;
 
 fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src/supervise/store/golden")
@@ -29,7 +31,35 @@ fn kept() -> Vec<usize> {
     versions
 }
 
-/// What every one of the files holds, written by the code at hand.
+/// What an operator granted, since version 2.
+fn granted() -> Grant {
+    Grant { permissions: vec!["read:appointments".parse().unwrap()] }
+}
+
+/// What it had used, since version 2.
+fn usage() -> serde_json::Value {
+    json!({ "time": "2026-01-02T00:00:00.000Z", "memoryPeakBytes": 4_194_304 })
+}
+
+/// What a rollback returns to, since version 3.
+fn previous() -> Previous {
+    Previous {
+        version: "1.1.0".parse().unwrap(),
+        digest: Digest::of(b"before"),
+        installed_at: "2025-12-01T00:00:00.000Z".to_owned(),
+        granted: None,
+    }
+}
+
+/// What the audit says, since version 4: of an installation, and of an uninstallation that is not over.
+const SAID: [(&str, &str); 2] = [("install", "appointments"), ("uninstall", "leaving")];
+
+fn said(action: &'static str, plugin: &str, kind: Kind) -> NewAuditRow {
+    let content = Box::new(move |salt: &str| json!({ "action": action, "salt": salt }).to_string());
+    NewAuditRow { kind, plugin: Some(id(plugin)), content }
+}
+
+/// What every one of the files holds, as far as its version had it, written by the code at hand.
 async fn fill(store: &Store) {
     let row = |name: &str, enabled| PluginRow {
         id: id(name),
@@ -43,11 +73,13 @@ async fn fill(store: &Store) {
         last_usage: None,
         previous: None,
     };
-    store.put_plugin(row("appointments", true)).await.unwrap();
+    let managed = row("appointments", true);
+    let managed = PluginRow { granted: Some(granted()), previous: Some(previous()), ..managed };
+    store.put_plugin(managed).await.unwrap();
     let leaving = row("leaving", false);
     store.put_plugin(leaving.clone()).await.unwrap();
     let exit = json!({ "time": "2026-01-02T00:00:00.000Z", "explanation": "exited with code 7" });
-    store.set_last_exit(id("appointments"), exit, json!({}), None).await.unwrap();
+    store.set_last_exit(id("appointments"), exit, usage(), None).await.unwrap();
     let plan = json!({ "kind": "uninstall", "force": false, "from": leaving, "to": null });
     store.begin_operation(id("leaving"), json!({}), "storage", plan).await.unwrap();
     let quota = 1 << 20;
@@ -59,6 +91,11 @@ async fn fill(store: &Store) {
     let body = json!({ "version": "1.2.3-rc.1" });
     let name = "plugin:installed".to_owned();
     store.append_event(told, name, Some(id("appointments")), body, None).await.unwrap();
+    // An upgrade was under way.
+    store.keep_state(id("appointments")).await.unwrap();
+    for ((action, plugin), kind) in SAID.into_iter().zip([Kind::Single, Kind::Begin]) {
+        store.append_audit(said(action, plugin, kind)).await.unwrap();
+    }
 }
 
 /// All of a database as SQL that makes it again.
@@ -121,7 +158,11 @@ fn what_an_older_version_stored_is_there_after_the_migrations() {
         std::fs::write(directory().join(format!("v{}.sql", MIGRATIONS.len())), text).unwrap();
     }
     let kept = kept();
-    assert_eq!(kept.first(), Some(&1), "the first version was released");
+    let before_the_newest: Vec<usize> = (1..MIGRATIONS.len()).collect();
+    assert!(
+        kept.starts_with(&before_the_newest),
+        "each version that is migrated has a file: {kept:?}"
+    );
     for version in kept {
         let directory_of_it = tempfile::tempdir().unwrap();
         let path = directory_of_it.path().join("db");
@@ -169,6 +210,51 @@ async fn check(store: &Store, version: usize) {
     let grown = store.set_state(appointments, "k".into(), vec![0; 100], None, 100).await;
     let used = "lastSync".len() + 12 + "raw".len() + 1 + "k".len() + 100;
     assert_eq!(grown.unwrap_err().details["used"], used, "of version {version}");
+    assert_eq!(kept.granted, (version >= 2).then(granted), "of version {version}");
+    assert_eq!(kept.last_usage, (version >= 2).then(usage), "of version {version}");
+    assert_eq!(kept.previous, (version >= 3).then(previous), "of version {version}");
+    check_snapshot(store, version).await;
+    check_audit(store, version).await;
+}
+
+/// That what was kept of a state, since version 3, can be put back.
+async fn check_snapshot(store: &Store, version: usize) {
+    let appointments = id("appointments");
+    store.delete_state(appointments.clone(), "raw".into(), None).await.unwrap();
+    store.restore_state(appointments.clone()).await.unwrap();
+    let raw = store.state(appointments, "raw".into()).await.unwrap();
+    let raw = raw.map(|entry| (entry.version, entry.value));
+    assert_eq!(raw, (version >= 3).then(|| (2, b"2".to_vec())), "of version {version}");
+}
+
+/// That the chain is whole, and goes on.
+async fn check_audit(store: &Store, version: usize) {
+    let said_then = if version >= 4 { &SAID[..] } else { &[] };
+    let open = store.audit_open().await.unwrap();
+    assert_eq!(open.len(), said_then.len() / 2, "of version {version}");
+    let next = said("enable", "appointments", Kind::Single);
+    store.append_audit(next).await.unwrap();
+    let rows = store.audit_since(0, None, 10).await.unwrap();
+    let mut head = Head::START;
+    for row in &rows {
+        let content = row.content.as_ref().unwrap();
+        assert_eq!(row.content_hash, Digest::of(content.as_bytes()), "of version {version}");
+        assert_eq!((row.sequence, row.previous), (head.sequence + 1, head.hash));
+        head = head.next(body(row.plugin.as_ref(), row.content_hash));
+        assert_eq!(row.hash, head.hash, "of version {version}");
+    }
+    let found: Vec<(String, String)> = rows
+        .iter()
+        .map(|row| {
+            let content: serde_json::Value = row.content.as_ref().unwrap().parse().unwrap();
+            let action = content["action"].as_str().unwrap().to_owned();
+            (action, row.plugin.as_ref().unwrap().to_string())
+        })
+        .collect();
+    let wanted = said_then.iter().chain([&("enable", "appointments")]);
+    let wanted: Vec<(String, String)> =
+        wanted.map(|(action, plugin)| ((*action).to_owned(), (*plugin).to_owned())).collect();
+    assert_eq!(found, wanted, "of version {version}");
 }
 
 #[test]

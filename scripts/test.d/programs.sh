@@ -4,7 +4,7 @@
 # Installs what is missing where it may, else says what to install. $1: who asks.
 offer_programs() {
     local program missing=()
-    for program in minisign curl python3 socat; do
+    for program in minisign curl python3 socat stress-ng perl git; do
         command -v "$program" >/dev/null || missing+=("$program")
     done
     ((${#missing[@]})) || return 0

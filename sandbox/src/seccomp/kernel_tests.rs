@@ -265,7 +265,8 @@ fn ordinary(program: &str, arguments: &[&str]) {
             String::from_utf8_lossy(&output.stderr)
         ),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            assert!(std::env::var_os("BULKHEAD_LANE").is_none(), "{program} is not installed");
+            let promised = std::env::var("BULKHEAD_LANE").is_ok_and(|lane| lane == "vm");
+            assert!(!promised, "{program} is not installed");
             println!("SKIP {program}: not installed here");
         }
         Err(error) => panic!("{program}: {error}"),

@@ -2,6 +2,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 
 use proptest::prelude::*;
 
+use super::tree::{Fingerprint, Instant};
 use super::*;
 
 struct Place {
@@ -381,4 +382,16 @@ proptest! {
             prop_assert_eq!(parsed.to_text(), noise);
         }
     }
+}
+
+#[test]
+fn a_file_as_young_as_its_check_is_looked_at_again() {
+    use std::os::unix::fs::MetadataExt as _;
+
+    let file = tempfile::tempfile().unwrap();
+    let print = Fingerprint::of(&file).unwrap();
+    let stat = file.metadata().unwrap();
+    let tick = Instant(stat.ctime(), stat.ctime_nsec());
+    assert!(!print.is_older(tick), "what is changed in the same tick has the same ctime");
+    assert!(print.is_older(Instant(tick.0, tick.1 + 1)));
 }

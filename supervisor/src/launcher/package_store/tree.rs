@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::{FileStat, SFlag, fstat};
+use nix::time::{ClockId, clock_gettime};
 
 /// Opens `path` beneath `root`: no symbolic link, no mount point and no `..` is followed on the way
 /// (openat2(2)). O_NONBLOCK, so that opening a FIFO does not wait for a writer.
@@ -53,7 +54,23 @@ pub(super) struct Fingerprint {
     changed: (i64, i64),
 }
 
+/// A tick of the clock that ctime is taken from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Instant(pub(super) i64, pub(super) i64);
+
+impl Instant {
+    pub(super) fn now() -> Option<Self> {
+        let now = clock_gettime(ClockId::CLOCK_REALTIME_COARSE).ok()?;
+        Some(Self(now.tv_sec(), now.tv_nsec()))
+    }
+}
+
 impl Fingerprint {
+    /// Whether any change from `then` on would show in it.
+    pub(super) fn is_older(&self, then: Instant) -> bool {
+        Instant(self.changed.0, self.changed.1) < then
+    }
+
     pub(super) fn of(file: impl AsFd) -> Result<Self, Errno> {
         Ok(Self::from_stat(&fstat(file)?))
     }

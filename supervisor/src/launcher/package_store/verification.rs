@@ -1,7 +1,8 @@
 //! Whether a tree in the store is still what was imported, and its entry opened for execution.
 //!
 //! Every file is hashed once; afterwards its fingerprint (inode, size, times) stands for its content,
-//! since no change of a file leaves its ctime as it was. The entry's descriptor is opened before it
+//! since no change of a file leaves its ctime as it was; but for one within the same tick of the clock,
+//! so a file that is as young as its check is hashed again at the next. The entry's descriptor is opened before it
 //! is examined and is the very one that will be executed: a file put in its place meanwhile is not
 //! run.
 
@@ -16,7 +17,7 @@ use nix::sys::stat::{fstat, lstat};
 use sha2::{Digest as _, Sha256};
 
 use super::sums::{Sum, Sums};
-use super::tree::{Fingerprint, Kind, open_beneath};
+use super::tree::{Fingerprint, Instant, Kind, open_beneath};
 use crate::failure::{Code, Failure};
 use crate::id::Digest;
 
@@ -40,6 +41,7 @@ pub(super) struct Check {
     root: OwnedFd,
     remaining: Vec<(String, Sum)>,
     known: Known,
+    began: Option<Instant>,
     current: Option<Hashing>,
     buffer: Vec<u8>,
 }
@@ -120,7 +122,8 @@ impl Verification {
         if check.known.get(&entry_path) != Some(&opened) {
             return Err(changed("was replaced while it was verified"));
         }
-        let Check { path, known, .. } = check;
+        let Check { path, mut known, began, .. } = check;
+        known.retain(|_, fingerprint| began.is_some_and(|began| fingerprint.is_older(began)));
         Ok(Progress::Complete(Verified { digest, path, entry }, known))
     }
 }
@@ -129,7 +132,8 @@ impl Check {
     /// `known` are files that need not be hashed again if nothing has touched them.
     pub(super) fn begin(path: PathBuf, root: OwnedFd, sums: &Sums, known: Known) -> Self {
         let remaining = sums.iter().map(|(path, sum)| (path.to_owned(), sum)).collect();
-        Self { path, root, remaining, known, current: None, buffer: Vec::new() }
+        let began = Instant::now();
+        Self { path, root, remaining, known, began, current: None, buffer: Vec::new() }
     }
 
     /// Does one bounded piece. `true` when every file was found to be good.

@@ -15,6 +15,8 @@ use crate::supervise::launcher_link::{Launcher, unexpected};
 
 /// What is shorter than this is found in every other word.
 const LEAST: usize = 4;
+/// The same for a line of a longer secret, of which some say nothing.
+const LEAST_LINE: usize = 8;
 
 /// What a plugin is given.
 pub(super) struct Effective {
@@ -53,10 +55,26 @@ impl StartPlan {
     }
 }
 
+/// The forms in which programs quote a text, longest first: as it is, escaped as JSON and as Rust do,
+/// and line by line where it has several, as a log has it.
+fn forms(text: &str) -> Vec<String> {
+    let mut escaped = vec![Value::from(text).to_string(), format!("{text:?}")];
+    for quoted in &mut escaped {
+        quoted.pop();
+        quoted.remove(0);
+    }
+    let mut forms = vec![text.to_owned()];
+    forms.extend(escaped);
+    forms.extend(text.lines().map(|line| line.trim().to_owned()).filter(|l| l.len() >= LEAST_LINE));
+    forms.sort_by_key(|form| std::cmp::Reverse(form.len()));
+    forms.dedup();
+    forms
+}
+
 /// All texts of a value that are long enough to be told from others.
 fn gather(value: &Value, to: &mut Vec<String>) {
     match value {
-        Value::String(text) if text.len() >= LEAST => to.push(text.clone()),
+        Value::String(text) if text.len() >= LEAST => to.extend(forms(text)),
         Value::Array(items) => items.iter().for_each(|item| gather(item, to)),
         Value::Object(object) => object.values().for_each(|value| gather(value, to)),
         _ => {}
@@ -97,6 +115,18 @@ mod tests {
         let mut secrets = Vec::new();
         gather(&json!({ "key": "canary-1", "more": ["canary-2", "abc"] }), &mut secrets);
         assert_eq!(secrets, ["canary-1", "canary-2"]);
+        let key = "-----BEGIN\nc2VjcmV0LWtleQ==\t\"\n}\n";
+        for quoted in [
+            key.to_owned(),
+            json!({ "key": key }).to_string(),
+            format!("{:?}", Some(key)),
+            "read c2VjcmV0LWtleQ==\t\" of it".to_owned(),
+        ] {
+            let mut secrets = Vec::new();
+            gather(&json!(key), &mut secrets);
+            let masked = Effective { text: String::new(), secrets }.mask_text(quoted);
+            assert!(!masked.contains("c2VjcmV0LWtleQ"), "{masked}");
+        }
         let effective = Effective { text: String::new(), secrets };
         let failure = Failure::new(Code::ConfigInvalid, "abc: canary-1 is wrong")
             .with("pluginDetails", "{\"value\":\"canary-2\"}")

@@ -210,7 +210,7 @@ impl Exit {
                 format!("it wrote a file larger than {limit} (SIGXFSZ); raise limits.file_size")
             }
             Cause::Killed => {
-                "it was killed, because it was told to stop and did not in time".to_owned()
+                "bulkhead killed it: it did not stop in time, or its start had failed".to_owned()
             }
             Cause::Signal(signal) => {
                 let name = nix::sys::signal::Signal::try_from(signal).map_or_else(

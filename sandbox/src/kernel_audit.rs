@@ -3,7 +3,8 @@
 //! A wait status says only SIGSYS. The record AUDIT_SECCOMP says which call, of which uid; it is sent
 //! to the multicast group AUDIT_NLGRP_READLOG (include/uapi/linux/audit.h), whether or not an audit
 //! daemon runs. Joining the group takes CAP_AUDIT_READ; who holds the socket goes on receiving without.
-//! A record holds text that the program chose, its name, so it is parsed where there is no privilege.
+//! A record holds text that the program chose, its name, so it is parsed where there is no privilege; and
+//! as the stream is the whole machine's, a filter that cannot be taken off lets only these records through.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -49,8 +50,41 @@ pub fn open() -> io::Result<OwnedFd> {
         SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
         SockProtocol::NetlinkAudit,
     )?;
+    only_seccomp(&socket)?;
     bind(socket.as_raw_fd(), &NetlinkAddr::new(0, READLOG))?;
     Ok(socket)
+}
+
+/// Has the kernel drop all other records (socket(7), SO_ATTACH_FILTER), for whoever gets the socket.
+fn only_seccomp(socket: &OwnedFd) -> io::Result<()> {
+    const TYPE_AT: u32 = 4;
+    // BPF reads numbers in network order; a netlink header is in the machine's.
+    let kind = u32::from(SECCOMP.to_be());
+    let line = |code, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
+    let mut lines = [
+        line(libc::BPF_LD | libc::BPF_H | libc::BPF_ABS, 0, 0, TYPE_AT),
+        line(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, kind),
+        line(libc::BPF_RET | libc::BPF_K, 0, 0, u32::MAX),
+        line(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
+    ];
+    let program = libc::sock_fprog { len: lines.len() as u16, filter: lines.as_mut_ptr() };
+    set(socket, libc::SO_ATTACH_FILTER, &program)?;
+    set(socket, libc::SO_LOCK_FILTER, &1_i32)
+}
+
+fn set<T>(socket: &OwnedFd, option: i32, value: &T) -> io::Result<()> {
+    // SAFETY: `value` is alive for the call and as long as said; what a program points to is copied by
+    // the kernel meanwhile.
+    let done = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            option,
+            std::ptr::from_ref(value).cast(),
+            size_of::<T>() as libc::socklen_t,
+        )
+    };
+    Errno::result(done).map(drop).map_err(Into::into)
 }
 
 /// Reads one record. `None`: it tells of something else, or some were lost as nobody had read them.

@@ -88,3 +88,19 @@ fn a_plugin_that_never_heard_of_it_is_restarted_if_asked() {
     assert_eq!(set(&service, &json!({ "a": 2 }), &["--restart"])["applied"], "restarted");
     assert_eq!(service.json(["inspect", "clinic"])["state"], "enabled");
 }
+
+#[test]
+fn a_configuration_with_which_a_plugin_does_not_come_up_is_put_back() {
+    let service = Service::start();
+    service.enable(&Package::witness("clinic", ""));
+    set(&service, &json!({ "rooms": 3 }), &["--restart"]);
+    let bad = service.directory().join("bad.json");
+    std::fs::write(&bad, json!({ "rooms": 4, "refuseStart": "no rooms" }).to_string()).unwrap();
+    let set = ["config", "clinic", "--set", bad.to_str().unwrap(), "--restart"];
+    let error = service.error(set);
+    assert_eq!(error["code"], "CONFIG_INVALID", "{error}");
+    let told = error["message"].as_str().unwrap();
+    assert!(told.contains("before is in force again") && told.contains("no rooms"), "{told}");
+    assert_eq!(in_force(&service), json!({ "rooms": 3 }));
+    assert_eq!(service.json(["config", "clinic"])["config"], json!({ "rooms": 3 }));
+}

@@ -3,11 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "to fail here is to fail the test")]
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, SocketAddrV4, TcpListener, TcpStream};
+use std::os::fd::AsRawFd as _;
 
 use bulkhead_tests::package::Package;
 use bulkhead_tests::service::Service;
 use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, getsockname, socket};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
@@ -47,7 +49,11 @@ fn pid(service: &Service) -> Value {
 fn a_plugin_without_a_network_reaches_what_it_was_granted_and_nothing_else() {
     let (granted, other) = (listener("127.0.0.1", "hello"), listener("127.0.0.1", "secret"));
     assert_eq!((heard(granted), heard(other)), ("hello".into(), "secret".into()));
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // Bound and not listening: nobody else can be there meanwhile.
+    let bound =
+        socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+    bind(bound.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0)).unwrap();
+    let closed = SocketAddrV4::from(getsockname::<SockaddrIn>(bound.as_raw_fd()).unwrap());
     let service = Service::start();
     let by_name = format!("localhost:{}", granted.port());
     let lines = format!("[network]\nhosts = [\"{granted}\", \"{by_name}\", \"{closed}\"]");

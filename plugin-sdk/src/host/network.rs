@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::net::TcpStream as StdTcpStream;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bulkhead_ipc_protocol::Payload;
 use bulkhead_ipc_protocol::host::{CONNECT, Connect, Connected};
@@ -14,6 +15,9 @@ use crate::error::{Error, Result, code};
 
 /// Connections that nobody has taken yet; the oldest are closed.
 const WAITING: usize = 32;
+
+/// How long a connection that was made may take to come over the bootstrap socket.
+const HANDED: Duration = Duration::from_secs(10);
 
 /// TCP, to what the manifest's `[network] hosts` names and the operator granted.
 ///
@@ -43,7 +47,14 @@ impl Network {
         let Connected { token } = reply
             .decode_bincode()
             .map_err(|err| Error::new(code::REPLY_INVALID, format!("{CONNECT}: {err}")))?;
-        let stream = self.host.connections().take(token).await;
+        // It is there by now, unless this process could not take another descriptor.
+        let taken = tokio::time::timeout(HANDED, self.host.connections().take(token)).await;
+        let stream = taken.map_err(|_| {
+            let message = format!(
+                "{pair}: the connection was made and did not arrive; are there descriptors left?"
+            );
+            Error::new("CONNECT_FAILED", message)
+        })?;
         let usable = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
         usable.map_err(Error::internal)
     }

@@ -232,7 +232,7 @@ pub(crate) struct Disable {
 #[derive(Debug, Args)]
 pub(crate) struct Uninstall {
     pub(crate) id: PluginId,
-    /// Keep its data in an archive
+    /// Keep its state, data, logs and configuration in an archive; without it they are deleted
     #[arg(long)]
     pub(crate) preserve_data: bool,
     /// Go on past a plugin that will not stop, or that others need

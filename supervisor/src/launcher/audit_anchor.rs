@@ -120,13 +120,14 @@ fn lost(path: &Path, reason: &str, what: &str) -> Failure {
         .with("path", path)
 }
 
-/// Whole or not at all. Not synced, as the launcher's loop does not wait for a disk: after a
-/// power cut an older head may be there, which is as true as the newest.
+/// Whole or not at all, also after a power cut: some file systems would leave it empty, which is a false
+/// alarm. It is one small write, at most a few times a second.
 fn write(path: &Path, text: &str) -> std::io::Result<()> {
     let draft = path.with_extension("draft");
     let mut file =
         File::options().write(true).create(true).truncate(true).mode(0o644).open(&draft)?;
     file.write_all(format!("{text}\n").as_bytes())?;
+    file.sync_data()?;
     fs::rename(&draft, path)
 }
 

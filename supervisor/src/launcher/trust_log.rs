@@ -97,13 +97,14 @@ impl TrustLog {
         Ok(())
     }
 
-    /// Whole or not at all. Not synced, as the launcher's loop does not wait for a disk: after a
-    /// power cut a change may be recorded once more.
+    /// Whole or not at all, also after a power cut: some file systems would leave it empty, which is a false
+    /// alarm. It is one small write, at most a few times a second.
     fn write(&self, recorded: &Snapshot) -> std::io::Result<()> {
         let draft = self.path.with_extension("draft");
         let mut file =
             File::options().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
         file.write_all(&serde_json::to_vec(recorded)?)?;
+        file.sync_data()?;
         fs::rename(&draft, &self.path)
     }
 }

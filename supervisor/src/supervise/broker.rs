@@ -129,8 +129,8 @@ async fn make(
     Err(failed(pair, last))
 }
 
-/// A name stands for a machine elsewhere: whoever answers for it must not lead the plugin to services
-/// of this machine or its link. `localhost` stands for this one, and an address for itself.
+/// A name stands for a machine elsewhere: whoever answers for it must not lead the plugin to what listens
+/// on this machine's loopback only, or to its link. `localhost` stands for this one, and an address for itself.
 fn is_meant(host: &str, address: IpAddr) -> bool {
     if host.parse::<IpAddr>().is_ok() {
         return true;

@@ -20,10 +20,10 @@ impl Audit {
     pub(crate) async fn keep_trust_recorded(self, launcher: Launcher) {
         let mut turns = interval(EVERY);
         turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut told = None;
+        let (mut told, mut last) = (None, None);
         loop {
             turns.tick().await;
-            match self.record_trust(&launcher).await.map_err(|failure| failure.code) {
+            match self.record_trust(&launcher, &mut last).await.map_err(|failure| failure.code) {
                 Ok(()) => told = None,
                 Err(code) if told == Some(code) => {}
                 Err(code) => {
@@ -34,15 +34,23 @@ impl Audit {
         }
     }
 
-    /// Writes down what waits. A death in between writes it down twice.
-    async fn record_trust(&self, launcher: &Launcher) -> Result<(), Failure> {
+    /// Writes down what waits, except for the `last` that was, of which the launcher may not have heard
+    /// yet. A death in between writes it down twice.
+    async fn record_trust(
+        &self,
+        launcher: &Launcher,
+        last: &mut Option<u64>,
+    ) -> Result<(), Failure> {
         loop {
             let (number, change) = match launcher.ask(Request::TrustChange).await? {
                 (Reply::TrustChange(Some((number, change))), _) => (number, change.0),
                 (Reply::TrustChange(None), _) => return Ok(()),
                 (other, _) => return Err(unexpected(&other)),
             };
-            self.record(entry(&change)).await?;
+            if *last != Some(number) {
+                self.record(entry(&change)).await?;
+                *last = Some(number);
+            }
             launcher.ask_done(Request::TrustRecorded { number }).await?;
         }
     }

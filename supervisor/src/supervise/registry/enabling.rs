@@ -91,7 +91,13 @@ impl Registry {
             if up && !self.is_unfinished(id) && self.turns.check(id).is_ok() {
                 return Ok(());
             }
-            self.enable(id, None, &Principal::service()).await.map(drop)
+            let (registry, id) = (Arc::clone(self), id.clone());
+            // A task of its own, as who waits for it may be halted: half an enabling would be left.
+            let enabling =
+                tokio::spawn(
+                    async move { registry.enable(&id, None, &Principal::service()).await },
+                );
+            enabling.await.map_err(Failure::internal)?.map(drop)
         })
     }
 

@@ -130,7 +130,7 @@ impl Registry {
         self.check_open()?;
         let turn = self.turns.take(id, Kind::Uninstall).await;
         let was_there = self.find(id).is_some() || self.find_broken(id).is_some();
-        self.end_unfinished(&turn).await?;
+        self.end_left(&turn).await?;
         let Some(row) = self.store.plugin(id.clone()).await? else {
             // What was left of an uninstallation is done now.
             self.forget_broken(id);

@@ -59,17 +59,15 @@ impl Registry {
         expected: Option<Vec<Permission>>,
     ) -> Result<Permissions, Failure> {
         self.check_open()?;
-        // An operation under way is waited for: what it puts back would have the grant of before.
+        // An upgrade under way is waited for: what it puts back would have the grant of before.
         let _share = loop {
-            self.turns.operation_ends(id).await;
-            match self.turns.share(id, Request::Change) {
+            match self.turns.share(id, Request::Permit) {
                 Ok(share) if self.is_unfinished(id) => {
                     drop(share);
                     self.settle(id).await?;
                 }
                 Ok(share) => break share,
-                // Another has begun meanwhile.
-                Err(_) => {}
+                Err(_) => self.turns.operation_ends(id).await,
             }
         };
         let handle = self.get(id)?;

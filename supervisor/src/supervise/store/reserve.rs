@@ -6,10 +6,12 @@
 //! get no more state kept, so that what was given back is not used up by them.
 
 use std::fs::{self, File};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::statvfs::statvfs;
 
@@ -32,11 +34,13 @@ impl Reserve {
         path.push("-reserve");
         let reserve =
             Self { path: Arc::new(path.into()), released: Arc::new(AtomicBool::new(false)) };
-        // One that a supervisor before this one has released is not there.
+        // One that a supervisor before this one has released is not there; neither is one of a new store.
         reserve.released.store(!reserve.path.exists(), Ordering::Relaxed);
         reserve.refill();
         if !reserve.path.exists() {
             tracing::warn!(path = %reserve.path.display(), "no room is kept for a full disk");
+            // Where the disk has plenty it cannot be made at all: that takes nothing from the plugins.
+            reserve.released.store(!reserve.has_plenty(), Ordering::Relaxed);
         }
         reserve
     }
@@ -81,8 +85,11 @@ impl Reserve {
     fn make(&self) -> std::io::Result<()> {
         let file = File::create(&*self.path)?;
         // Not a hole: the room is taken.
-        fallocate(&file, FallocateFlags::empty(), 0, SIZE as i64)?;
-        Ok(())
+        match fallocate(&file, FallocateFlags::empty(), 0, SIZE as i64) {
+            // Some file systems cannot; what is written takes room on all of them.
+            Err(Errno::EOPNOTSUPP) => (&file).write_all(&vec![0xff; SIZE as usize]),
+            done => done.map_err(Into::into),
+        }
     }
 }
 

@@ -135,7 +135,7 @@ struct News {
 }
 
 /// Any object. `live = true` takes the next configuration while it runs; `refuse` is the text with
-/// which it refuses this one.
+/// which it refuses this one, `refuseStart` that with which it does not start with it.
 type Config = Map<String, Value>;
 
 struct Witness {
@@ -165,6 +165,9 @@ impl Plugin for Witness {
 
     async fn init(config: Config, host: Host) -> Result<Self> {
         check(&config)?;
+        if let Some(text) = config.get("refuseStart").and_then(Value::as_str) {
+            return Err(Error::new("CONFIG_INVALID", text));
+        }
         let heard = Mutex::new((host.events().subscribe("*"), Vec::new()));
         Ok(Self { host, config: RefCell::new(config), heard })
     }

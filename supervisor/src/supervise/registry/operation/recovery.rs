@@ -142,7 +142,8 @@ impl Registry {
         let Some(turn) = self.turns.try_take(plugin, Kind::Uninstall) else { return };
         let registry = Arc::clone(self);
         tokio::spawn(async move {
-            registry.end_by_itself(&turn).await;
+            // A failure is told where it happens.
+            let _ = registry.end_unfinished(&turn).await;
         });
     }
 }

@@ -27,7 +27,8 @@ struct Busy {
     operation: Option<Kind>,
     /// Why the operation is to take itself back.
     halt: watch::Sender<Option<Halt>>,
-    changing: usize,
+    configuring: usize,
+    permitting: usize,
     disabling: usize,
 }
 
@@ -43,8 +44,9 @@ pub(in crate::supervise::registry) enum Halt {
 /// What is done to a plugin beside its operations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::supervise::registry) enum Request {
-    /// Its configuration, or what it is permitted.
-    Change,
+    Configure,
+    /// What it is permitted, which an enabling neither changes nor puts back.
+    Permit,
     Disable,
 }
 
@@ -65,12 +67,16 @@ pub(in crate::supervise::registry) struct Share {
 
 impl Busy {
     fn is_free(&self) -> bool {
-        self.operation.is_none() && self.changing == 0 && self.disabling == 0
+        self.operation.is_none()
+            && self.configuring == 0
+            && self.permitting == 0
+            && self.disabling == 0
     }
 
     fn of(&mut self, request: Request) -> &mut usize {
         match request {
-            Request::Change => &mut self.changing,
+            Request::Configure => &mut self.configuring,
+            Request::Permit => &mut self.permitting,
             Request::Disable => &mut self.disabling,
         }
     }
@@ -98,7 +104,11 @@ impl Turns {
                 && let Some(busy) = self.busy().get(plugin)
                 && busy.operation == Some(Kind::Enable)
             {
-                busy.halt.send_if_modified(|halt| halt.replace(Halt::Uninstalled).is_none());
+                busy.halt.send_if_modified(|halt| {
+                    let first = halt.is_none();
+                    halt.get_or_insert(Halt::Uninstalled);
+                    first
+                });
             }
             freed.await;
         }
@@ -147,7 +157,7 @@ impl Turns {
         let mut busy = self.busy();
         let entry = busy.entry(plugin.clone()).or_default();
         let halts = match (entry.operation, request) {
-            (None, _) => false,
+            (None, _) | (Some(Kind::Enable), Request::Permit) => false,
             (Some(Kind::Enable | Kind::Upgrade | Kind::Rollback), Request::Disable) => {
                 entry.halt.send_replace(Some(Halt::Disabled));
                 true

@@ -127,8 +127,12 @@ impl Registry {
             // For the next supervisor.
             return true;
         }
+        // What is left may be of another operation by now.
+        let kind =
+            self.unfinished.book().left.get(plugin).map_or(kind, |left| left.operation.plan.kind);
         let turn = self.turns.take(plugin, kind).await;
-        self.end_by_itself(&turn).await;
+        // A failure is told where it happens.
+        let _ = self.end_unfinished(&turn).await;
         let mut book = self.unfinished.book();
         let done = !book.left.contains_key(plugin);
         if done {
@@ -137,14 +141,18 @@ impl Registry {
         done
     }
 
-    /// The same as [`end_unfinished`](Self::end_unfinished), which nobody has asked for.
-    pub(super) async fn end_by_itself(self: &Arc<Self>, turn: &Turn) {
+    /// Ends what an earlier operation on the plugin has left. The turn must be the caller's. An
+    /// uninstallation that comes to its end so has its last row in the audit.
+    pub(in crate::supervise::registry) async fn end_unfinished(
+        self: &Arc<Self>,
+        turn: &Turn,
+    ) -> Result<(), Failure> {
         let plugin = turn.plugin();
         let removes = self.unfinished.book().left.get(plugin).is_some_and(|left| {
             left.operation.plan.kind == Kind::Uninstall && !left.operation.is_taken_back()
         });
-        // A failure is told where it happens.
-        if self.end_unfinished(turn).await.is_ok() && removes {
+        self.end_left(turn).await?;
+        if removes {
             self.forget_broken(plugin);
             let farewell = audit::Operation::new(Principal::service(), audit::Action::Uninstall)
                 .about(plugin)
@@ -153,6 +161,7 @@ impl Registry {
                 tracing::error!(%plugin, %failure, "the end of an uninstallation is not in the audit");
             }
         }
+        Ok(())
     }
 
     pub(in crate::supervise::registry) fn is_unfinished(&self, plugin: &PluginId) -> bool {
@@ -178,8 +187,8 @@ impl Registry {
         self.end_unfinished(&turn).await
     }
 
-    /// Ends what an earlier operation on the plugin has left. The turn must be the caller's.
-    pub(in crate::supervise::registry) async fn end_unfinished(
+    /// The same for an uninstallation, which says itself how it came out.
+    pub(in crate::supervise::registry) async fn end_left(
         self: &Arc<Self>,
         turn: &Turn,
     ) -> Result<(), Failure> {

@@ -138,7 +138,7 @@ fn required(
         Code::ConsentRequired,
         format!(
             "it asks for more than a plugin has by itself ({}), and {why}; consent with \
-             `bulkhead install --yes`, or \"consent\": \"{digest}\"",
+             --yes, or \"consent\": \"{digest}\"",
             added.join(", ")
         ),
     )

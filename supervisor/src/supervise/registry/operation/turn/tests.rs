@@ -26,7 +26,7 @@ async fn a_second_operation_waits_and_other_requests_are_refused_meanwhile() {
     let (one, other) = (plugin("one"), plugin("other"));
     let first = turns.take(&one, Kind::Upgrade).await;
     assert_eq!(refused(turns.check(&one)), "upgrading");
-    assert_eq!(refused(turns.share(&one, Request::Change)), "upgrading");
+    assert_eq!(refused(turns.share(&one, Request::Configure)), "upgrading");
     assert_eq!(refused(turns.take_to_enable(&one).await), "upgrading");
     turns.check(&other).unwrap();
     drop(turns.take(&other, Kind::Install).await);
@@ -46,7 +46,7 @@ async fn a_second_operation_waits_and_other_requests_are_refused_meanwhile() {
 async fn an_operation_waits_for_what_changes_the_row_that_it_will_read() {
     let turns = Arc::new(Turns::default());
     let one = plugin("one");
-    for request in [Request::Change, Request::Disable] {
+    for request in [Request::Configure, Request::Disable] {
         let (share, second) =
             (turns.share(&one, request).unwrap(), turns.share(&one, request).unwrap());
         assert!(!share.halts);

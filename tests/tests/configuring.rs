@@ -102,5 +102,5 @@ fn a_configuration_with_which_a_plugin_does_not_come_up_is_put_back() {
     let told = error["message"].as_str().unwrap();
     assert!(told.contains("before is in force again") && told.contains("no rooms"), "{told}");
     assert_eq!(in_force(&service), json!({ "rooms": 3 }));
-    assert_eq!(service.json(["config", "clinic"])["config"], json!({ "rooms": 3 }));
+    assert_eq!(service.json(["inspect", "clinic"])["config"], json!({ "rooms": 3 }));
 }

@@ -218,3 +218,24 @@ fn an_undo_that_fails_is_tried_again_by_itself_and_shown_until_it_is_done() {
     assert_eq!(service.json(["inspect", "doc"])["unfinished"], Value::Null);
     assert_eq!(signers(&service), json!(["1.0.0", "1.0.0"]));
 }
+
+#[test]
+fn a_dependency_whose_enabling_nobody_waits_for_any_more_can_be_disabled_for_good() {
+    let service = Service::start();
+    let lines = "[lifecycle]\ninit_timeout = \"5m\"";
+    service.install(&Package::hostile("base", "hang-in-init", lines));
+    service.install(&Package::hostile("needs", "well", "[dependencies]\nbase = \"1\""));
+    let enabling = service.command(["enable", "needs", "--json"]).start();
+    service.wait_for("base", |plugin| plugin["state"] == "enabling");
+    service.json(["disable", "needs"]);
+    assert_eq!(refusal(enabling)["code"], "CONFLICT");
+    // The enabling of the dependency is one of its own, and goes on.
+    assert_eq!(service.json(["inspect", "base"])["state"], "enabling");
+    service.json(["disable", "base"]);
+    send(service.supervisor(), Signal::SIGKILL);
+    for id in ["base", "needs"] {
+        let plugin = service.wait_for(id, |plugin| plugin["state"] == "disabled");
+        assert_eq!(plugin["desired"], "disabled", "{id}: {plugin}");
+    }
+    assert_eq!(service.plugin_processes(), [0; 0]);
+}

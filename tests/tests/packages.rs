@@ -362,7 +362,9 @@ fn the_real_minisign_signs_packages_too() {
     };
     let key = trust("probe");
     let shown = std::fs::read_to_string(at("their.pub")).unwrap();
-    assert!(shown.contains(key["id"].as_str().unwrap()), "{key} is not {shown}");
+    // It leaves out zeros in front.
+    let id = key["id"].as_str().unwrap().trim_start_matches('0');
+    assert!(shown.contains(id), "{key} is not {shown}");
     assert_eq!(install(&service, &at(NAME))["id"], "probe");
 }
 

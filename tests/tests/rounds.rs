@@ -18,7 +18,7 @@ use serde_json::json;
 
 /// Where nobody says how often, and on an emulated machine.
 const ROUNDS: usize = 500;
-const EMULATED: usize = 20;
+const EMULATED: usize = 50;
 /// The memory that a process may have come to use from the tenth part of the rounds to the last: as
 /// much as buffers and caches of a fixed size still fill up, and a thousandth of it a round for 1000.
 const GROWTH: u64 = 1 << 20;

@@ -107,7 +107,7 @@ impl AuditAnchor {
     }
 }
 
-/// What was kept is lost: somebody has meddled with it, or the machine lost its power.
+/// What was kept is lost: somebody has meddled with it, or the disk has failed.
 fn lost(path: &Path, reason: &str, what: &str) -> Failure {
     let message = format!(
         "the launcher's word on how far the audit had come, {}, {what}: nobody can tell whether rows \

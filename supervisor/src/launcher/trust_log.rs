@@ -97,8 +97,8 @@ impl TrustLog {
         Ok(())
     }
 
-    /// Whole or not at all, also after a power cut: some file systems would leave it empty, which is a false
-    /// alarm. It is one small write, at most a few times a second.
+    /// Whole or not at all, also after a power cut: some file systems would leave it empty, and every
+    /// key would be recorded once more. It is one small write for each change.
     fn write(&self, recorded: &Snapshot) -> std::io::Result<()> {
         let draft = self.path.with_extension("draft");
         let mut file =

@@ -55,9 +55,11 @@ impl Service {
         let mode = if lane::promised() { "strict" } else { "best-effort" };
         let path = directory.path().display();
         let uids = uids();
+        // Named, as a user `bulkhead` may come into being while the test runs.
         let config = format!(
-            "state = \"{path}/state\"\nruntime = \"{path}/run\"\ntrust = \"{path}/trust\"\nmode = \"{mode}\"\nallow_directories = true\n{lines}\n\
+            "user = \"{}\"\nstate = \"{path}/state\"\nruntime = \"{path}/run\"\ntrust = \"{path}/trust\"\nmode = \"{mode}\"\nallow_directories = true\n{lines}\n\
              [uids]\nfirst = {}\ncount = {}\n",
+            uids.start,
             uids.start,
             uids.len()
         );

@@ -55,6 +55,11 @@ pub(super) enum StartError {
     Unknown { field: &'static str, kind: &'static str, name: String },
     #[error("`user` in the configuration: the supervisor cannot be the superuser")]
     Superuser,
+    #[error(
+        "{path} belongs to uid {owner}, and the supervisor would run as uid {uid}: set `user = \"{owner}\"` \
+         in the configuration, or hand it over with `chown -R {uid}:{gid} {path}`"
+    )]
+    Foreign { path: PathBuf, owner: u32, uid: u32, gid: u32 },
     #[error("{name} of a dead service does not go away: {why}")]
     Leftover { name: String, why: String },
     #[error(transparent)]
@@ -89,8 +94,7 @@ pub(super) fn prepare(config: &Config) -> Result<(Launcher, Held), StartError> {
     let own_state = state.join("supervisor");
     make(&own_state, 0o700)?;
     if let Some(user) = &user {
-        chown(&own_state, Some(Uid::from_raw(user.uid)), Some(Gid::from_raw(user.gid)))
-            .map_err(|errno| path_error(&own_state, errno.into()))?;
+        give(&own_state, user)?;
     }
     let ownership = if privileged {
         let uids = config.uids.of_plugins();
@@ -210,6 +214,20 @@ fn directory(path: &Path, mode: u32) -> Result<(), StartError> {
         return Err(StartError::Unsafe { path: path.to_owned(), uid });
     }
     Ok(())
+}
+
+/// Makes a directory the supervisor's. One that was another user's is not taken: what is in it would
+/// stay that user's, and a supervisor that cannot write its own store is of no use.
+fn give(path: &Path, user: &unprivileged::User) -> Result<(), StartError> {
+    let owner = std::fs::metadata(path).map_err(|error| path_error(path, error))?.uid();
+    let unprivileged::User { uid, gid, .. } = *user;
+    // Made just now, by us.
+    let ours = geteuid().as_raw();
+    if owner != ours && owner != uid {
+        return Err(StartError::Foreign { path: path.to_owned(), owner, uid, gid });
+    }
+    chown(path, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
+        .map_err(|errno| path_error(path, errno.into()))
 }
 
 /// One launcher at a time uses a state directory.

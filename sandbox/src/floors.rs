@@ -33,7 +33,7 @@ pub enum FloorViolation {
     #[error("{0}")]
     Syscall(#[from] seccomp::CompileError),
     /// A source that the configuration does not allow.
-    #[error("{} cannot be mounted {}: it lies beneath none of the allowed sources; add its directory to the launcher's configuration", path.display(), if *writable { "writable" } else { "read-only" })]
+    #[error("{} cannot be mounted {}: it lies beneath none of the allowed sources; add its directory to `[mounts]` in the service's configuration", path.display(), if *writable { "writable" } else { "read-only" })]
     Source {
         /// The path that was asked for.
         path: PathBuf,

@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "to fail here is to fail the test")]
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+
 use bulkhead_tests::package::Package;
 use bulkhead_tests::plugin;
 use bulkhead_tests::service::Service;
@@ -111,6 +114,60 @@ fn a_permission_is_granted_and_revoked_without_a_restart() {
     assert_eq!(service.error(book(14))["details"]["permission"], WRITE);
     let text = service.command(["permissions", SCHEDULER]).run().expect(0).stdout;
     assert!(text.starts_with("read:appointments\twithheld\t"), "{text}");
+}
+
+/// A place of the machine is there at the next start, or not there any more.
+#[test]
+fn a_place_is_withheld_and_granted_from_the_next_start_on() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
+    let service = Service::with(&format!("[mounts]\nread_only = [{:?}]", directory.path()));
+    let (scans, notes) = (directory.path().join("scans"), directory.path().join("notes"));
+    for (place, text) in [(&scans, "a scan"), (&notes, "a note")] {
+        std::fs::create_dir(place).unwrap();
+        std::fs::write(place.join("one"), text).unwrap();
+    }
+    let (scans, notes) = (scans.to_str().unwrap(), notes.to_str().unwrap());
+    let asks = format!("[sandbox]\nread = [{scans:?}, {notes:?}]");
+    service.enable(&Package::witness("reader", &asks));
+    let read = |place: &str| {
+        let path = json!(format!("{place}/one"));
+        service.json(["call", "reader", "read", &path.to_string()])
+    };
+    let restart = || {
+        service.json(["disable", "reader"]);
+        service.json(["enable", "reader"]);
+    };
+    assert_eq!((read(scans), read(notes)), (json!("a scan"), json!("a note")));
+
+    let revoked = service.json(["revoke", "reader", scans]);
+    let granted = |reply: &Value, index: usize| reply["places"][index]["granted"].clone();
+    assert_eq!((granted(&revoked, 0), granted(&revoked, 1)), (json!(false), json!(true)));
+    assert_eq!(read(scans), "a scan", "it is mounted until the plugin ends");
+    restart();
+    assert_eq!((read(scans), read(notes)), (json!(null), json!("a note")));
+    let policy = service.json(["inspect", "reader"])["policy"].to_string();
+    assert!(policy.contains(notes) && !policy.contains(scans), "{policy}");
+    let told = event(&service, "plugin:permissions:changed", "reader");
+    assert_eq!(told["removedPlaces"], json!([scans]), "{told}");
+    assert_eq!(audited(&service, "set-permissions")[0]["details"]["removedPlaces"], json!([scans]));
+
+    let text = service.command(["grant", "reader", scans]).run().expect(0).stdout;
+    assert!(text.contains(&format!("{scans}\tgranted\tto read")), "{text}");
+    assert!(text.contains("the next start of reader"), "{text}");
+    restart();
+    assert_eq!(read(scans), "a scan");
+
+    // What is not asked for cannot be had.
+    let error = service.error(["grant", "reader", "/etc"]);
+    assert_eq!(
+        (&error["code"], &error["details"]["place"]),
+        (&json!("INVALID_REQUEST"), &json!("/etc"))
+    );
+    // Somebody else was faster.
+    let body = json!({ "places": [], "expectedPlaces": [scans] }).to_string();
+    let reply = service.admin().ask("PUT", "/v1/plugins/reader/permissions", &body).unwrap();
+    assert_eq!(reply.status, 409);
 }
 
 #[test]

@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueHint};
 pub(crate) use authoring::{Dev, Keygen, New, Pack, ProjectFlags, Sign, Test, Verify};
 pub(crate) use exec::Exec;
 
+use super::permissions::Grantable;
 use super::trust::Trust;
 use crate::audit_chain::Head;
 use crate::id::PluginId;
@@ -213,9 +214,9 @@ pub(crate) struct Config {
 #[derive(Debug, Args)]
 pub(crate) struct Permit {
     pub(crate) id: PluginId,
-    /// For example `read:appointments`
-    #[arg(required = true, value_name = "PERMISSION")]
-    pub(crate) permissions: Vec<Permission>,
+    /// For example `read:appointments`, or a place of this machine such as `/srv/scans`
+    #[arg(required = true, value_name = "PERMISSION|PATH")]
+    pub(crate) what: Vec<Grantable>,
 }
 
 #[derive(Debug, Args)]

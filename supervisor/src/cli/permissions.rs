@@ -1,6 +1,7 @@
 //! `bulkhead permissions`, `grant` and `revoke`: what a plugin may do of what it asks for.
 
 use std::io;
+use std::str::FromStr;
 
 use hyper::Method;
 use serde_json::{Value, json};
@@ -13,6 +14,31 @@ use super::render::{Screen, Tone, table};
 use super::verbs::answer;
 use crate::failure::{Code, Failure};
 use crate::id::PluginId;
+use crate::manifest::{HostPath, Permission};
+
+/// What an operator can grant or withhold: a permission, or, beginning with `/`, a place of the
+/// machine.
+#[derive(Clone, Debug)]
+pub(crate) enum Grantable {
+    Permission(Permission),
+    Place(HostPath),
+}
+
+impl FromStr for Grantable {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.starts_with('/') {
+            return text
+                .parse()
+                .map(Self::Place)
+                .map_err(|error: crate::manifest::BadPath| error.to_string());
+        }
+        text.parse()
+            .map(Self::Permission)
+            .map_err(|error: crate::manifest::BadPermission| error.to_string())
+    }
+}
 
 pub(super) async fn show(client: &Client, screen: &mut Screen, id: &PluginId) -> Result<(), Ended> {
     let reply = client.json(Ask::get(path(id))).await?;
@@ -25,11 +51,12 @@ pub(super) async fn grant(
     screen: &mut Screen,
     arguments: &Permit,
 ) -> Result<(), Ended> {
-    change(client, screen, arguments, |mut granted, named| {
-        granted.extend(named.iter().cloned());
-        granted.sort();
-        granted.dedup();
-        granted
+    change(client, screen, arguments, |granted, named| {
+        let mut all = granted.to_vec();
+        all.extend(named.iter().cloned());
+        all.sort();
+        all.dedup();
+        all
     })
     .await
 }
@@ -40,9 +67,8 @@ pub(super) async fn revoke(
     screen: &mut Screen,
     arguments: &Permit,
 ) -> Result<(), Ended> {
-    change(client, screen, arguments, |mut granted, named| {
-        granted.retain(|one| !named.contains(one));
-        granted
+    change(client, screen, arguments, |granted, named| {
+        granted.iter().filter(|one| !named.contains(one)).cloned().collect()
     })
     .await
 }
@@ -51,29 +77,61 @@ async fn change(
     client: &Client,
     screen: &mut Screen,
     arguments: &Permit,
-    next: impl FnOnce(Vec<String>, &[String]) -> Vec<String>,
+    next: impl Fn(&[String], &[String]) -> Vec<String>,
 ) -> Result<(), Ended> {
-    let Permit { id, permissions } = arguments;
-    let named: Vec<String> = permissions.iter().map(ToString::to_string).collect();
-    let before = client.json(Ask::get(path(id))).await?;
-    let asked = before["asked"].as_array().map(Vec::as_slice).unwrap_or_default();
-    if let Some(other) =
-        named.iter().find(|one| asked.iter().all(|ask| ask["name"] != one.as_str()))
-    {
-        return Err(not_asked(id, other).into());
+    let Permit { id, what } = arguments;
+    let (mut permissions, mut places) = (Vec::new(), Vec::new());
+    for one in what {
+        match one {
+            Grantable::Permission(permission) => permissions.push(permission.to_string()),
+            Grantable::Place(place) => places.push(place.to_string()),
+        }
     }
-    let expected = texts(&before["granted"]);
-    let body = json!({ "granted": next(expected.clone(), &named), "expected": expected });
+    let before = client.json(Ask::get(path(id))).await?;
+    let asked = names(&before["asked"], "name", |_| true);
+    let had_places = names(&before["places"], "path", |place| place["granted"] == true);
+    if let Some(other) = permissions.iter().find(|one| !asked.contains(one)) {
+        return Err(not_asked(id, "permission", other).into());
+    }
+    let asked_places = names(&before["places"], "path", |_| true);
+    if let Some(other) = places.iter().find(|one| !asked_places.contains(one)) {
+        return Err(not_asked(id, "place", other).into());
+    }
+    // Only what is named is changed: the rest may be somebody else's work meanwhile.
+    let mut body = json!({});
+    if !permissions.is_empty() {
+        let granted = texts(&before["granted"]);
+        body["granted"] = json!(next(&granted, &permissions));
+        body["expected"] = json!(granted);
+    }
+    if !places.is_empty() {
+        body["places"] = json!(next(&had_places, &places));
+        body["expectedPlaces"] = json!(had_places);
+    }
     let reply = client.json(Ask::new(Method::PUT, path(id)).body(&body)).await?;
-    answer(screen, &reply, |screen| list(screen, id, &reply))
+    answer(screen, &reply, |screen| {
+        list(screen, id, &reply)?;
+        if reply["places"] != before["places"] {
+            screen.line(&format!(
+                "places are mounted at a start: it has them so from the next start of {id} on"
+            ))?;
+        }
+        Ok(())
+    })
 }
 
-fn not_asked(id: &PluginId, permission: &str) -> Problem {
+/// The names of those in a list for which that holds.
+fn names(list: &Value, name: &str, holds: impl Fn(&Value) -> bool) -> Vec<String> {
+    let those = list.as_array().into_iter().flatten().filter(|one| holds(one));
+    those.filter_map(|one| one[name].as_str()).map(str::to_owned).collect()
+}
+
+fn not_asked(id: &PluginId, kind: &str, other: &str) -> Problem {
     let message = format!(
-        "{id} does not ask for {permission} in its plugin.toml; `bulkhead permissions {id}` shows \
-         what it asks for"
+        "{id} does not ask for {other} in its plugin.toml; `bulkhead permissions {id}` shows what \
+         it asks for"
     );
-    Failure::new(Code::InvalidRequest, message).with("permission", permission).into()
+    Failure::new(Code::InvalidRequest, message).with(kind, other).into()
 }
 
 fn path(id: &PluginId) -> String {
@@ -87,21 +145,30 @@ fn texts(list: &Value) -> Vec<String> {
 
 fn list(screen: &mut Screen, id: &PluginId, permissions: &Value) -> io::Result<()> {
     let asked = permissions["asked"].as_array().map(Vec::as_slice).unwrap_or_default();
-    if asked.is_empty() {
+    let places = permissions["places"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if asked.is_empty() && places.is_empty() {
         return screen.line(&format!("{id} asks for no permission"));
     }
     let granted = texts(&permissions["granted"]);
-    let rows: Vec<_> = asked
-        .iter()
-        .map(|ask| {
-            let name = ask["name"].as_str().unwrap_or_default().to_owned();
-            let state = if granted.contains(&name) {
-                ("granted".to_owned(), Tone::Good)
-            } else {
-                ("withheld".to_owned(), Tone::Faint)
-            };
-            vec![(name, Tone::Plain), state, (texts(&ask["opens"]).join("; "), Tone::Plain)]
-        })
-        .collect();
+    let state = |granted: bool| {
+        if granted {
+            ("granted".to_owned(), Tone::Good)
+        } else {
+            ("withheld".to_owned(), Tone::Faint)
+        }
+    };
+    let mut rows = Vec::new();
+    for ask in asked {
+        let name = ask["name"].as_str().unwrap_or_default().to_owned();
+        let state = state(granted.contains(&name));
+        let opens = texts(&ask["opens"]).join("; ");
+        rows.push(vec![(name, Tone::Plain), state, (opens, Tone::Plain)]);
+    }
+    for place in places {
+        let path = place["path"].as_str().unwrap_or_default().to_owned();
+        let state = state(place["granted"] == true);
+        let opens = if place["writable"] == true { "to read and write" } else { "to read" };
+        rows.push(vec![(path, Tone::Plain), state, (opens.to_owned(), Tone::Plain)]);
+    }
     table(screen, &["PERMISSION", "STATE", "OPENS"], &rows)
 }

@@ -23,6 +23,19 @@ pub(crate) struct Sandboxing {
     pub(crate) write: Vec<HostPath>,
 }
 
+impl Sandboxing {
+    /// The places of the host, each once, in the order in which they are asked for.
+    pub(crate) fn places(&self) -> Vec<HostPath> {
+        let mut places: Vec<HostPath> = Vec::new();
+        for path in self.read.iter().chain(&self.write) {
+            if !places.contains(path) {
+                places.push(path.clone());
+            }
+        }
+        places
+    }
+}
+
 impl Default for Sandboxing {
     fn default() -> Self {
         Self {

@@ -9,8 +9,9 @@ use utoipa::ToSchema;
 use super::acting::Acting;
 use super::problem::Problem;
 use super::request::{Server, id, json};
-use crate::manifest::Permission;
+use crate::manifest::{HostPath, Permission};
 use crate::supervise::audit::{Action, Operation};
+use crate::supervise::plugin::Wanted;
 use crate::supervise::registry::Permissions;
 
 /// Show what a plugin is permitted
@@ -33,22 +34,31 @@ pub(super) async fn show(
 #[schema(as = PermissionsRequest)]
 pub(super) struct PermitBody {
     /// All of it: what is not listed is withheld. Only what the manifest asks for can be granted.
-    #[schema(value_type = Vec<String>)]
-    granted: Vec<Permission>,
+    /// Absent: as it is.
+    #[schema(value_type = Option<Vec<String>>)]
+    granted: Option<Vec<Permission>>,
     /// What it is permitted now, as the caller has seen it: where that is not so any more, nothing is
     /// changed.
     #[schema(value_type = Option<Vec<String>>)]
     expected: Option<Vec<Permission>>,
+    /// All places of the machine that it is to have, from its next start on. Absent: as it is.
+    #[schema(value_type = Option<Vec<String>>)]
+    places: Option<Vec<HostPath>>,
+    /// As `expected`, of the places.
+    #[serde(rename = "expectedPlaces")]
+    #[schema(value_type = Option<Vec<String>>)]
+    expected_places: Option<Vec<HostPath>>,
 }
 
 /// Change what a plugin is permitted
 ///
-/// In force with its next call and the next event; it is not restarted.
+/// A permission is in force with its next call and the next event; it is not restarted. A place of
+/// the machine is mounted at its next start.
 #[utoipa::path(put, path = "/v1/plugins/{id}/permissions", operation_id = "setPermissions",
     tag = "lifecycle",
     params(("id" = String, Path, description = "The plugin")),
     request_body = PermitBody,
-    responses((status = 200, description = "It is in force.", body = Permissions)),
+    responses((status = 200, description = "It is granted.", body = Permissions)),
     extensions(("x-codes" = json!(["INVALID_REQUEST", "NOT_FOUND", "CONFLICT", "STORAGE_FAILED",
         "SHUTTING_DOWN"]))))]
 pub(super) async fn replace(
@@ -58,21 +68,38 @@ pub(super) async fn replace(
     bytes: Bytes,
 ) -> Result<Json<Permissions>, Problem> {
     let id = id(&text)?;
-    let PermitBody { granted, expected } = json(&bytes, "the request's body")?;
+    let PermitBody { granted, expected, places, expected_places } =
+        json(&bytes, "the request's body")?;
     let plugin = id.clone();
-    let before = registry.permissions(&id).map(|before| before.granted).unwrap_or_default();
-    let changed = |one: &[Permission], other: &[Permission]| -> Vec<Permission> {
-        one.iter().filter(|permission| !other.contains(permission)).cloned().collect()
-    };
-    let permitted = Operation::new(principal, Action::SetPermissions)
-        .about(&id)
-        .with("granted", &granted)
-        .with("added", changed(&granted, &before))
-        .with("removed", changed(&before, &granted))
+    let before = registry.permissions(&id).ok();
+    let mut operation = Operation::new(principal, Action::SetPermissions).about(&id);
+    if let Some(granted) = &granted {
+        let before = before.as_ref().map(|before| before.granted.as_slice()).unwrap_or_default();
+        operation = operation
+            .with("granted", granted)
+            .with("added", without(granted, before))
+            .with("removed", without(before, granted));
+    }
+    if let Some(places) = &places {
+        let before = before.iter().flat_map(|before| &before.places).filter(|place| place.granted);
+        let before: Vec<_> = before.map(|place| place.path.clone()).collect();
+        operation = operation
+            .with("places", places)
+            .with("addedPlaces", without(places, &before))
+            .with("removedPlaces", without(&before, places));
+    }
+    let permissions = granted.map(|granted| Wanted { granted, expected });
+    let places = places.map(|granted| Wanted { granted, expected: expected_places });
+    let permitted = operation
         .run(
             &registry,
-            |registry, _| async move { registry.permit(&plugin, granted, expected).await },
+            |registry, _| async move { registry.permit(&plugin, permissions, places).await },
         )
         .await?;
     Ok(Json(permitted))
+}
+
+/// Those of `all` that are not in `others`.
+fn without<T: Clone + PartialEq>(all: &[T], others: &[T]) -> Vec<T> {
+    all.iter().filter(|one| !others.contains(one)).cloned().collect()
 }

@@ -168,12 +168,12 @@ impl Plugin {
             installed_at: view.installed_at,
             previous: view.previous,
             permissions: manifest.permissions.clone(),
+            policy: view.granted.policy(manifest, strict),
             granted: view.granted.permissions,
             dependencies: manifest.dependencies.clone(),
             provides: manifest.provides.keys().cloned().collect(),
             config: manifest.config.redacted(&view.config),
             limits: manifest.limits.clone(),
-            policy: manifest.policy(strict),
             process: process.map(|process| Process {
                 generation: process.generation,
                 pid: process.pid,

@@ -30,13 +30,14 @@ use super::stop::{self, StopOptions, StopReport};
 use crate::clock::Monotonic;
 use crate::failure::{Code, Failure};
 use crate::link::{Adopted, Exited};
-use crate::manifest::{Manifest, Permission, TimeSpan};
+use crate::manifest::{HostPath, Manifest, Permission, TimeSpan};
 use crate::supervise::store::PluginRow;
 use crate::supervise::usage::{self, Usage};
 
 use configuring::Asked;
 pub(crate) use configuring::{Applied, ConfigureAnswer};
 pub(crate) use handle::PluginHandle;
+pub(crate) use permitting::Wanted;
 pub(crate) use view::ProcessView;
 use view::View;
 
@@ -68,9 +69,9 @@ pub(crate) enum Command {
     },
     /// Replaces what the plugin is granted.
     Permit {
-        permissions: Vec<Permission>,
-        /// What it must be granted now, if given.
-        expected: Option<Vec<Permission>>,
+        permissions: Option<Wanted<Permission>>,
+        /// Places of the machine, which it has from its next start on.
+        places: Option<Wanted<HostPath>>,
         answer: oneshot::Sender<Result<(), Failure>>,
     },
     Exited(Box<Exited>, Vec<OwnedFd>),
@@ -279,8 +280,8 @@ impl Actor {
                 let _ = answer.send(!self.storing);
             }
             Command::Configure { config, answer } => self.configure(config, answer).await,
-            Command::Permit { permissions, expected, answer } => {
-                let permitted = self.permit(permissions, expected.as_deref()).await;
+            Command::Permit { permissions, places, answer } => {
+                let permitted = self.permit(permissions.as_ref(), places.as_ref()).await;
                 // What is answered is in force.
                 self.show();
                 let _ = answer.send(permitted);

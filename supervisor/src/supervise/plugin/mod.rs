@@ -15,7 +15,7 @@ mod stop;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-pub(crate) use actor::{Applied, Command, EnableReport, PluginHandle, ProcessView, spawn};
+pub(crate) use actor::{Applied, Command, EnableReport, PluginHandle, ProcessView, Wanted, spawn};
 pub(crate) use machine::STATES;
 pub(crate) use plan::{StartPlan, check_config, granted};
 pub(crate) use quota::{Enforced, Kept, Pressure, files_of};

@@ -41,14 +41,15 @@ impl StartPlan {
     pub(crate) fn new(row: &PluginRow, manifest: &Arc<Manifest>, strict: bool) -> Self {
         let defaults = Value::Object(manifest.config.defaults.clone());
         let init = manifest.lifecycle.init_timeout.duration();
+        let granted = granted(row, manifest);
         Self {
             id: row.id.clone(),
             version: row.version.clone(),
             digest: row.digest,
             manifest: Arc::clone(manifest),
             config: merge(&defaults, &row.config),
-            permissions: granted(row, manifest).permissions,
-            policy: manifest.policy(strict),
+            policy: granted.policy(manifest, strict),
+            permissions: granted.permissions,
             timeouts: Timeouts {
                 handshake: HANDSHAKE.min(init),
                 init,

@@ -11,8 +11,8 @@ use super::review::PermissionAsk;
 use super::{Registry, ask};
 use crate::failure::Failure;
 use crate::id::PluginId;
-use crate::manifest::{Manifest, Permission};
-use crate::supervise::plugin::{Command, PluginHandle};
+use crate::manifest::{HostPath, Manifest, Permission};
+use crate::supervise::plugin::{Command, PluginHandle, Wanted};
 
 /// What a plugin asks for, and what of that it may do.
 #[derive(Debug, Serialize, ToSchema)]
@@ -27,6 +27,19 @@ pub(crate) struct Permissions {
     /// The others.
     #[schema(value_type = Vec<String>)]
     withheld: Vec<Permission>,
+    /// Places of the machine that its manifest asks for. A change of these is in force with its next
+    /// start.
+    pub(crate) places: Vec<Place>,
+}
+
+/// A place of the machine that a plugin asks for.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(crate) struct Place {
+    #[schema(value_type = String, example = "/srv/scans")]
+    pub(crate) path: HostPath,
+    /// Whether it asks to write there too.
+    writable: bool,
+    pub(crate) granted: bool,
 }
 
 impl Registry {
@@ -36,7 +49,8 @@ impl Registry {
     }
 
     fn permissions_of(&self, handle: &PluginHandle) -> Permissions {
-        let (manifest, granted) = (&handle.manifest, handle.view().granted.permissions);
+        let (manifest, grant) = (&handle.manifest, handle.view().granted);
+        let granted = grant.permissions;
         let withheld = manifest.permissions.iter().filter(|one| !granted.contains(one));
         let ask = |name: &Permission| PermissionAsk {
             name: name.clone(),
@@ -46,17 +60,25 @@ impl Registry {
             id: manifest.id.clone(),
             asked: manifest.permissions.iter().map(ask).collect(),
             withheld: withheld.cloned().collect(),
+            places: (manifest.sandbox.places().into_iter())
+                .map(|path| Place {
+                    writable: manifest.sandbox.write.contains(&path),
+                    granted: !grant.withheld_places.contains(&path),
+                    path,
+                })
+                .collect(),
             granted,
         }
     }
 
-    /// Replaces what a plugin is permitted; in force with its next call and the next event. Where
-    /// `expected` is given, only if that is what it is permitted now.
+    /// Replaces what a plugin is permitted, in force with its next call and the next event, and the
+    /// places that it has, in force with its next start. Where something is expected, only if that
+    /// is what it is granted now.
     pub(crate) async fn permit(
         self: &Arc<Self>,
         id: &PluginId,
-        permissions: Vec<Permission>,
-        expected: Option<Vec<Permission>>,
+        permissions: Option<Wanted<Permission>>,
+        places: Option<Wanted<HostPath>>,
     ) -> Result<Permissions, Failure> {
         self.check_open()?;
         // An upgrade under way is waited for: what it puts back would have the grant of before.
@@ -72,7 +94,7 @@ impl Registry {
         };
         let handle = self.get(id)?;
         let (answer, answered) = oneshot::channel();
-        ask(&handle, Command::Permit { permissions, expected, answer }, answered).await?;
+        ask(&handle, Command::Permit { permissions, places, answer }, answered).await?;
         Ok(self.permissions_of(&handle))
     }
 

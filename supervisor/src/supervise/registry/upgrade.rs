@@ -136,6 +136,9 @@ impl Registry {
                 manifest.permissions.contains(one) && !now.permissions.contains(one)
             };
             then.permissions.retain(|one| !withheld(one));
+            let since = now.withheld_places.iter();
+            let since = since.filter(|one| !then.withheld_places.contains(one)).cloned();
+            then.withheld_places.extend(since.collect::<Vec<_>>());
         }
         then
     }

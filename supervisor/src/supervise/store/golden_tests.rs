@@ -33,7 +33,7 @@ fn kept() -> Vec<usize> {
 
 /// What an operator granted, since version 2.
 fn granted() -> Grant {
-    Grant { permissions: vec!["read:appointments".parse().unwrap()] }
+    Grant { permissions: vec!["read:appointments".parse().unwrap()], withheld_places: Vec::new() }
 }
 
 /// What it had used, since version 2.

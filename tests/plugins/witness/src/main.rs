@@ -63,6 +63,15 @@ impl Method for May {
     type Reply = bool;
 }
 
+/// `read`: a file's text, where it can be read.
+struct Read;
+
+impl Method for Read {
+    const NAME: &'static str = "read";
+    type Request = String;
+    type Reply = Option<String>;
+}
+
 /// `measure`: a series is so much now.
 struct Measure;
 
@@ -157,6 +166,7 @@ impl Plugin for Witness {
             .on::<Ask>(Self::ask)
             .on::<Dial>(Self::dial)
             .on::<May>(Self::may)
+            .on::<Read>(Self::read)
             .on::<Measure>(Self::measure)
             .on_with::<Tick>(Self::tick)
             .on::<Linger>(Self::linger)
@@ -235,6 +245,10 @@ impl Witness {
 
     async fn may(&self, permission: String) -> Result<bool> {
         Ok(self.host.is_granted(&permission))
+    }
+
+    async fn read(&self, path: String) -> Result<Option<String>> {
+        Ok(std::fs::read_to_string(path).ok())
     }
 
     async fn measure(&self, measurement: Measurement) -> Result<()> {

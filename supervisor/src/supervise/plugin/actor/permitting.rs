@@ -1,64 +1,69 @@
 //! What a plugin is granted, changed while it rests or runs.
 //!
-//! It is in force with the next call and the next event, as both are held against the view of the
-//! plugin that has been granted something, not against what it was told at its start. That it is told
-//! as well is a courtesy: it can leave alone what it would be refused.
+//! A permission is in force with the next call and the next event, as both are held against the view
+//! of the plugin that has been granted something, not against what it was told at its start. That it
+//! is told as well is a courtesy: it can leave alone what it would be refused. A place of the machine
+//! is mounted at a start, so it is there, or not there any more, from the next one on.
 
+use std::fmt::Display;
 use std::rc::Rc;
 
 use bulkhead_ipc_protocol::{Call, Payload, lifecycle};
+use serde::Serialize;
 use serde_json::json;
 
 use super::super::plan::granted;
 use super::super::process::Process;
 use super::Actor;
 use crate::failure::{Code, Failure};
-use crate::manifest::Permission;
+use crate::manifest::{HostPath, Permission};
 use crate::supervise::registry::Grant;
 
 /// The name of the event.
 const EVENT: &str = "plugin:permissions:changed";
 
+/// What is to be granted of one kind: all of it.
+#[derive(Debug)]
+pub(crate) struct Wanted<T> {
+    pub(crate) granted: Vec<T>,
+    /// What must be granted now, if given.
+    pub(crate) expected: Option<Vec<T>>,
+}
+
 impl Actor {
-    /// Replaces the grant. INVALID_REQUEST: a permission that the manifest does not ask for. CONFLICT:
-    /// what is granted is not what was `expected`.
+    /// Replaces the grant, of either kind that is given. INVALID_REQUEST: something that the manifest
+    /// does not ask for. CONFLICT: what is granted is not what was expected.
     pub(super) async fn permit(
         &mut self,
-        permissions: Vec<Permission>,
-        expected: Option<&[Permission]>,
+        permissions: Option<&Wanted<Permission>>,
+        places: Option<&Wanted<HostPath>>,
     ) -> Result<(), Failure> {
-        let before = granted(&self.row, &self.manifest).permissions;
         let id = &self.row.id;
-        let asked = &self.manifest.permissions;
-        if let Some(other) = permissions.iter().find(|one| !asked.contains(one)) {
-            let message = format!(
-                "{other} cannot be granted: {id} does not ask for it in plugin.toml, `permissions`"
-            );
-            return Err(Failure::new(Code::InvalidRequest, message).with("permission", other));
-        }
-        if let Some(expected) = expected
-            && !alike(expected, &before)
-        {
-            let message =
-                format!("somebody changed what {id} is granted; look again and repeat it");
-            return Err(Failure::new(Code::Conflict, message)
-                .with("state", self.machine.state().name())
-                .with("granted", &before));
-        }
-        // In the manifest's order, each once.
-        let now: Vec<Permission> =
-            asked.iter().filter(|one| permissions.contains(one)).cloned().collect();
-        if alike(&now, &before) {
+        let before = granted(&self.row, &self.manifest);
+        let (asked, had) = (&self.manifest.permissions, &before.permissions);
+        let now = match permissions {
+            None => had.clone(),
+            Some(wanted) => self.decide("permission", asked, had, wanted)?,
+        };
+        let all = self.manifest.sandbox.places();
+        let had_places = without(&all, &before.withheld_places);
+        let now_places = match places {
+            None => had_places.clone(),
+            Some(wanted) => self.decide("place", &all, &had_places, wanted)?,
+        };
+        if alike(&now, had) && alike(&now_places, &had_places) {
             return Ok(());
         }
-        let grant = Grant { permissions: now.clone() };
+        let grant = Grant { permissions: now.clone(), withheld_places: without(&all, &now_places) };
         self.context.store.set_granted(id.clone(), &grant).await?;
         self.row.granted = Some(grant);
         let body = json!({
             "version": self.row.version.to_string(),
             "granted": now,
-            "added": without(&now, &before),
-            "removed": without(&before, &now),
+            "added": without(&now, had),
+            "removed": without(had, &now),
+            "addedPlaces": without(&now_places, &had_places),
+            "removedPlaces": without(&had_places, &now_places),
         });
         self.context.events.emit(EVENT, id, body);
         self.repermitted = true;
@@ -66,6 +71,33 @@ impl Actor {
             self.tell_permissions(&process);
         }
         Ok(())
+    }
+
+    /// What is wanted of one kind, if that is asked for and expected: in the manifest's order, each
+    /// once.
+    fn decide<T: Clone + PartialEq + Display + Serialize>(
+        &self,
+        kind: &str,
+        asked: &[T],
+        before: &[T],
+        wanted: &Wanted<T>,
+    ) -> Result<Vec<T>, Failure> {
+        let id = &self.row.id;
+        if let Some(other) = wanted.granted.iter().find(|one| !asked.contains(one)) {
+            let message =
+                format!("{other} cannot be granted: {id} does not ask for it in plugin.toml");
+            return Err(Failure::new(Code::InvalidRequest, message).with(kind, other));
+        }
+        if let Some(expected) = &wanted.expected
+            && !alike(expected, before)
+        {
+            let message =
+                format!("somebody changed what {id} is granted; look again and repeat it");
+            return Err(Failure::new(Code::Conflict, message)
+                .with("state", self.machine.state().name())
+                .with("granted", before));
+        }
+        Ok(asked.iter().filter(|one| wanted.granted.contains(one)).cloned().collect())
     }
 
     /// Tells the process what it is granted now, where that is not what it was told.
@@ -90,12 +122,12 @@ impl Actor {
     }
 }
 
-/// Whether both have the same permissions.
-fn alike(one: &[Permission], other: &[Permission]) -> bool {
+/// Whether both have the same.
+fn alike<T: Clone + PartialEq>(one: &[T], other: &[T]) -> bool {
     without(one, other).is_empty() && without(other, one).is_empty()
 }
 
 /// Those of `all` that are not in `others`.
-fn without<'a>(all: &'a [Permission], others: &[Permission]) -> Vec<&'a Permission> {
-    all.iter().filter(|one| !others.contains(one)).collect()
+fn without<T: Clone + PartialEq>(all: &[T], others: &[T]) -> Vec<T> {
+    all.iter().filter(|one| !others.contains(one)).cloned().collect()
 }

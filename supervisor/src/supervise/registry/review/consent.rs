@@ -11,25 +11,38 @@
 //! what was withheld from that stays withheld.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
+use bulkhead_sandbox::Policy;
 use serde::{Deserialize, Serialize};
 
 use super::asks::{Asks, line_of};
 use crate::failure::{Code, Failure};
 use crate::id::Digest;
-use crate::manifest::{Manifest, Permission};
+use crate::manifest::{HostPath, Manifest, Permission};
 
 /// What the operator lets a plugin do. Kept with it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Grant {
     /// Of those that the manifest asks for.
     pub(crate) permissions: Vec<Permission>,
+    /// Places of the machine that the manifest asks for and the plugin is not to have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) withheld_places: Vec<HostPath>,
 }
 
 impl Grant {
     /// All that a manifest asks for.
     pub(crate) fn all(manifest: &Manifest) -> Self {
-        Self { permissions: manifest.permissions.clone() }
+        Self { permissions: manifest.permissions.clone(), withheld_places: Vec::new() }
+    }
+
+    /// The policy of a plugin's compartment: what its manifest asks for, less what is withheld.
+    pub(crate) fn policy(&self, manifest: &Manifest, strict: bool) -> Policy {
+        let mut policy = manifest.policy(strict);
+        let withheld = |path: &Path| self.withheld_places.iter().any(|one| one.as_path() == path);
+        policy.filesystem.mounts.retain(|mount| !withheld(&mount.source));
+        policy
     }
 }
 
@@ -119,7 +132,14 @@ pub(super) fn decide(
             .filter(|one| before.granted.permissions.contains(one) || added.contains(&line_of(one)))
             .collect(),
     };
-    Ok(Grant { permissions: granted.into_iter().cloned().collect() })
+    // Only of what it still asks for, so that what it asks for anew later needs a new word.
+    let places = || asks.sandbox.read.iter().chain(&asks.sandbox.write);
+    let still = |one: &&HostPath| places().any(|place| Path::new(place) == one.as_path());
+    let withheld = before.map(|before| before.granted.withheld_places.as_slice());
+    Ok(Grant {
+        permissions: granted.into_iter().cloned().collect(),
+        withheld_places: withheld.unwrap_or_default().iter().filter(still).cloned().collect(),
+    })
 }
 
 fn required(

@@ -88,7 +88,7 @@ fn a_word_about_permissions_says_nothing_of_ports() {
 #[test]
 fn an_upgrade_needs_a_word_for_what_is_new_only() {
     let old = asks("permissions = ['read:x', 'write:x']\n[network]\nconnect = [443]");
-    let granted = Grant { permissions: permissions(&["read:x"]) };
+    let granted = Grant { permissions: permissions(&["read:x"]), withheld_places: Vec::new() };
     let upgrade = |asks: &Asks, consent: Option<&Consent>| {
         let before = Before { asks: &old, granted: &granted };
         decide(digest(), asks, Some(&before), None, consent)
@@ -101,6 +101,20 @@ fn an_upgrade_needs_a_word_for_what_is_new_only() {
     assert_eq!(failure.details["removed"], json!(["connect to port 443"]));
     let granted = upgrade(&more, Some(&Consent::All)).unwrap();
     assert_eq!(granted.permissions, permissions(&["read:x", "write:y"]));
+}
+
+#[test]
+fn a_place_that_is_withheld_stays_so_as_long_as_it_is_asked_for() {
+    let old = asks("[sandbox]\nread = ['/srv/a', '/srv/b']");
+    let withheld = || vec!["/srv/a".parse().unwrap()];
+    let granted = Grant { permissions: Vec::new(), withheld_places: withheld() };
+    let upgrade = |asks: &Asks| {
+        let before = Before { asks: &old, granted: &granted };
+        decide(digest(), asks, Some(&before), None, Some(&Consent::All)).unwrap()
+    };
+    let more = asks("[sandbox]\nread = ['/srv/c']\nwrite = ['/srv/a']");
+    assert_eq!(upgrade(&more).withheld_places, withheld());
+    assert_eq!(upgrade(&asks("[sandbox]\nread = ['/srv/b']")).withheld_places, []);
 }
 
 #[test]

@@ -13,6 +13,8 @@ use nix::errno::Errno;
 
 use crate::capabilities;
 use crate::init::Init;
+use crate::layer::Layer;
+use crate::layers_off::is_off;
 use crate::report::{LandlockStatus, Report};
 use crate::root::Root;
 use crate::ruleset::Rules;
@@ -162,7 +164,9 @@ impl Plan {
         // Nothing below needs a capability, and the init must not have one. The bounding set first,
         // as that itself needs one.
         report.begin(Stage::Capabilities, 0);
-        capabilities::bound()?;
+        if !is_off(Layer::Capabilities) {
+            capabilities::bound()?;
+        }
         if !self.namespaced {
             // Orphans come to the init, as they do in a pid namespace, and it must find them.
             syscall::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0)?;
@@ -176,7 +180,9 @@ impl Plan {
             self.change_ids(report)?;
             report.begin(Stage::Capabilities, 1);
         }
-        capabilities::clear()?;
+        if !is_off(Layer::Capabilities) {
+            capabilities::clear()?;
+        }
 
         // Landlock and seccomp are given to the unprivileged only with this.
         report.begin(Stage::NoNewPrivs, 0);

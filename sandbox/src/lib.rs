@@ -13,6 +13,7 @@
 #![allow(unsafe_code, reason = "system calls without a safe wrapper; SAFETY comments per call")]
 #![warn(missing_docs)]
 
+pub mod attack;
 mod capabilities;
 pub mod cgroup;
 mod child;
@@ -26,6 +27,19 @@ mod init;
 pub mod kernel_audit;
 mod launch;
 mod layer;
+#[cfg(debug_assertions)]
+pub mod layers_off;
+/// A release build has no such switch.
+#[cfg(not(debug_assertions))]
+mod layers_off {
+    pub(crate) const fn is_off(_: crate::Layer) -> bool {
+        false
+    }
+
+    pub(crate) const fn filter(filter: Vec<libc::sock_filter>) -> Vec<libc::sock_filter> {
+        filter
+    }
+}
 mod measure;
 mod policy;
 pub mod probe;

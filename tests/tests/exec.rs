@@ -10,7 +10,7 @@ use std::time::Duration;
 use bulkhead_tests::process::{Outcome, Program, bulkhead};
 use bulkhead_tests::{lane, test_name};
 use nix::sys::signal::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// `bulkhead exec FLAGS -- sh -c SCRIPT`.
 fn shell(flags: &[&str], script: &str) -> Program {
@@ -465,4 +465,18 @@ fn a_login_session_gets_a_delegated_scope() {
     let layers = report["enforcement"]["layers"].as_array().unwrap();
     let cgroup = layers.iter().find(|layer| layer["layer"] == "cgroup").unwrap();
     assert!(cgroup["measured"].as_str().unwrap().contains(".scope/"), "{cgroup}");
+}
+
+#[test]
+fn what_an_ill_meaning_program_tries_is_stopped() {
+    let outcome = bulkhead(["doctor", "--attack", "--json"]).run().expect(0);
+    let tried: Value = serde_json::from_str(&outcome.stdout).unwrap();
+    let attacks = tried["attacks"].as_array().unwrap();
+    let of = |verdict: &str| attacks.iter().filter(|one| one["verdict"] == verdict).count();
+    assert_eq!((of("through"), &tried["through"]), (0, &json!(0)), "{tried}");
+    assert_eq!(of("stopped") + of("no-control"), attacks.len(), "{tried}");
+    // Without the controls this would prove nothing.
+    assert!(of("stopped") >= 25, "{tried}");
+    let text = bulkhead(["doctor", "--attack"]).run().expect(0).stdout;
+    assert!(text.starts_with("stopped\tptrace\t"), "{text}");
 }

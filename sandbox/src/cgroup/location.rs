@@ -15,6 +15,12 @@ pub(super) fn own() -> Result<PathBuf, CgroupError> {
     Ok(mount.directory(&path))
 }
 
+/// The topmost directory of the hierarchy that this mount namespace shows.
+pub(crate) fn mounted() -> Option<PathBuf> {
+    let text = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    Some(mount_point(&text)?.point)
+}
+
 /// One cgroup2 mount.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Mounted {

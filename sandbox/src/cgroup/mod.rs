@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 pub use group::Cgroup;
 pub(crate) use limits::Written;
+pub(crate) use location::mounted;
 pub use tree::Tree;
 
 /// A v2 controller that limits are set with.

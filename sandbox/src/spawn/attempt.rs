@@ -21,6 +21,7 @@ use crate::enforcement::Enforcement;
 use crate::identity;
 use crate::launch::Launch;
 use crate::layer::Layer;
+use crate::layers_off::is_off;
 use crate::measure::Readings;
 use crate::policy::Network;
 use crate::process::{Child, wait_for};
@@ -111,7 +112,18 @@ fn flags(network: &Network) -> libc::c_int {
         | libc::CLONE_NEWNS
         | libc::CLONE_NEWIPC
         | libc::CLONE_NEWUTS;
-    if *network == Network::None { all | libc::CLONE_NEWNET } else { all }
+    let all = if *network == Network::None { all | libc::CLONE_NEWNET } else { all };
+    let mut off = 0;
+    for (layer, flag) in [
+        (Layer::PidNamespace, libc::CLONE_NEWPID),
+        (Layer::IpcNamespace, libc::CLONE_NEWIPC),
+        (Layer::NetNamespace, libc::CLONE_NEWNET),
+    ] {
+        if is_off(layer) {
+            off |= flag;
+        }
+    }
+    all & !off
 }
 
 fn refuses_namespaces(errno: Errno) -> bool {

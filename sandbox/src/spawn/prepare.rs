@@ -15,6 +15,7 @@ use crate::floors::FloorViolation;
 use crate::init;
 use crate::launch::{Launch, ProgramFile};
 use crate::layer::Layer;
+use crate::layers_off::{self, is_off};
 use crate::measure::StandIn;
 use crate::policy::{Network, Policy, Strictness};
 use crate::report::Told;
@@ -51,8 +52,9 @@ pub(super) fn prepare(
     let Circumstances { ids, namespaced, landlock_abi, .. } = circumstances;
     let policy = launch.policy;
     let strict = policy.strictness == Strictness::Strict;
+    let own_root = namespaced && !is_off(Layer::PrivateRoot);
     let root =
-        if namespaced { Some(Root::plan(&policy.filesystem, launch.name, strict)?) } else { None };
+        if own_root { Some(Root::plan(&policy.filesystem, launch.name, strict)?) } else { None };
     if let Some(root) = &root
         && root.mounts.len() > MAX_MOUNTS
     {
@@ -66,14 +68,14 @@ pub(super) fn prepare(
     }
     // Without a private root there is only the machine's own: a path inside is where it comes from.
     let real = |path: &Path| -> PathBuf {
-        if namespaced { path.to_owned() } else { source_of(policy, path) }
+        if own_root { path.to_owned() } else { source_of(policy, path) }
     };
     let (path, program) = match &launch.program.file {
         ProgramFile::Path(path) => (Some(path.as_path()), None),
         ProgramFile::Descriptor(file) => (None, Some(file.as_raw_fd())),
     };
-    let rules =
-        (landlock_abi > 0).then(|| Rules::plan(policy, path, real, namespaced)).transpose()?;
+    let landlock = landlock_abi > 0 && !is_off(Layer::LandlockFiles);
+    let rules = landlock.then(|| Rules::plan(policy, path, real, own_root)).transpose()?;
     let (limits, stand_ins) = limits(policy, circumstances);
     let facts = Facts {
         landlock_abi,
@@ -101,8 +103,12 @@ pub(super) fn prepare(
         umask: if policy.profile == Profile::Program { 0o022 } else { 0o077 },
         directory: root::terminated(&real(&launch.program.cwd))?,
         rules,
-        canary: if namespaced { root::CANARY.to_owned() } else { c"/".to_owned() },
-        filter: seccomp::compile(policy.profile, &policy.allow_syscalls, &facts)?,
+        canary: if own_root { root::CANARY.to_owned() } else { c"/".to_owned() },
+        filter: layers_off::filter(seccomp::compile(
+            policy.profile,
+            &policy.allow_syscalls,
+            &facts,
+        )?),
         init_filter: init::filter(),
         path: path.map(|path| root::terminated(&real(path))).transpose()?,
         arguments: arguments(&launch.program.args)?,

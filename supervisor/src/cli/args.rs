@@ -134,6 +134,9 @@ pub(crate) enum Verb {
     /// Makes a plugin's data again; the launcher starts it
     #[command(hide = true)]
     RestoreData,
+    /// Makes one attack; `doctor --attack` starts it
+    #[command(hide = true)]
+    Attack,
 }
 
 #[derive(Debug, Args)]
@@ -334,6 +337,10 @@ pub(crate) struct Doctor {
     /// /etc/bulkhead/bulkhead.toml]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) config: Option<PathBuf>,
+    /// Make the attacks of an ill-meaning plugin on this machine, outside and inside a compartment, and
+    /// say what stops them; safe on a machine that is in use
+    #[arg(long)]
+    pub(crate) attack: bool,
 }
 
 #[derive(Debug, Args)]

@@ -75,6 +75,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Unpack => crate::package::unpack::run(),
         Verb::ArchiveData { limit } => crate::plugin_data::save(limit),
         Verb::RestoreData => crate::plugin_data::restore(),
+        Verb::Attack => ExitCode::from(bulkhead_sandbox::attack::main()),
         Verb::Run(arguments) => run::run(&arguments, &global),
         Verb::Dev(arguments) => dev::dev(&arguments, &global),
         Verb::Test(arguments) => conformance::test(&arguments, &global),

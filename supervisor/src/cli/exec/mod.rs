@@ -200,7 +200,7 @@ fn cgroup(strictness: Strictness) -> Result<Option<Tree>, Problem> {
 /// As root every command gets a uid of its own; the process id makes it one that no other `exec` on
 /// this machine has at the same time. The range is beyond that of the plugins' leases and unused in
 /// systemd's table (UIDS-GIDS).
-fn identity(asked: Option<u32>) -> Result<Identity, Problem> {
+pub(super) fn identity(asked: Option<u32>) -> Result<Identity, Problem> {
     const FIRST_UID: u32 = 1_900_100_000;
     if !geteuid().is_root() {
         return match asked {

@@ -1,5 +1,7 @@
 //! `bulkhead doctor`: what this machine enforces, layer by layer.
 
+mod attack;
+
 use std::process::ExitCode;
 
 use bulkhead_sandbox::Layer;
@@ -24,6 +26,9 @@ pub(super) fn run(screen: &mut Screen, arguments: &Doctor) -> ExitCode {
     if machine.layer(Layer::Cgroup).is_some_and(|layer| layer.state == State::Missing) {
         // Answers for the scope in which `exec` would run too; comes back where there is none.
         delegation::run_again_in_a_scope();
+    }
+    if arguments.attack {
+        return attack::run(screen);
     }
     let strict = machine.is_strict_possible();
     let storage = quota::survey(&config);

@@ -1,0 +1,96 @@
+//! What attacks are made on: a listener, sockets, a file, a process. All of it is ours.
+
+use std::fs::{self, File, Permissions};
+use std::io;
+use std::net::TcpListener;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::{SocketAddr, UnixListener};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+
+use super::Target;
+use crate::cgroup::mounted;
+
+/// Dropped, nothing of it is left.
+#[derive(Debug)]
+pub struct Scene {
+    directory: PathBuf,
+    port: TcpListener,
+    abstract_name: String,
+    victim: Child,
+    cgroup: Option<PathBuf>,
+    _held: (UnixListener, UnixListener, File),
+}
+
+impl Scene {
+    /// Sets it up, in a new directory beneath that of temporary files.
+    ///
+    /// # Errors
+    /// Those of the machine: no place for files, no loopback.
+    pub fn new() -> io::Result<Self> {
+        let template = std::env::temp_dir().join("bulkhead-attack-XXXXXX");
+        let directory = nix::unistd::mkdtemp(&template)?;
+        Self::within(directory.clone()).inspect_err(|_| {
+            let _ = fs::remove_dir_all(&directory);
+        })
+    }
+
+    fn within(directory: PathBuf) -> io::Result<Self> {
+        // As open as can be: what stops an attack is to be the compartment and not a mode.
+        fs::set_permissions(&directory, Permissions::from_mode(0o777))?;
+        let open = |path: PathBuf| fs::set_permissions(path, Permissions::from_mode(0o777));
+        let socket = UnixListener::bind(directory.join("socket"))?;
+        open(directory.join("socket"))?;
+        fs::write(directory.join("file"), "nobody's business\n")?;
+        open(directory.join("file"))?;
+        let abstract_name = format!("bulkhead-attack-{}", std::process::id());
+        let address = SocketAddr::from_abstract_name(&abstract_name)?;
+        let abstract_socket = UnixListener::bind_addr(&address)?;
+        // Inherited by whatever is started carelessly.
+        let held = File::open(directory.join("file"))?;
+        fcntl(&held, FcntlArg::F_SETFD(FdFlag::empty()))?;
+        // It ends with its input, should we end without a word.
+        let victim = Command::new("cat")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        Ok(Self {
+            port: TcpListener::bind("127.0.0.1:0")?,
+            abstract_name,
+            victim,
+            cgroup: mounted().map(|root| root.join("cgroup.procs")),
+            _held: (socket, abstract_socket, held),
+            directory,
+        })
+    }
+
+    /// What an attack is made on, in its own words; `None` where this machine has no such thing, or a
+    /// trial makes none.
+    #[must_use]
+    pub fn argument(&self, target: Target) -> Option<String> {
+        let path = |name: &str| self.directory.join(name).display().to_string();
+        match target {
+            Target::Kernel => Some(String::new()),
+            Target::Process => Some(self.victim.id().to_string()),
+            Target::ProcFile => Some(format!("/proc/{}/environ", self.victim.id())),
+            Target::Port => Some(self.port.local_addr().ok()?.port().to_string()),
+            Target::UnixSocket => Some(path("socket")),
+            Target::AbstractSocket => Some(self.abstract_name.clone()),
+            Target::File => Some(path("file")),
+            Target::Cgroup => Some(self.cgroup.as_ref()?.display().to_string()),
+            Target::Made => None,
+        }
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        let _ = self.victim.kill();
+        let _ = self.victim.wait();
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //!      due, on time ─────────────┐            ┌─ none runs, or allow ──▶ start
-//!      due, late, missed = once ─┴──▶ begin ──┼─ queue, none waits ────▶ waits ── that one ended ──▶ start
+//!      due, late, missed = once ─┴──▶ begin ──┼─ queue ────────────────▶ waits ── that one ended ──▶ start
 //!      due, late, missed = skip ──▶ missed    └─ else ─────────────────▶ skipped
+//!      due while one waits ───────▶ skipped, which is told when that one starts
 //! ```
 //!
 //! `accounted` is the time up to which all that was due is dealt with; it only moves forward with what
@@ -68,6 +69,9 @@ struct Waiting {
     due: Timestamp,
     /// Up to when all was dealt with before it.
     since: Timestamp,
+    /// The last that was skipped for it, and how many were. Written down once it begins: what is
+    /// written down is dealt with, and so would be what came before it.
+    skipped: Option<(Timestamp, u64)>,
 }
 
 #[derive(Clone, Debug)]
@@ -172,7 +176,10 @@ impl Machine {
             }
         }
         let late = now.duration_since(last.start) > ON_TIME;
-        if late && self.missed == Missed::Skip {
+        if let Some(waiting) = &mut self.waiting {
+            let before = waiting.skipped.map_or(0, |(_, count)| count);
+            waiting.skipped = Some((last.due, before + count));
+        } else if late && self.missed == Missed::Skip {
             effects.push(Effect::Note { due: last.due, count, why: Left::Missed });
         } else {
             if let Some(due) = before {
@@ -210,8 +217,8 @@ impl Machine {
         }
         // What is asked for does not wait: whoever asks can ask again.
         let Some(due) = due else { return effects.push(Effect::Refuse) };
-        if self.overlap == Overlap::Queue && self.waiting.is_none() {
-            self.waiting = Some(Waiting { due, since });
+        if self.overlap == Overlap::Queue {
+            self.waiting = Some(Waiting { due, since, skipped: None });
         } else {
             effects.push(Effect::Note { due, count: 1, why: Left::Skipped });
         }
@@ -224,6 +231,9 @@ impl Machine {
         {
             self.running += 1;
             effects.push(Effect::Start { due: Some(waiting.due) });
+            if let Some((due, count)) = waiting.skipped {
+                effects.push(Effect::Note { due, count, why: Left::Skipped });
+            }
         }
     }
 }

@@ -4,6 +4,9 @@
 #[path = "../fuzz/targets.rs"]
 mod targets;
 
+#[path = "../fuzz/havoc.rs"]
+mod havoc;
+
 use std::path::Path;
 
 /// Every seed: the files of a directory beneath the crate.
@@ -55,4 +58,14 @@ fn the_session_target_holds() {
             targets::session(&[&[30][..], &bytes, &seed].concat());
         }
     }
+}
+
+#[test]
+fn the_frame_target_holds_for_a_while() {
+    assert!(havoc::run(&all("fuzz/corpus/frame"), targets::frame) > 100);
+}
+
+#[test]
+fn the_session_target_holds_for_a_while() {
+    assert!(havoc::run(&all("fuzz/corpus/session"), targets::session) > 100);
 }

@@ -4,6 +4,9 @@ use std::path::Path;
 
 use crate::fuzz_targets as targets;
 
+#[path = "../../ipc-protocol/fuzz/havoc.rs"]
+mod havoc;
+
 /// Every seed of a target.
 fn seeds(target: &str) -> Vec<Vec<u8>> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
@@ -46,4 +49,14 @@ fn the_package_target_holds() {
             targets::package(&bytes);
         }
     }
+}
+
+#[test]
+fn the_manifest_target_holds_for_a_while() {
+    assert!(havoc::run(&seeds("manifest"), targets::manifest) > 10);
+}
+
+#[test]
+fn the_package_target_holds_for_a_while() {
+    assert!(havoc::run(&seeds("package"), targets::package) > 10);
 }

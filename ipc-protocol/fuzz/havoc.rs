@@ -50,8 +50,11 @@ pub(crate) fn run(seeds: &[Vec<u8>], mut target: impl FnMut(&[u8])) -> u64 {
     while Instant::now() < until {
         let case = mutate(seeds, &mut random);
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| target(&case))) {
-            let hex: String = case.iter().map(|byte| format!("{byte:02x}")).collect();
-            println!("case {cases} fails: {hex}");
+            print!("case {cases} fails: ");
+            for byte in &case {
+                print!("{byte:02x}");
+            }
+            println!();
             resume_unwind(panic);
         }
         cases += 1;

@@ -106,7 +106,8 @@ impl Kept {
         }
     }
 
-    fn bytes(&self) -> u64 {
+    /// In `/data`, and in its state.
+    pub(crate) fn bytes(&self) -> u64 {
         self.state_bytes.saturating_add(self.data_bytes)
     }
 

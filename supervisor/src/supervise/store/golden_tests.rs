@@ -82,6 +82,30 @@ async fn check_schedules(store: &Store, version: usize) {
     assert_eq!(adopted["nightly"], expected, "of version {version}");
 }
 
+/// What a minute had used, since version 6.
+const USED: Used = Used {
+    time: 1_767_225_660,
+    covered_ms: 60_000,
+    memory_bytes: Some(4096),
+    memory_peak_bytes: Some(8192),
+    cpu_usec: Some(70),
+    throttled_usec: Some(1),
+    pids: Some(3),
+    io_read_bytes: Some(0),
+    io_written_bytes: None,
+    storage_bytes: Some(5),
+    network_received_bytes: None,
+    network_sent_bytes: None,
+};
+
+async fn check_usage(store: &Store, version: usize) {
+    let known = |used| Vec::from_iter((version >= 6).then_some(used));
+    let minutes = store.usage(id("appointments"), Step::Minute, 0, 10).await.unwrap();
+    assert_eq!(minutes, known(USED), "of version {version}");
+    let quarters = store.usage(id("appointments"), Step::Quarter, 0, 10).await.unwrap();
+    assert_eq!(quarters, known(Used { time: 1_767_225_600, ..USED }), "of version {version}");
+}
+
 fn said(action: &'static str, plugin: &str, kind: Kind) -> NewAuditRow {
     let content = Box::new(move |salt: &str| json!({ "action": action, "salt": salt }).to_string());
     NewAuditRow { kind, plugin: Some(id(plugin)), content }
@@ -125,6 +149,7 @@ async fn fill(store: &Store) {
         store.append_audit(said(action, plugin, kind)).await.unwrap();
     }
     fill_schedules(store).await;
+    store.add_usage(vec![(id("appointments"), USED)]).await.unwrap();
 }
 
 /// All of a database as SQL that makes it again.
@@ -245,6 +270,7 @@ async fn check(store: &Store, version: usize) {
     check_snapshot(store, version).await;
     check_audit(store, version).await;
     check_schedules(store, version).await;
+    check_usage(store, version).await;
 }
 
 /// That what was kept of a state, since version 3, can be put back.

@@ -23,8 +23,12 @@ impl Rollup {
     /// What is of another minute than `now` (seconds since the epoch). That is one that is over, or
     /// the clock was set back.
     pub(super) fn take_over(&mut self, now: i64) -> Vec<(PluginId, Used)> {
-        let minute = |time| Step::Minute.beginning(time);
-        self.open.extract_if(.., |_, used| minute(used.time) != minute(now)).collect()
+        let now = Step::Minute.beginning(now);
+        let (open, over): (BTreeMap<_, _>, BTreeMap<_, _>) = std::mem::take(&mut self.open)
+            .into_iter()
+            .partition(|(_, used)| Step::Minute.beginning(used.time) == now);
+        self.open = open;
+        over.into_iter().collect()
     }
 }
 

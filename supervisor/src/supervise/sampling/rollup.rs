@@ -1,7 +1,7 @@
 //! From samples to the rows of the history.
 //!
 //! A minute that is over is written for all plugins at once. The one that is not is only here: it is lost
-//! when the supervisor dies, and so is what a process used before the first sample of it.
+//! when the supervisor dies, and so is what a process used from then to the next supervisor's first sample.
 
 use std::collections::BTreeMap;
 

@@ -29,6 +29,9 @@ use crate::manifest::{ByteSize, TimeSpan};
 /// Where the file is looked for when none is named.
 const SYSTEM_FILE: &str = "/etc/bulkhead/bulkhead.toml";
 const MAX_BYTES: u64 = 64 * 1024;
+/// In seconds.
+const HOUR: u32 = 3600;
+const DAY: u32 = 24 * HOUR;
 
 /// The service's configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -177,17 +180,22 @@ pub(crate) struct Retention {
     /// What the archives of uninstalled plugins take together. One more than that is refused; none
     /// is removed but by an operator.
     pub(crate) archives: ByteSize,
+    /// What each plugin used, in rows of a minute. 1h to 7d.
+    pub(crate) usage_1m: TimeSpan,
+    /// The same, in rows of a quarter of an hour. 1d to 400d.
+    pub(crate) usage_15m: TimeSpan,
 }
 
 impl Default for Retention {
     fn default() -> Self {
-        const DAY: u32 = 86_400;
         Self {
             events: TimeSpan::from_secs(30 * DAY),
             events_bytes: ByteSize::new(64 << 20),
             audit: TimeSpan::from_secs(400 * DAY),
             audit_rows: 1_000_000,
             archives: ByteSize::new(1 << 30),
+            usage_1m: TimeSpan::from_secs(DAY),
+            usage_15m: TimeSpan::from_secs(30 * DAY),
         }
     }
 }
@@ -340,10 +348,18 @@ impl Config {
                 return Err(format!("{field}: {span} must be from {least}ms to {most}ms"));
             }
         }
-        let Retention { events, audit, audit_rows, .. } = self.retention;
+        let Retention { events, audit, audit_rows, usage_1m, usage_15m, .. } = self.retention;
         for (field, span) in [("events", events), ("audit", audit)] {
             if span.millis() < 60_000 {
                 return Err(format!("retention.{field}: {span} must be at least 1m"));
+            }
+        }
+        for (field, span, least, most) in
+            [("usage_1m", usage_1m, HOUR, 7 * DAY), ("usage_15m", usage_15m, DAY, 400 * DAY)]
+        {
+            let (least, most) = (TimeSpan::from_secs(least), TimeSpan::from_secs(most));
+            if !(least..=most).contains(&span) {
+                return Err(format!("retention.{field}: {span} must be from {least} to {most}"));
             }
         }
         if audit_rows < 1000 {

@@ -40,6 +40,7 @@ fn every_field_is_read() {
         count = 5
         [retention]
         archives = "2G"
+        usage_1m = "2d"
         [admission]
         memory = "2G"
         pids = 500
@@ -60,6 +61,7 @@ fn every_field_is_read() {
     assert_eq!(config.advisories.as_deref(), Some(Path::new("/srv/advisory-db")));
     assert_eq!(config.admission.memory.map(ByteSize::bytes), Some(2 << 30));
     assert_eq!(config.retention.archives_bytes(), 2 << 30);
+    assert_eq!(config.retention.usage_1m.millis(), 2 * 86_400_000);
     assert_eq!(config.admission.pids, Some(500));
     assert_eq!(config.advisories_policy, AdvisoriesPolicy::Refuse);
     assert_eq!(config.trust, Path::new("/t"));
@@ -85,6 +87,8 @@ fn values_that_cannot_work_are_refused() {
         ("resume_timeout = \"2h\"", "resume_timeout"),
         ("usage_interval = \"99ms\"", "usage_interval"),
         ("heartbeat = \"5m\"", "heartbeat"),
+        ("[retention]\nusage_1m = \"59m\"", "retention.usage_1m"),
+        ("[retention]\nusage_15m = \"401d\"", "retention.usage_15m"),
         ("[uids]\nfirst = 0", "uids"),
         ("[uids]\ncount = 1", "uids"),
         ("[uids]\nfirst = 4294967295\ncount = 10", "uids"),

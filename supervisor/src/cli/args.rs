@@ -84,6 +84,8 @@ pub(crate) enum Verb {
     Call(Call),
     /// Show what a plugin does by the clock and what became of it, or run some of it now
     Schedules(Schedules),
+    /// Show what a plugin used in the past
+    Usage(Usage),
     /// Show what happened, and with -f what happens
     Events(Events),
     /// Show who did what, or check that this was not changed
@@ -285,6 +287,17 @@ pub(crate) struct Schedules {
     /// The acting person, for the audit
     #[arg(long, value_name = "WHO", requires = "run")]
     pub(crate) on_behalf_of: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Usage {
+    pub(crate) id: PluginId,
+    /// From when on: how long ago, as `90m` or `7d`, or a time (RFC 3339)
+    #[arg(long, value_name = "TIME", default_value = "1h")]
+    pub(crate) since: String,
+    /// The time that a row stands for: `1m` or `15m`
+    #[arg(long, value_name = "STEP", default_value = "1m")]
+    pub(crate) step: String,
 }
 
 #[derive(Debug, Args)]

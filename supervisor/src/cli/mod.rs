@@ -124,6 +124,7 @@ fn ask(verb: Verb, global: &Global) -> Result<(), Ended> {
             Verb::Call(arguments) => verbs::call(&client, screen, arguments).await,
             Verb::Metrics => verbs::metrics(&client, screen).await,
             Verb::Schedules(arguments) => schedules::run(&client, screen, arguments).await,
+            Verb::Usage(arguments) => verbs::usage(&client, screen, arguments).await,
             Verb::Config(arguments) => verbs::config(&client, screen, arguments).await,
             Verb::Permissions(named) => permissions::show(&client, screen, &named.id).await,
             Verb::Grant(arguments) => permissions::grant(&client, screen, arguments).await,

@@ -8,7 +8,7 @@ use hyper::Method;
 use serde_json::{Value, json};
 
 use super::Ended;
-use super::args::{Call, Config, Disable, Enable, Uninstall};
+use super::args::{Call, Config, Disable, Enable, Uninstall, Usage};
 use super::client::{Ask, Client, Query, encode_segments};
 use super::problem::Problem;
 use super::render::{self, Plugin, Screen};
@@ -108,6 +108,22 @@ pub(super) async fn state(
 ) -> Result<(), Ended> {
     let reply = client.json(Ask::get(format!("/v1/plugins/{id}/state"))).await?;
     answer(screen, &reply, |screen| render::state(screen, &reply))
+}
+
+/// What a plugin used in the past.
+pub(super) async fn usage(
+    client: &Client,
+    screen: &mut Screen,
+    arguments: &Usage,
+) -> Result<(), Ended> {
+    let Usage { id, since, step } = arguments;
+    let path = format!("/v1/plugins/{id}/usage");
+    let reply =
+        client.json(Ask::get(Query::of(path).with("since", since).with("step", step))).await?;
+    answer(screen, &reply, |screen| {
+        let points = reply["points"].as_array().map(Vec::as_slice).unwrap_or_default();
+        render::usage(screen, points)
+    })
 }
 
 /// As they are: the format is a program's already.

@@ -33,6 +33,7 @@ mod service;
 mod state;
 mod upgrade;
 mod upload;
+mod usage;
 mod view;
 
 use std::os::fd::OwnedFd;
@@ -92,6 +93,7 @@ fn routes() -> Vec<Route> {
         Route::ruling(Method::PUT, "/v1/plugins/{id}/config", config::replace),
         Route::reading(Method::GET, "/v1/plugins/{id}/permissions", permissions::show),
         Route::ruling(Method::PUT, "/v1/plugins/{id}/permissions", permissions::replace),
+        Route::reading(Method::GET, "/v1/plugins/{id}/usage", usage::history),
         // State and logs can hold what only an admin may see.
         Route::ruling(Method::GET, "/v1/plugins/{id}/state", state::show),
         Route::ruling(Method::GET, "/v1/plugins/{id}/logs", logs::read),

@@ -1,4 +1,4 @@
-//! How long events, runs of schedules and the audit are kept.
+//! How long events, runs of schedules, the audit and what plugins used are kept.
 //!
 //! All are bounded by age and by size or number, so that no disk fills up with them. What is over is removed
 //! in small pieces, each a transaction of its own, so that nobody else waits long for the store. The
@@ -12,7 +12,7 @@ use serde_json::json;
 use super::audit::{Action, Entry, Outcome};
 use super::principal::Principal;
 use super::registry::Registry;
-use super::store::Kind;
+use super::store::{Kind, Step};
 use crate::audit_chain::Head;
 use crate::failure::Failure;
 use crate::link::{Reply, Request};
@@ -49,6 +49,13 @@ impl Registry {
         }
         while self.store.prune_runs(events.clone(), PIECE).await? > 0 {
             tokio::task::yield_now().await;
+        }
+        for (step, kept) in [(Step::Minute, rules.usage_1m), (Step::Quarter, rules.usage_15m)] {
+            let now = jiff::Timestamp::now().as_second();
+            let oldest = now.saturating_sub_unsigned(kept.duration().as_secs());
+            while self.store.prune_usage(step, oldest, PIECE).await? > 0 {
+                tokio::task::yield_now().await;
+            }
         }
         // What the launcher does not vouch for yet stays: it could not go on from there.
         let (Reply::AuditHead(Some(anchored)), _) = self.launcher.ask(Request::AuditHead).await?

@@ -1,87 +1,147 @@
-//! What each plugin uses, told as `plugin:resource:usage` at a steady pace.
+//! What each plugin uses: told as `plugin:resource:usage` at a steady pace, kept as a history.
 //!
 //! These events are shown to whoever listens and not kept: kept ones would push what happened out of
-//! the journal. What cannot be observed is null, never invented.
+//! the journal. What cannot be observed is null, never invented. A process is looked at with each sample,
+//! and besides when the kernel tells that it was refused something ([`watches`]); what is worth a warning
+//! is decided in [`alarms`], and what was used between two samples is added up in [`rollup`].
+
+mod alarms;
+mod look;
+mod network;
+mod rollup;
+mod watches;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
-use bulkhead_sandbox::Layer;
-use serde::Serialize;
+use serde_json::json;
+use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::metrics;
-use super::plugin::{Command, Kept, PluginHandle, Pressure, ProcessView};
+use super::plugin::{Command, Kept, PluginHandle, ProcessView};
 use super::registry::Registry;
-use super::usage;
-use crate::manifest::ByteSize;
+use crate::clock::Monotonic;
+use crate::id::PluginId;
+use alarms::{Alarms, Warning};
+use look::{Look, Metrics};
+use rollup::Rollup;
+use watches::Watches;
 
 /// The name of the event.
 const EVENT: &str = "plugin:resource:usage";
+/// The events that tell of a process that is new: it was not taken over from a supervisor before.
+const STARTED: [&str; 2] = ["plugin:enabled", "plugin:recovered"];
 
-/// What a plugin uses, as the event has it under `metrics`.
-#[derive(Clone, Debug, Serialize)]
-struct Metrics {
-    memory: Option<Memory>,
-    cpu: Option<Cpu>,
-    storage: Option<Kept>,
-    network: Option<Network>,
-    pids: Option<u64>,
-}
-
-/// All its processes, page cache and tmpfs included.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Memory {
-    bytes: u64,
-    peak_bytes: Option<u64>,
-}
-
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Cpu {
-    /// Since its cgroup was made.
-    usec: u64,
-    /// Of one CPU, since the last of these events; null in a process's first.
-    percent: Option<f64>,
-}
-
-/// Through its own network namespace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Network {
-    received_bytes: u64,
-    sent_bytes: u64,
-}
-
-/// What is remembered of a plugin from one sample to the next.
-struct Last {
+/// What is remembered of a process from one sample to the next.
+struct Known {
     generation: u64,
-    at: Instant,
-    cpu_usec: Option<u64>,
-    /// How full its storage was.
-    pressure: Pressure,
+    /// The last one; None: it was taken over, and this is the first.
+    look: Option<Look>,
+    alarms: Alarms,
+}
+
+struct Sampler {
+    registry: Arc<Registry>,
+    known: BTreeMap<PluginId, Known>,
+    watches: Watches,
+    rollup: Rollup,
 }
 
 /// Tells what is used, for as long as the supervisor lives.
 pub(super) async fn run(registry: Arc<Registry>) {
     let mut interval = tokio::time::interval(registry.settings.usage_interval);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut earlier = BTreeMap::new();
+    let mut heard = registry.events.listen();
+    let mut sampler = Sampler {
+        registry,
+        known: BTreeMap::new(),
+        watches: Watches::new(),
+        rollup: Rollup::default(),
+    };
     loop {
-        interval.tick().await;
-        let mut now = BTreeMap::new();
-        for handle in registry.all() {
-            let Some(process) = handle.view().process else { continue };
-            let id = handle.manifest.id.clone();
-            let (metrics, last) = sample(&registry, &handle, &process, earlier.get(&id)).await;
-            let version = handle.manifest.version.to_string();
-            let body = serde_json::json!({ "version": version, "metrics": metrics });
-            registry.events.show(EVENT, &id, body);
-            now.insert(id, last);
+        tokio::select! {
+            _ = interval.tick() => sampler.sample_all().await,
+            changed = sampler.watches.changed() => {
+                for (id, generation) in changed {
+                    sampler.look_at(&id, generation);
+                }
+            }
+            event = heard.recv() => match event {
+                Ok(event) if STARTED.contains(&event.name.as_str()) => {
+                    if let Some(id) = &event.plugin {
+                        sampler.begin(id);
+                    }
+                }
+                Ok(_) | Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return,
+            },
         }
-        earlier = now;
+    }
+}
+
+impl Sampler {
+    fn process(&self, id: &PluginId) -> Option<ProcessView> {
+        self.registry.find(id)?.view().process
+    }
+
+    /// A plugin has a new process, of which all is seen from its start on.
+    fn begin(&mut self, id: &PluginId) {
+        let Some(process) = self.process(id) else { return };
+        let generation = process.generation;
+        if self.known.get(id).is_none_or(|known| known.generation != generation) {
+            let start = Look::at_start(began(&process));
+            let alarms = self.next_alarms(id, &start);
+            self.known.insert(id.clone(), Known { generation, look: Some(start), alarms });
+            self.arm(id, &process);
+            self.look_at(id, generation);
+        }
+    }
+
+    fn next_alarms(&self, id: &PluginId, first: &Look) -> Alarms {
+        let before = self.known.get(id);
+        before.map_or_else(|| Alarms::new(first), |known| known.alarms.next(first))
+    }
+
+    /// Before each look, so that what happens after it is heard.
+    fn arm(&mut self, id: &PluginId, process: &ProcessView) {
+        if let Some(cgroup) = &process.cgroup {
+            self.watches.arm(id, process.generation, cgroup);
+        }
+    }
+
+    /// Something has changed that a warning could be about.
+    fn look_at(&mut self, id: &PluginId, generation: u64) {
+        let process = self.process(id).filter(|process| process.generation == generation);
+        let known = self.known.get_mut(id).filter(|known| known.generation == generation);
+        if let (Some(process), Some(known)) = (process, known) {
+            let interval = self.registry.settings.usage_interval;
+            let warnings = known.alarms.look(&Look::new(&process), interval);
+            self.tell(id, &warnings);
+        }
+    }
+
+    fn tell(&self, id: &PluginId, warnings: &[Warning]) {
+        for warning in warnings {
+            self.registry.events.emit("plugin:warning", id, warning.body());
+        }
+    }
+
+    async fn sample_all(&mut self) {
+        let mut now = BTreeMap::new();
+        for handle in self.registry.all() {
+            let Some(process) = handle.view().process else { continue };
+            let known = self.sample(&handle, &process).await;
+            now.insert(handle.manifest.id.clone(), known);
+        }
+        self.known = now;
+        let registry = &self.registry;
+        let over = self.rollup.take_over(jiff::Timestamp::now().as_second());
+        if !over.is_empty()
+            && let Err(failure) = registry.store.add_usage(over).await
+        {
+            tracing::warn!(%failure, "what plugins used in a minute is not kept");
+        }
         if let Ok(installed) = registry.store.plugin_ids().await {
             registry.metrics.keep_only(&installed);
         }
@@ -90,64 +150,44 @@ pub(super) async fn run(registry: Arc<Registry>) {
             store: registry.store.extent().await.ok(),
         });
     }
+
+    async fn sample(&mut self, handle: &PluginHandle, process: &ProcessView) -> Known {
+        let (id, generation) = (&handle.manifest.id, process.generation);
+        self.arm(id, process);
+        let look = Look::new(process);
+        let Known { look: before, mut alarms, .. } = match self.known.remove(id) {
+            Some(known) if known.generation == generation => known,
+            Some(known) => Known { look: None, alarms: known.alarms.next(&look), generation },
+            None => Known { look: None, alarms: Alarms::new(&look), generation },
+        };
+        self.tell(id, &alarms.sample(&look, self.registry.settings.usage_interval));
+        let registry = &self.registry;
+        let storage = kept(registry, handle, generation).await;
+        let limit = handle.manifest.limits.storage.bytes();
+        if let Some(kept) = storage
+            && let Some(warning) = alarms.kept(&kept.fill(limit))
+        {
+            let mut body = warning.body();
+            body["storage"] = json!(kept);
+            registry.events.emit("plugin:warning", id, body);
+        }
+        let found = metrics::Sample { process: Some(look.sample(generation)), kept: storage };
+        registry.metrics.sampled(id, found);
+        let body = json!({
+            "version": handle.manifest.version.to_string(),
+            "metrics": Metrics::new(&look, before.as_ref(), storage, limit),
+        });
+        registry.events.show(EVENT, id, body);
+        let time = jiff::Timestamp::now().as_second();
+        self.rollup.add(id, look.used(before.as_ref(), storage.as_ref(), time));
+        Known { generation, look: Some(look), alarms }
+    }
 }
 
-async fn sample(
-    registry: &Registry,
-    handle: &PluginHandle,
-    process: &ProcessView,
-    last: Option<&Last>,
-) -> (Metrics, Last) {
-    let used = process.cgroup.as_deref().map(usage::read).unwrap_or_default();
-    let at = Instant::now();
-    let since = last.filter(|last| last.generation == process.generation);
-    let cpu = used.cpu_usec.map(|usec| Cpu {
-        usec,
-        percent: since.and_then(|last| Some((last, last.cpu_usec?))).map(|(last, before)| {
-            let wall = (at - last.at).as_micros().max(1) as f64;
-            (usec.saturating_sub(before) as f64 / wall * 1e4).round() / 100.0
-        }),
-    });
-    let storage = kept(registry, handle, process.generation).await;
-    let limit = handle.manifest.limits.storage.bytes();
-    let pressure = storage.map_or(Pressure::Low, |kept| kept.pressure(limit));
-    if let Some(kept) = storage
-        && pressure > last.map_or(Pressure::Low, |last| last.pressure)
-    {
-        let body =
-            serde_json::json!({ "message": warning(&kept, limit, pressure), "storage": kept });
-        registry.events.emit("plugin:warning", &handle.manifest.id, body);
-    }
-    let network = network(process);
-    let found = metrics::Sample {
-        process: Some(metrics::ProcessSample {
-            generation: process.generation,
-            usage: used,
-            strain: process.cgroup.as_deref().map(usage::Strain::read).unwrap_or_default(),
-            network: network.map(|network| (network.received_bytes, network.sent_bytes)),
-        }),
-        kept: storage,
-    };
-    registry.metrics.sampled(&handle.manifest.id, found);
-    let metrics = Metrics {
-        memory: used.memory_bytes.map(|bytes| Memory { bytes, peak_bytes: used.memory_peak_bytes }),
-        cpu,
-        storage,
-        network,
-        pids: used.pids,
-    };
-    (metrics, Last { generation: process.generation, at, cpu_usec: used.cpu_usec, pressure })
-}
-
-fn warning(kept: &Kept, limit: u64, pressure: Pressure) -> String {
-    let (_, bytes) = kept.bound(limit);
-    let bytes = ByteSize::new(bytes);
-    if pressure == Pressure::Full {
-        return format!(
-            "its storage of {bytes} is full: the file system refuses what it writes beyond (EDQUOT)"
-        );
-    }
-    format!("more than nine tenths of its storage of {bytes} are used")
+/// When it started.
+fn began(process: &ProcessView) -> Instant {
+    let now = Instant::now();
+    now.checked_sub(process.started.until(Monotonic::now())).unwrap_or(now)
 }
 
 /// What it keeps on disk. A plugin that keeps too much is stopped.
@@ -164,51 +204,4 @@ async fn kept(registry: &Registry, handle: &PluginHandle, generation: u64) -> Op
         let _ = handle.commands.send(Command::Overrun { generation, failure });
     }
     Some(kept)
-}
-
-/// The counters of a namespace that is the plugin's alone; in the machine's own they would be
-/// everybody's.
-fn network(process: &ProcessView) -> Option<Network> {
-    let own = process.enforcement.layer(Layer::NetNamespace)?;
-    if !own.enforced {
-        return None;
-    }
-    let path = format!("/proc/{}/net/dev", process.pid);
-    counters(&std::fs::read_to_string(Path::new(&path)).ok()?)
-}
-
-/// The sums of `/proc/PID/net/dev`, proc_pid_net(5): two lines of heading, then a line a device with
-/// eight numbers received and eight sent, bytes first.
-fn counters(text: &str) -> Option<Network> {
-    let mut sums = Network { received_bytes: 0, sent_bytes: 0 };
-    for line in text.lines().skip(2) {
-        let (_, numbers) = line.split_once(':')?;
-        let mut numbers = numbers.split_whitespace();
-        sums.received_bytes += numbers.next()?.parse::<u64>().ok()?;
-        sums.sent_bytes += numbers.nth(7)?.parse::<u64>().ok()?;
-    }
-    Some(sums)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_counters_of_all_devices_are_added() {
-        let text = "Inter-|   Receive                  |  Transmit\n \
-            face |bytes packets errs drop fifo frame compressed multicast|bytes packets errs drop\n \
-               lo:   100  2 0 0 0 0 0 0   100  2 0 0 0 0 0 0\n \
-             eth0: 12345 67 0 0 0 0 0 0  6789 10 0 0 0 0 0 0\n";
-        let sums = Network { received_bytes: 12_445, sent_bytes: 6_889 };
-        assert_eq!(counters(text), Some(sums));
-        assert_eq!(counters("a\nb\n"), Some(Network { received_bytes: 0, sent_bytes: 0 }));
-        assert_eq!(counters("a\nb\nlo: 1 2 3\n"), None, "a line that is cut short");
-    }
-
-    #[test]
-    fn our_own_counters_can_be_read() {
-        let text = std::fs::read_to_string("/proc/self/net/dev").unwrap();
-        assert!(counters(&text).is_some(), "{text}");
-    }
 }

@@ -3,17 +3,15 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use nix::sys::inotify::{AddWatchFlags, InotifyEvent, WatchDescriptor};
 
 use crate::cli::problem::Problem;
 use crate::failure::{Code, Failure};
+use crate::inotify::Notices;
 
 /// An editor writes several files, and a checkout many: they are one change.
 const QUIET: Duration = Duration::from_millis(100);
@@ -22,32 +20,17 @@ const MOST: usize = 4096;
 
 /// A project under watch.
 pub(super) struct Watch {
-    inotify: AsyncFd<Source>,
+    inotify: Notices,
     root: PathBuf,
     directories: HashMap<WatchDescriptor, PathBuf>,
     /// Something has changed that nobody has dealt with.
     pending: bool,
 }
 
-struct Source(Inotify);
-
-impl AsRawFd for Source {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_fd().as_raw_fd()
-    }
-}
-
 impl Watch {
     pub(super) fn new(root: &Path) -> Result<Self, Problem> {
         let failed = |error: io::Error| cannot(root, &error);
-        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)
-            .map_err(|errno| failed(errno.into()))?;
-        #[expect(
-            deprecated,
-            reason = "its replacement is unsafe, for types that close early: Inotify does not"
-        )]
-        let inotify =
-            AsyncFd::with_interest(Source(inotify), Interest::READABLE).map_err(failed)?;
+        let inotify = Notices::new().map_err(failed)?;
         let mut watch =
             Self { inotify, root: root.to_owned(), directories: HashMap::new(), pending: false };
         watch.add(root).map_err(failed)?;
@@ -73,15 +56,7 @@ impl Watch {
 
     /// Takes the next events.
     async fn take(&mut self) -> io::Result<()> {
-        let events = loop {
-            let mut ready = self.inotify.readable().await?;
-            match ready.get_inner().0.read_events() {
-                Ok(events) => break events,
-                Err(Errno::EAGAIN) => ready.clear_ready(),
-                Err(Errno::EINTR) => {}
-                Err(errno) => return Err(errno.into()),
-            }
-        };
+        let events = self.inotify.next().await?;
         for event in events {
             self.heed(&event)?;
         }
@@ -121,7 +96,7 @@ impl Watch {
             | AddWatchFlags::IN_MOVE
             | AddWatchFlags::IN_ONLYDIR
             | AddWatchFlags::IN_DONT_FOLLOW;
-        match self.inotify.get_ref().0.add_watch(directory, flags) {
+        match self.inotify.watch(directory, flags) {
             Ok(descriptor) => self.directories.insert(descriptor, directory.to_owned()),
             Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(()),
             Err(Errno::ENOSPC) => {

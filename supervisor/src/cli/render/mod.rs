@@ -9,6 +9,7 @@ mod review;
 mod schedule;
 mod stop;
 mod table;
+mod usage;
 
 use std::io::{self, IsTerminal as _, StderrLock, StdoutLock, Write};
 
@@ -23,6 +24,7 @@ pub(super) use review::{asks, review};
 pub(super) use schedule::{runs, schedules};
 pub(super) use stop::stop;
 pub(super) use table::{Cell, table};
+pub(super) use usage::usage;
 
 /// Standard output, and how it is to be written.
 pub(super) struct Screen<W = StdoutLock<'static>> {

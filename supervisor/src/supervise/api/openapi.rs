@@ -12,7 +12,7 @@ use utoipa::{Modify, OpenApi as _};
 
 use super::{
     archives, audit, call, config, events, install, lifecycle, logs, metrics, permissions, plugins,
-    problem, publish, schedules, service, state, upgrade,
+    problem, publish, schedules, service, state, upgrade, usage,
 };
 use crate::failure::Code;
 
@@ -59,6 +59,7 @@ const CODES: &str = "x-codes";
         config::replace,
         permissions::show,
         permissions::replace,
+        usage::history,
         state::show,
         logs::read,
         call::call,

@@ -18,7 +18,7 @@ use crate::manifest::{Limits, Line, Permission, ServiceName};
 use crate::supervise::plugin::{Enforced, Kept, PluginHandle, STATES};
 use crate::supervise::registry::{Broken, Registry, Remainder};
 use crate::supervise::store::Previous;
-use crate::supervise::usage::{self, Usage};
+use crate::supervise::usage::{self, LimitEvents, Stalls, Usage};
 
 /// A plugin with all that is known of it.
 #[derive(Serialize, ToSchema)]
@@ -73,6 +73,10 @@ pub(super) struct Plugin {
     #[schema(value_type = Option<Object>)]
     enforcement: Option<Enforcement>,
     usage: Option<Usage>,
+    /// What its limits did to it.
+    limit_events: Option<LimitEvents>,
+    /// How long its processes waited for what there was too little of.
+    pressure: Option<Stalls>,
     /// What it keeps on disk now, of the `storage` of its limits; null in a list.
     storage: Option<Storage>,
     /// What it had used when it was last stopped: as `usage`, with the `time`.
@@ -155,6 +159,7 @@ impl Plugin {
     pub(super) fn new(handle: &PluginHandle, strict: bool) -> Self {
         let (manifest, view) = (&handle.manifest, handle.view());
         let process = view.process.as_ref();
+        let cgroup = process.and_then(|process| process.cgroup.as_deref());
         Self {
             id: view.id,
             version: manifest.version.clone(),
@@ -182,7 +187,9 @@ impl Plugin {
                 uptime_ms: process.started.until(Monotonic::now()).as_millis() as u64,
             }),
             enforcement: process.map(|process| Enforcement::clone(&process.enforcement)),
-            usage: process.and_then(|process| process.cgroup.as_deref()).map(usage::read),
+            usage: cgroup.map(usage::read),
+            limit_events: cgroup.map(LimitEvents::read),
+            pressure: cgroup.map(Stalls::read),
             storage: None,
             last_usage: view.last_usage,
             failures: view.failures,

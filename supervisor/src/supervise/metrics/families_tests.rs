@@ -13,7 +13,7 @@ use super::super::{Metrics, series};
 use super::*;
 use crate::supervise::plugin::Kept;
 use crate::supervise::store::Extent;
-use crate::supervise::usage::{Strain, Usage};
+use crate::supervise::usage::{LimitEvents, Stall, Stalls, Usage};
 
 const GUIDE: &str = include_str!("../../../../docs/monitoring.md");
 const DASHBOARD: &str = include_str!("../../../../packaging/grafana-dashboard.json");
@@ -30,10 +30,32 @@ fn everything() -> String {
     let mut counts = Counts { oom_kills: 1, ..Counts::default() };
     counts.called("book", Outcome::Ok, Duration::from_millis(1));
     let one = Some(1);
+    let stall = Some(Stall { avg10: 1.0, total_usec: 1 });
     let process = ProcessSample {
         generation: 1,
-        usage: Usage { memory_bytes: one, memory_peak_bytes: one, cpu_usec: one, pids: one },
-        strain: Strain { throttled_periods: one, throttled_usec: one, oom_kills: one },
+        usage: Usage {
+            memory_bytes: one,
+            memory_peak_bytes: one,
+            memory_working_set_bytes: one,
+            cpu_usec: one,
+            pids: one,
+            pids_peak: one,
+            io_read_bytes: one,
+            io_written_bytes: one,
+            io_read_operations: one,
+            io_write_operations: one,
+        },
+        limit_events: LimitEvents {
+            periods: one,
+            throttled_periods: one,
+            throttled_usec: one,
+            memory_high: one,
+            memory_max: one,
+            oom: one,
+            oom_kills: one,
+            pids_refused: one,
+        },
+        stalls: Stalls { cpu: stall, memory: stall, io: stall },
         network: Some((1, 1)),
     };
     let sample = Sample { process: Some(process), kept: Some(Kept::default()) };

@@ -10,6 +10,7 @@ use super::sample::{ProcessSample, Sample};
 use crate::manifest::Limits;
 use crate::supervise::logs::LogCounts;
 use crate::supervise::plugin::{PluginHandle, STATES};
+use crate::supervise::usage::Stalls;
 
 /// A plugin with all that is known of it.
 struct Seen<'a> {
@@ -54,6 +55,8 @@ pub(super) fn write(out: &mut Exposition, known: &Known, plugins: &[PluginHandle
 fn families(out: &mut Exposition, seen: &[Seen<'_>]) {
     lives(out, seen);
     usage(out, seen);
+    io(out, seen);
+    limit_events(out, seen);
     storage(out, seen);
     calls(out, seen);
     happenings(out, seen);
@@ -114,6 +117,10 @@ fn usage(out: &mut Exposition, seen: &[Seen<'_>]) {
     each(out, gauge("bulkhead_memory_peak_bytes", peak), seen, |it| {
         it.process?.usage.memory_peak_bytes
     });
+    let working = "Its memory without the page cache that was not used lately.";
+    each(out, gauge("bulkhead_memory_working_set_bytes", working), seen, |it| {
+        it.process?.usage.memory_working_set_bytes
+    });
     let limit = "The memory that it may use.";
     each(out, gauge("bulkhead_memory_limit_bytes", limit), seen, |it| {
         Some(it.limits.memory.bytes())
@@ -121,7 +128,7 @@ fn usage(out: &mut Exposition, seen: &[Seen<'_>]) {
     let kills = "Processes that the kernel killed for memory.";
     each(out, counter("bulkhead_oom_kills_total", kills), seen, |it| {
         let ended = it.counts.map(|counts| counts.oom_kills).filter(|kills| *kills > 0);
-        let running = it.process.and_then(|process| process.strain.oom_kills);
+        let running = it.process.and_then(|process| process.limit_events.oom_kills);
         (ended.is_some() || running.is_some())
             .then(|| ended.unwrap_or_default() + running.unwrap_or_default())
     });
@@ -135,14 +142,16 @@ fn usage(out: &mut Exposition, seen: &[Seen<'_>]) {
     });
     let throttled = "Periods of 100 ms in which its CPU time ran out.";
     each(out, counter("bulkhead_cpu_throttled_periods_total", throttled), seen, |it| {
-        it.process?.strain.throttled_periods
+        it.process?.limit_events.throttled_periods
     });
     let held = "How long it was held back because its CPU time had run out.";
     each(out, counter("bulkhead_cpu_throttled_seconds_total", held), seen, |it| {
-        it.process?.strain.throttled_usec.map(seconds)
+        it.process?.limit_events.throttled_usec.map(seconds)
     });
     let pids = "Processes and threads.";
     each(out, gauge("bulkhead_pids", pids), seen, |it| it.process?.usage.pids);
+    let peak = "The most processes and threads that it had since its start.";
+    each(out, gauge("bulkhead_pids_peak", peak), seen, |it| it.process?.usage.pids_peak);
     let limit = "The processes and threads that it may have.";
     each(out, gauge("bulkhead_pids_limit", limit), seen, |it| Some(u64::from(it.limits.pids)));
     let received = "Bytes received through its own network namespace.";
@@ -153,6 +162,57 @@ fn usage(out: &mut Exposition, seen: &[Seen<'_>]) {
     each(out, counter("bulkhead_network_transmit_bytes_total", sent), seen, |it| {
         it.process?.network.map(|(_, sent)| sent)
     });
+}
+
+fn io(out: &mut Exposition, seen: &[Seen<'_>]) {
+    let counter = |name, help| (name, Kind::Counter, help);
+    let read = "Bytes read from all devices.";
+    each(out, counter("bulkhead_io_read_bytes_total", read), seen, |it| {
+        it.process?.usage.io_read_bytes
+    });
+    let written = "Bytes written to all devices.";
+    each(out, counter("bulkhead_io_written_bytes_total", written), seen, |it| {
+        it.process?.usage.io_written_bytes
+    });
+    let operations =
+        ("bulkhead_io_operations_total", Kind::Counter, "Reads and writes of devices.");
+    sorted(out, operations, "kind", seen, |it| {
+        let usage = it.process.map(|process| process.usage).unwrap_or_default();
+        let kinds = [("read", usage.io_read_operations), ("write", usage.io_write_operations)];
+        kinds.into_iter().filter_map(|(kind, count)| Some((kind, count?))).collect()
+    });
+}
+
+/// What its limits did to it, and what it waited for.
+fn limit_events(out: &mut Exposition, seen: &[Seen<'_>]) {
+    let events = (
+        "bulkhead_memory_events_total",
+        Kind::Counter,
+        "How often its memory was over memory.high, about to go over its limit (max), and could not be \
+         made less (oom).",
+    );
+    sorted(out, events, "event", seen, |it| {
+        let events = it.process.map(|process| process.limit_events).unwrap_or_default();
+        let kinds = [("high", events.memory_high), ("max", events.memory_max), ("oom", events.oom)];
+        kinds.into_iter().filter_map(|(kind, count)| Some((kind, count?))).collect()
+    });
+    let refused = (
+        "bulkhead_pids_refused_total",
+        Kind::Counter,
+        "Processes and threads that it was refused.",
+    );
+    each(out, refused, seen, |it| it.process?.limit_events.pids_refused);
+    let stalled = "For how long some of its processes waited for the resource.";
+    let mut family = out.family("bulkhead_pressure_seconds_total", Kind::Counter, stalled);
+    for plugin in seen {
+        let Some(process) = plugin.process else { continue };
+        let Stalls { cpu, memory, io } = process.stalls;
+        for (resource, stall) in [("cpu", cpu), ("memory", memory), ("io", io)] {
+            let Some(stall) = stall else { continue };
+            let labels = [("plugin", plugin.id), ("resource", resource)];
+            family.series(&labels, stall.total_usec as f64 / 1e6);
+        }
+    }
 }
 
 fn storage(out: &mut Exposition, seen: &[Seen<'_>]) {

@@ -1,7 +1,7 @@
 //! What the last sampling found.
 
 use crate::supervise::plugin::Kept;
-use crate::supervise::usage::{Strain, Usage};
+use crate::supervise::usage::{LimitEvents, Stalls, Usage};
 
 /// Of a plugin.
 #[derive(Clone, Debug, Default)]
@@ -17,7 +17,8 @@ pub(crate) struct Sample {
 pub(crate) struct ProcessSample {
     pub(crate) generation: u64,
     pub(crate) usage: Usage,
-    pub(crate) strain: Strain,
+    pub(crate) limit_events: LimitEvents,
+    pub(crate) stalls: Stalls,
     /// Bytes received and sent through its own network namespace.
     pub(crate) network: Option<(u64, u64)>,
 }

@@ -54,6 +54,58 @@ fn previous() -> Previous {
 /// What the audit says, since version 4: of an installation, and of an uninstallation that is not over.
 const SAID: [(&str, &str); 2] = [("install", "appointments"), ("uninstall", "leaving")];
 
+/// What it does by the clock, since version 5: up to when that is dealt with.
+const ACCOUNTED: &str = "2026-01-02T02:30:00Z";
+
+async fn fill_schedules(store: &Store) {
+    let (plugin, name) = (id("appointments"), "nightly".to_owned());
+    let accounted = ACCOUNTED.parse().unwrap();
+    let rules = vec![(name.clone(), "30 2 * * * UTC".to_owned())];
+    store.adopt_schedules(plugin.clone(), rules, accounted).await.unwrap();
+    let key = ScheduleKey { plugin, name };
+    let number = store.begin_run(key, Some(accounted), accounted).await.unwrap();
+    let end = RunEnd { at: accounted, duration_ms: 7, code: Some("TIMEOUT".to_owned()) };
+    store.end_run(number, end).await.unwrap();
+}
+
+/// That what was due and what became of it is known, since version 5.
+async fn check_schedules(store: &Store, version: usize) {
+    let accounted: jiff::Timestamp = ACCOUNTED.parse().unwrap();
+    let runs = store.runs(id("appointments")).await.unwrap();
+    let found: Vec<_> = runs.iter().map(|run| (run.due, run.outcome, run.duration_ms)).collect();
+    let wanted = (Some(accounted), Some(RunOutcome::Failed), Some(7));
+    assert_eq!(found, Vec::from_iter((version >= 5).then_some(wanted)), "of version {version}");
+    let rules = vec![("nightly".to_owned(), "30 2 * * * UTC".to_owned())];
+    let later = "2027-01-01T00:00:00Z".parse().unwrap();
+    let adopted = store.adopt_schedules(id("appointments"), rules, later).await.unwrap();
+    let expected = if version >= 5 { accounted } else { later };
+    assert_eq!(adopted["nightly"], expected, "of version {version}");
+}
+
+/// What a minute had used, since version 6.
+const USED: Used = Used {
+    time: 1_767_225_660,
+    covered_ms: 60_000,
+    memory_bytes: Some(4096),
+    memory_peak_bytes: Some(8192),
+    cpu_usec: Some(70),
+    throttled_usec: Some(1),
+    pids: Some(3),
+    io_read_bytes: Some(0),
+    io_written_bytes: None,
+    storage_bytes: Some(5),
+    network_received_bytes: None,
+    network_sent_bytes: None,
+};
+
+async fn check_usage(store: &Store, version: usize) {
+    let known = |used| Vec::from_iter((version >= 6).then_some(used));
+    let minutes = store.usage(id("appointments"), Step::Minute, 0, 10).await.unwrap();
+    assert_eq!(minutes, known(USED), "of version {version}");
+    let quarters = store.usage(id("appointments"), Step::Quarter, 0, 10).await.unwrap();
+    assert_eq!(quarters, known(Used { time: 1_767_225_600, ..USED }), "of version {version}");
+}
+
 fn said(action: &'static str, plugin: &str, kind: Kind) -> NewAuditRow {
     let content = Box::new(move |salt: &str| json!({ "action": action, "salt": salt }).to_string());
     NewAuditRow { kind, plugin: Some(id(plugin)), content }
@@ -96,6 +148,8 @@ async fn fill(store: &Store) {
     for ((action, plugin), kind) in SAID.into_iter().zip([Kind::Single, Kind::Begin]) {
         store.append_audit(said(action, plugin, kind)).await.unwrap();
     }
+    fill_schedules(store).await;
+    store.add_usage(vec![(id("appointments"), USED)]).await.unwrap();
 }
 
 /// All of a database as SQL that makes it again.
@@ -215,6 +269,8 @@ async fn check(store: &Store, version: usize) {
     assert_eq!(kept.previous, (version >= 3).then(previous), "of version {version}");
     check_snapshot(store, version).await;
     check_audit(store, version).await;
+    check_schedules(store, version).await;
+    check_usage(store, version).await;
 }
 
 /// That what was kept of a state, since version 3, can be put back.

@@ -11,6 +11,9 @@ mod events;
 mod extent;
 #[cfg(test)]
 mod golden_tests;
+mod history;
+#[cfg(test)]
+mod history_tests;
 mod journal;
 #[cfg(test)]
 mod journal_tests;
@@ -33,6 +36,7 @@ use crate::failure::{Code, Failure};
 pub(crate) use audit::{AuditRow, Kind, NewAuditRow};
 pub(crate) use events::Recorded;
 pub(crate) use extent::Extent;
+pub(crate) use history::{Step, Used};
 pub(crate) use journal::OpenOperation;
 pub(crate) use plugins::{PluginRow, Previous};
 use reserve::Reserve;
@@ -45,6 +49,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema_v3.sql"),
     include_str!("schema_v4.sql"),
     include_str!("schema_v5.sql"),
+    include_str!("schema_v6.sql"),
 ];
 /// Why a write failed, in the failure's details.
 const DISK_FULL: &str = "disk-full";

@@ -47,6 +47,7 @@ fn everything() -> String {
         process: Some(process),
         sample: Some(&sample),
         counts: Some(&counts),
+        circuit: "closed",
         logs: LogCounts::default(),
     };
     let mut out = Exposition::default();
@@ -152,6 +153,7 @@ fn what_is_not_known_is_absent() {
         process: None,
         sample: None,
         counts: None,
+        circuit: "closed",
         logs: LogCounts::default(),
     };
     let mut out = Exposition::default();

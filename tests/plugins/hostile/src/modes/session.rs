@@ -179,6 +179,18 @@ pub(super) static MODES: &[Mode] = &[
         at!(Moment::Call { .. } => |_| Ok(Next::Instead)),
     ),
     mode(
+        "silent-first",
+        "does not answer the first NUMBER calls, but all else",
+        3,
+        at!(Moment::Call { .. } => |plugin| {
+            if plugin.refused == plugin.number {
+                return Ok(Next::Well);
+            }
+            plugin.refused += 1;
+            Ok(Next::Instead)
+        }),
+    ),
+    mode(
         "crash-after",
         "aborts at the call after NUMBER answered ones",
         0,
@@ -195,6 +207,20 @@ pub(super) static MODES: &[Mode] = &[
         0,
         Act::At(|plugin, moment| match moment {
             Moment::Health { id } => {
+                let error =
+                    bulkhead_ipc_protocol::CallError::new("DISK_FULL", "no room left in /data");
+                plugin.wire.fail(id, &error)?;
+                Ok(Next::Instead)
+            }
+            _ => Ok(Next::Well),
+        }),
+    ),
+    mode(
+        "sickens",
+        "answers health checks with an error, once NUMBER were answered well",
+        1,
+        Act::At(|plugin, moment| match moment {
+            Moment::Health { id } if plugin.healthy >= plugin.number => {
                 let error =
                     bulkhead_ipc_protocol::CallError::new("DISK_FULL", "no room left in /data");
                 plugin.wire.fail(id, &error)?;

@@ -57,8 +57,8 @@ fn scrape(service: &Service) -> Scrape {
     Scrape::parse(&service.command(["metrics"]).run().expect(0).stdout).unwrap()
 }
 
-fn gauge(service: &Service) -> f64 {
-    scrape(service).value("bulkhead_call_circuit", &[("plugin", "desk")]).unwrap()
+fn gauge(service: &Service) -> u64 {
+    scrape(service).value("bulkhead_call_circuit", &[("plugin", "desk")]).unwrap() as u64
 }
 
 fn circuit(service: &Service) -> Value {
@@ -123,7 +123,7 @@ fn one_that_does_not_answer_is_kept_from_its_callers_until_it_does() {
     // Three open the circuit, one is the operator's, one tries in vain, and the next is answered.
     let service = clerk_and(&desk("silent-first 5", SOON));
     let mut admin = service.admin();
-    assert_eq!(gauge(&service), 0.0);
+    assert_eq!(gauge(&service), 0);
     for _ in 0..3 {
         let answer = echo(&mut admin);
         assert_eq!(answer["error"]["code"], "TIMEOUT", "{answer}");
@@ -160,7 +160,7 @@ fn one_that_does_not_answer_is_kept_from_its_callers_until_it_does() {
     }
     assert_eq!(tries, 1, "one call at a time tries");
     assert_eq!(told(&service), ["CALL_CIRCUIT_OPENED", "CALL_CIRCUIT_CLOSED"]);
-    assert_eq!(gauge(&service), 0.0);
+    assert_eq!(gauge(&service), 0);
     assert_eq!(
         circuit(&service),
         json!({ "state": "closed", "failures": 0, "retryAfterMs": null })
@@ -187,7 +187,7 @@ fn one_that_dies_of_its_calls_is_kept_from_its_callers_and_enabling_it_ends_that
         }
     };
     assert_eq!(deaths, 3, "{refused}");
-    assert_eq!((circuit(&service)["state"].clone(), gauge(&service)), (json!("open"), 2.0));
+    assert_eq!((circuit(&service)["state"].clone(), gauge(&service)), (json!("open"), 2));
     service.json(["disable", "clerk"]);
     service.json(["disable", "desk"]);
     service.json(["enable", "clerk"]);

@@ -49,7 +49,7 @@ impl Checks {
     }
 }
 
-/// One check, within `limit`. None if it came to nothing: the session is over, or about to be.
+/// One check, within `limit`. None if it says nothing.
 pub(super) async fn check(peer: &Peer, limit: Duration) -> Option<Result<(), Failure>> {
     let asked = Instant::now();
     match tokio::time::timeout(limit, peer.ping()).await {
@@ -68,9 +68,13 @@ pub(super) async fn check(peer: &Peer, limit: Duration) -> Option<Result<(), Fai
         .with("stage", "health")
         .with("pluginCode", error.code))),
         Err(CallFailure::Timeout { .. }) => Some(Err(late("its health check", limit))),
-        // Others ask too much of it: that is not a fault of its own, and it has answered the ping.
-        Err(CallFailure::Exhausted { .. }) => Some(Ok(())),
-        Err(CallFailure::Ended(_) | CallFailure::Draining | CallFailure::TooLong { .. }) => None,
+        // Where it is exhausted, others ask too much of it, and it has answered the ping.
+        Err(
+            CallFailure::Exhausted { .. }
+            | CallFailure::Ended(_)
+            | CallFailure::Draining
+            | CallFailure::TooLong { .. },
+        ) => None,
     }
 }
 

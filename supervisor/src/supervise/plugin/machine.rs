@@ -301,7 +301,8 @@ impl Machine {
         self.seed ^= self.seed << 13;
         self.seed ^= self.seed >> 7;
         self.seed ^= self.seed << 17;
-        pause - (pause / 5).mul_f64((self.seed >> 11) as f64 / (1_u64 << 53) as f64)
+        let drawn = (self.seed >> 11) as f64 / (1_u64 << 53) as f64;
+        pause.mul_f64(1.0 - drawn / 5.0)
     }
 
     /// One more failure: pause, or open the circuit.

@@ -28,7 +28,7 @@ impl Method for Heard {
     type Reply = Vec<News>;
 }
 
-/// `publish`: tells others, so many times.
+/// `publish`: tells others, so many times; objects are numbered then.
 struct Publish;
 
 impl Method for Publish {
@@ -250,8 +250,13 @@ impl Witness {
     }
 
     async fn publish(&self, news: News) -> Result<()> {
-        for _ in 0..news.times.unwrap_or(1) {
-            self.host.events().publish(&news.topic, &news.data)?;
+        let News { topic, mut data, times } = news;
+        let times = times.unwrap_or(1);
+        for number in 0..times {
+            if let (Value::Object(data), true) = (&mut data, times > 1) {
+                data.insert("number".to_owned(), json!(number));
+            }
+            self.host.events().publish(&topic, &data)?;
         }
         Ok(())
     }

@@ -95,8 +95,30 @@ const ATTEMPTS: &[(&str, Attempt)] = &[
     }),
     ("gain", |_| if nix::unistd::geteuid().is_root() { Ok(()) } else { Err(Errno::EPERM.into()) }),
     ("memory file", |_| execute_memory(0)),
-    ("sealed memory file", |_| execute_memory(0x8)),
+    ("sealed memory file", |_| execute_memory(MFD_NOEXEC_SEAL)),
     ("type into the terminal", type_into),
+    // More than one's share.
+    ("threads", |count| {
+        for _ in 0..number(count) {
+            std::thread::Builder::new().stack_size(64 << 10).spawn(|| loop { std::thread::park() })?;
+        }
+        Ok(())
+    }),
+    ("epoll instances", |count| {
+        for _ in 0..number(count) {
+            // Kept open until the process ends.
+            call(libc::SYS_epoll_create1, [0; 4])?;
+        }
+        Ok(())
+    }),
+    ("inotify", |_| call(libc::SYS_inotify_init1, [0; 4])),
+    ("lock memory", |bytes| {
+        let held = vec![1_u8; number(bytes)];
+        call(libc::SYS_mlock, [held.as_ptr() as u64, held.len() as u64, 0, 0])
+    }),
+    ("fill memory file", |mebibytes| fill(memory_file(MFD_NOEXEC_SEAL)?, number(mebibytes))),
+    ("fill tmp", |mebibytes| fill(File::create("/tmp/fill")?, number(mebibytes))),
+    ("abort", |_| std::process::abort()),
     // Files.
     ("read", |path| fs::read(path).map(drop)),
     ("append", |path| File::options().append(true).open(path).map(drop)),
@@ -182,14 +204,30 @@ fn is_open(number: RawFd) -> bool {
 }
 
 /// Copies a program into memory and executes it there.
-fn execute_memory(flags: u64) -> io::Result<()> {
+/// A file in memory that cannot be executed (memfd_create(2), since Linux 6.3).
+const MFD_NOEXEC_SEAL: u64 = 0x8;
+
+fn memory_file(flags: u64) -> io::Result<File> {
     // SAFETY: the name is a static C string.
     let made = unsafe { libc::syscall(libc::SYS_memfd_create, c"program".as_ptr(), flags) };
     if made == -1 {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: the kernel has just made this descriptor for us alone.
-    let mut file = File::from(unsafe { OwnedFd::from_raw_fd(made as RawFd) });
+    Ok(File::from(unsafe { OwnedFd::from_raw_fd(made as RawFd) }))
+}
+
+fn number(text: &str) -> usize {
+    text.parse().unwrap()
+}
+
+fn fill(mut file: File, mebibytes: usize) -> io::Result<()> {
+    let piece = vec![1; 1 << 20];
+    (0..mebibytes).try_for_each(|_| file.write_all(&piece))
+}
+
+fn execute_memory(flags: u64) -> io::Result<()> {
+    let mut file = memory_file(flags)?;
     file.write_all(&fs::read("/bin/true")?)?;
     let empty: [*const libc::c_char; 2] = [c"true".as_ptr(), std::ptr::null()];
     // SAFETY: path, arguments and environment are static, and both arrays end with a null.

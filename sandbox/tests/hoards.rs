@@ -7,14 +7,17 @@ mod attempt;
 mod lane;
 mod run;
 
-use std::fs::File;
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use attempt::{KILLED, Outcome};
 use bulkhead_sandbox::cgroup::Controller;
 use bulkhead_sandbox::seccomp::Profile;
-use bulkhead_sandbox::{Cause, Exit, Policy, ProgramFile, Status};
+use bulkhead_sandbox::{Cause, Exit, IoMax, Mount, Policy, ProgramFile, Status};
 use nix::errno::Errno;
-use run::{Command, program};
+use run::{Command, data, program};
 
 /// Not a test of its own: the process in which an attempt is made.
 #[test]
@@ -131,4 +134,53 @@ fn files_in_memory_are_charged_to_whoever_fills_them() {
         let exit = attempt(bounded(32));
         assert!(matches!(exit.cause, Cause::OutOfMemory { .. }), "{name}: {exit:?}");
     }
+}
+
+/// The disk that a directory lies on, as `io.max` names it: a partition has no limits of its own.
+fn disk(directory: &Path) -> Option<String> {
+    let device = fs::metadata(directory).unwrap().dev();
+    let (major, minor) = (nix::sys::stat::major(device), nix::sys::stat::minor(device));
+    let known = fs::canonicalize(format!("/sys/dev/block/{major}:{minor}")).ok()?;
+    let disk = if known.join("partition").exists() { known.parent()? } else { &known };
+    Some(fs::read_to_string(disk.join("dev")).ok()?.trim().to_owned())
+}
+
+#[test]
+fn an_io_storm_is_held_to_its_share() {
+    const MEBIBYTES: u32 = 4;
+    let test = "an_io_storm_is_held_to_its_share";
+    let Some(tree) = lane::tree_with(test, Controller::Io) else { return };
+    let identity = lane::identity();
+    let directory = data(identity);
+    let Some(device) = disk(directory.path()) else {
+        return lane::skip(test, "temporary files are on no disk here");
+    };
+    let writing = |limit: Option<u64>| {
+        let mut policy = program();
+        policy.filesystem.mounts.push(Mount::read_write(directory.path(), "/data"));
+        policy.limits.io = limit
+            .map(|wbps| IoMax {
+                device: device.clone(),
+                rbps: None,
+                wbps: Some(wbps),
+                riops: None,
+                wiops: None,
+            })
+            .into_iter()
+            .collect();
+        // Past the page cache, so that what is measured is the disk.
+        let script =
+            format!("exec dd if=/dev/zero of=/data/storm bs=1M count={MEBIBYTES} oflag=direct");
+        let mut command = Command::shell(policy, &script).tree(Some(&tree));
+        command.identity = identity;
+        let before = Instant::now();
+        let finished = command.run();
+        assert_eq!(outcome(&finished.exit), Outcome::Done, "{}", finished.stderr);
+        before.elapsed()
+    };
+    let free = writing(None);
+    let held = writing(Some(1 << 20));
+    let least = Duration::from_secs(u64::from(MEBIBYTES) - 1);
+    assert!(held >= least, "{MEBIBYTES} MiB took {held:?} at 1 MiB a second");
+    assert!(free < held, "without a limit it took {free:?}, with it {held:?}");
 }

@@ -22,6 +22,10 @@ use crate::{Handler, IncomingCall, Peer};
 /// How many times a driver goes round before it lets others run.
 const ROUNDS: usize = 64;
 
+/// How many calls and events of the peer's it hands over before it lets others run: whoever floods one
+/// session is not to hold up the others of the same thread.
+const HANDED: usize = 64;
+
 /// Starts a session on `stream`. Nothing happens until the driver is polled.
 ///
 /// # Panics
@@ -104,11 +108,13 @@ where
     poll_fn(|context| {
         turn.begin(context, shared);
         tasks.set_driver(context.waker());
+        let mut handed = 0;
         for _ in 0..ROUNDS {
             tasks.poll_woken(|call, result| turn.replies.push((call, result)));
             turn.read(context, shared);
             timer.handle(turn.now, shared);
             turn.take_events(shared);
+            handed += turn.happened.len();
             for happened in turn.happened.drain(..) {
                 match happened {
                     Happened::Call(id, call) => {
@@ -133,6 +139,9 @@ where
                     break;
                 }
                 return Poll::Pending;
+            }
+            if handed >= HANDED {
+                break;
             }
         }
         context.waker().wake_by_ref();
@@ -195,6 +204,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Turn<S> {
             return;
         }
         let mut state = shared.lock();
+        // First what is there already, or a flood of small messages would pile up here.
+        if state.session.has_events() {
+            return;
+        }
         let mut target = ReadBuf::new(state.session.read_target());
         let read = Pin::new(&mut self.stream).poll_read(context, &mut target);
         let count = target.filled().len();
@@ -256,7 +269,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Turn<S> {
         let mut changed = false;
         let mut guard = shared.lock();
         let state = &mut *guard;
-        while let Some(event) = state.session.poll_event() {
+        while self.happened.len() < HANDED
+            && let Some(event) = state.session.poll_event()
+        {
             match event {
                 Event::Ready(_) => changed = true,
                 Event::Call(call) => {

@@ -195,3 +195,56 @@ fn handles_work_from_other_threads() {
         drop(plugin);
     });
 }
+
+/// Counts the events that it is told.
+struct Counter(std::rc::Rc<std::cell::Cell<usize>>);
+
+impl bulkhead_ipc_driver::Handler for Counter {
+    fn call(
+        &self,
+        _: bulkhead_ipc_driver::IncomingCall,
+    ) -> impl Future<Output = Result<Payload, CallError>> + 'static {
+        std::future::pending()
+    }
+
+    fn event(&self, _: String, _: Payload) {
+        self.0.set(self.0.get() + 1);
+    }
+}
+
+#[test]
+fn a_flood_of_events_is_handed_over_in_portions() {
+    use bulkhead_ipc_driver::protocol::message::Header;
+    use bulkhead_ipc_driver::protocol::{Encoding, codec, frame::Lengths};
+    use tokio::io::AsyncWriteExt;
+    const EVENTS: usize = 1000;
+    paused(async {
+        let (stream, mut flooder) = tokio::io::duplex(1 << 20);
+        write_hello(&mut flooder, "flooder").await;
+        let event =
+            Header::Event { topic: "t".into(), encoding: Encoding::Raw, rest: 0, trace: None };
+        let header = codec::encode(&event);
+        let mut bytes = Lengths { header: header.len(), body: 0 }.encode().to_vec();
+        bytes.extend_from_slice(&header);
+        flooder.write_all(&bytes.repeat(EVENTS)).await.unwrap();
+        let told = std::rc::Rc::new(std::cell::Cell::new(0));
+        let handler = Counter(told.clone());
+        let (_peer, mut driver) =
+            bulkhead_ipc_driver::connect(stream, hello("host"), Limits::default(), handler);
+        // All of them are there; others of the thread have their turn all the same.
+        let mut turns = 0;
+        while told.get() < EVENTS {
+            let before = told.get();
+            std::future::poll_fn(|context| {
+                let _ = std::pin::Pin::new(&mut driver).poll(context);
+                std::task::Poll::Ready(())
+            })
+            .await;
+            let handed = told.get() - before;
+            assert!(handed <= 128, "{handed} events in one turn");
+            turns += 1;
+            assert!(turns < 10 * EVENTS, "it stands still at {before}");
+        }
+        assert!(turns >= EVENTS / 128, "{turns} turns");
+    });
+}

@@ -114,6 +114,18 @@ fn bounds_are_kept_on_our_side() {
     }
     pair.settle();
     assert!(pair.a.session.call(&long, Streams::NONE, pair.a.now).is_ok());
+
+    // What waits to be written is bounded for events as well.
+    let mut pair = Pair::with(Limits { max_queued_bytes: 1000, ..Limits::default() });
+    let news = || raw(&"x".repeat(600));
+    assert_eq!(pair.a.session.publish("t", news(), None), Ok(()));
+    let full = pair.a.session.publish("t", news(), None);
+    assert!(
+        matches!(full, Err(CallFailure::Exhausted { resource: "queued bytes", limit: 1000, .. })),
+        "{full:?}"
+    );
+    pair.settle();
+    assert_eq!(pair.a.session.publish("t", news(), None), Ok(()));
 }
 
 #[test]

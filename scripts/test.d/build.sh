@@ -5,11 +5,11 @@
 # would find nothing more there. $1 is the directory of the package, $2 the name of the target.
 in_machine() {
     case $1/$2 in
-        tests/tidy | sandbox/closure) return 1 ;; # read the sources, with cargo
+        tests/tidy | tests/promises | sandbox/closure) return 1 ;; # read the sources, with cargo
         sandbox/layers) return 1 ;; # each attack eight times; the machine has them once, in tests/exec
         tests/crashes | tests/interleaving) return 1 ;; # many services, of which no kernel matters
         tests/signing | tests/cli | tests/api_docs | tests/review | tests/permissions | tests/clients) return 1 ;; # nor of these
-        tests/conformance | tests/dev | tests/schedules | tests/history) return 1 ;; # what they run, others do in the machine
+        tests/conformance | tests/dev | tests/schedules | tests/calls | tests/health | tests/attacks | tests/history) return 1 ;; # what they run, others do in the machine
         sandbox/* | supervisor/* | tests/*) return 0 ;;
         *) return 1 ;;
     esac

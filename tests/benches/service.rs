@@ -32,6 +32,7 @@ const DRAIN: &str = "disable, drain to gone";
 const CALL: &str = "call on the admin socket";
 const KILLED: &str = "supervisor killed, to the first answer";
 const OVERRUN: &str = "stop by force, beyond its budget";
+const NEIGHBOURS: &str = "call beside a riot, p99";
 const OUTSIDE: &str = "stop by force, seen from outside";
 
 fn main() {
@@ -46,6 +47,9 @@ fn main() {
     if chosen(&[CALL]) {
         // Across cores the wake-up of an idle process hides the software.
         on_one_core(|| calls(15, 2000));
+    }
+    if chosen(&[NEIGHBOURS]) {
+        neighbours(5, 1000);
     }
     if chosen(&[KILLED]) {
         deaths_of_the_supervisor(11);
@@ -121,6 +125,41 @@ fn calls(rounds: usize, count: u32) {
     echo.join().unwrap();
     service.stop().expect(0);
     line.show(CALL, "a bare ping-pong", None);
+}
+
+/// Calls of a plugin, one after the other, while another spins, floods its log and its session, and
+/// crashes again and again. The limit: the same calls while the other is disabled.
+fn neighbours(rounds: usize, count: usize) {
+    const RESTARTS: &str = "[limits]\ncpu = \"50%\"\n[lifecycle.restart]\nbackoff = \"10ms\"\n\
+        backoff_max = \"10ms\"\nlimit = 4294967295";
+    let mut service = Service::start();
+    service.enable(&Package::hostile("sibling", "well", ""));
+    service.install(&Package::hostile("rioter", "riot", RESTARTS));
+    let mut admin = Admin::connect(&service.socket()).unwrap();
+    let p99 = |admin: &mut Admin| {
+        let mut times: Vec<Duration> = (0..count)
+            .map(|_| {
+                timed(|| {
+                    let reply = admin.post("/v1/plugins/sibling/call/echo", "[1]").unwrap();
+                    assert_eq!((reply.status, reply.body.as_slice()), (200, b"[1]".as_slice()));
+                })
+            })
+            .collect();
+        times.sort_unstable();
+        times[count * 99 / 100]
+    };
+    let mut line = Line::new();
+    for round in 0..=rounds {
+        let quiet = p99(&mut admin);
+        admin.post("/v1/plugins/rioter/enable", "").unwrap().json();
+        let noisy = p99(&mut admin);
+        admin.post("/v1/plugins/rioter/disable", "").unwrap().json();
+        if round > 0 {
+            line.push(noisy, quiet);
+        }
+    }
+    service.stop().expect(0);
+    line.show(NEIGHBOURS, "the same while the other is disabled", None);
 }
 
 /// SIGKILL to the supervisor, then a call at once. The limit: the same program started for nothing. Each

@@ -5,10 +5,13 @@
 use std::time::Instant;
 
 use bulkhead_tests::admin::Reply;
+use bulkhead_tests::exposition::Scrape;
 use bulkhead_tests::package::Package;
 use bulkhead_tests::process::{DEADLINE, Program, Running};
 use bulkhead_tests::service::Service;
 use bulkhead_tests::{plugin, program};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 fn witness(id: &str, subscribes: &str, publishes: &str) -> Package {
@@ -192,12 +195,92 @@ fn a_subscriber_that_does_not_read_loses_events_and_holds_up_nobody() {
         told += warning["count"].as_u64().unwrap();
     }
     assert_eq!(told, busy, "every loss is in one count");
+    let scrape = Scrape::parse(&service.command(["metrics"]).run().expect(0).stdout).unwrap();
+    let missed = [("plugin", "sleeper"), ("reason", "missed")];
+    assert_eq!(scrape.value("bulkhead_events_lost_total", &missed), Some(busy as f64));
+    let missed = [("plugin", "reader"), ("reason", "missed")];
+    assert_eq!(scrape.value("bulkhead_events_lost_total", &missed), Some(0.0));
     let heard = heard(&service, "reader", EVENTS);
     let numbers: Vec<u64> =
         heard.iter().map(|(_, data)| data["number"].as_u64().unwrap()).collect();
     assert_eq!(numbers, (0..EVENTS as u64).collect::<Vec<_>>());
     // A stop is still heard, or else done without it.
     assert_eq!(service.json(["disable", "sleeper", "--timeout", "1s"])["state"], "disabled");
+}
+
+#[test]
+fn what_each_publishes_is_heard_in_its_order() {
+    // Together less than the SDK keeps of what nobody has asked for yet.
+    const EACH: u32 = 100;
+    let service = Service::start();
+    service.enable(&witness("listener", "\"news\"", ""));
+    for id in ["one", "two"] {
+        service.enable(&witness(id, "", "\"news\""));
+    }
+    let publishing = ["one", "two"].map(|id| {
+        let news = json!({ "topic": "news", "data": { "by": id }, "times": EACH });
+        service.command(["call", id, "publish", &news.to_string()]).start()
+    });
+    for running in publishing {
+        running.wait().expect(0);
+    }
+    let heard = heard(&service, "listener", EACH as usize * 2);
+    for id in ["one", "two"] {
+        let by = heard.iter().filter(|(_, data)| data["by"] == id);
+        let numbers: Vec<u64> = by.map(|(_, data)| data["number"].as_u64().unwrap()).collect();
+        assert_eq!(numbers, (0..u64::from(EACH)).collect::<Vec<_>>(), "of {id}");
+    }
+}
+
+#[test]
+fn an_event_is_heard_at_most_once_also_when_the_supervisor_dies() {
+    const BEFORE: u64 = 20;
+    const AFTER: u64 = 20;
+    let service = Service::start();
+    service.enable(&witness("listener", "\"news\"", ""));
+    let post = |numbers: std::ops::Range<u64>| {
+        let mut admin = service.admin();
+        for number in numbers {
+            let event = json!({ "name": "news", "body": { "number": number } });
+            let reply = admin.post("/v1/events", &event.to_string()).unwrap().json();
+            assert_eq!(reply["delivered"], json!(["listener"]), "{reply}");
+        }
+    };
+    post(0..BEFORE);
+    kill(Pid::from_raw(service.supervisor()), Signal::SIGKILL).unwrap();
+    service.wait_for("listener", |plugin| plugin["state"] == "enabled");
+    post(BEFORE..BEFORE + AFTER);
+    let last = |news: &[(String, Value)]| news.last().unwrap().1["number"].as_u64().unwrap();
+    let mut news = heard(&service, "listener", AFTER as usize);
+    while last(&news) != BEFORE + AFTER - 1 {
+        news = heard(&service, "listener", news.len() + 1);
+    }
+    let numbers: Vec<u64> = news.iter().map(|(_, it)| it["number"].as_u64().unwrap()).collect();
+    assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]), "once and in order: {numbers:?}");
+    let expected: Vec<u64> = (BEFORE..BEFORE + AFTER).collect();
+    assert!(numbers.ends_with(&expected), "all that came later: {numbers:?}");
+}
+
+#[test]
+fn what_waits_for_a_plugin_that_dies_is_lost_with_it() {
+    let service = Service::start();
+    let lines = "[events]\nsubscribes = [\"news\"]\n[lifecycle.restart]\nbackoff = \"10ms\"";
+    let before = service.enable(&Package::witness("listener", lines));
+    let before = before["plugin"]["process"]["pid"].clone();
+    let pid = Pid::from_raw(i32::try_from(before.as_i64().unwrap()).unwrap());
+    kill(pid, Signal::SIGSTOP).unwrap();
+    let event = |number: u32| json!({ "name": "news", "body": number });
+    for number in 0..3 {
+        assert_eq!(announce(&service, &event(number)).json()["delivered"], json!(["listener"]));
+    }
+    let mut events = follow(&service);
+    kill(pid, Signal::SIGKILL).unwrap();
+    next(&mut events, "plugin:error", "listener");
+    service.wait_for("listener", |plugin| {
+        plugin["state"] == "enabled" && plugin["process"]["pid"] != before
+    });
+    assert_eq!(announce(&service, &event(3)).json()["delivered"], json!(["listener"]));
+    assert_eq!(heard(&service, "listener", 1), [("news".to_owned(), json!(3))]);
 }
 
 #[test]

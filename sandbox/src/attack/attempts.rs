@@ -78,11 +78,35 @@ pub const ATTACKS: &[Attack] = &[
         if geteuid().is_root() { Ok(()) } else { Err(Errno::EPERM.into()) }
     }),
     attack("memory file", "execute a file that is nowhere", Target::Kernel, NONE, |_| execute_memory(0)),
-    attack("sealed memory file", "the same, and say that it is not to be executed", Target::Made, NONE, |_| execute_memory(0x8)),
+    attack("sealed memory file", "the same, and say that it is not to be executed", Target::Made, NONE, |_| execute_memory(MFD_NOEXEC_SEAL)),
     attack("type into the terminal", "type a command into the operator's terminal", Target::Kernel, NONE, type_into),
     attack("descriptors", "use what its starter left open", Target::Kernel, NONE, |_| {
         if (3..1024).any(is_open) { Ok(()) } else { Err(Errno::EBADF.into()) }
     }),
+    // More than one's share. These harm whoever makes them outside, so they are a test's.
+    attack("threads", "have so many threads", Target::Made, NONE, |count| {
+        for _ in 0..number(count)? {
+            std::thread::Builder::new().stack_size(64 << 10).spawn(|| loop { std::thread::park() })?;
+        }
+        Ok(())
+    }),
+    attack("epoll instances", "have so many epoll instances", Target::Made, NONE, |count| {
+        for _ in 0..number(count)? {
+            // Kept open until the process ends.
+            call(libc::SYS_epoll_create1, [0; 4])?;
+        }
+        Ok(())
+    }),
+    attack("inotify", "watch files", Target::Made, NONE, |_| call(libc::SYS_inotify_init1, [0; 4])),
+    attack("lock memory", "keep so many bytes from being reclaimed", Target::Made, NONE, |bytes| {
+        let held = vec![1_u8; number(bytes)?];
+        call(libc::SYS_mlock, [held.as_ptr() as u64, held.len() as u64, 0, 0])
+    }),
+    attack("fill memory file", "fill so many MiB of a file in memory", Target::Made, NONE, |mebibytes| {
+        fill(memory_file(MFD_NOEXEC_SEAL)?, number(mebibytes)?)
+    }),
+    attack("fill tmp", "fill so many MiB of /tmp", Target::Made, NONE, |mebibytes| fill(File::create("/tmp/fill")?, number(mebibytes)?)),
+    attack("abort", "leave a core dump", Target::Made, NONE, |_| std::process::abort()),
     // The network.
     attack("netlink", "talk to the kernel's network configuration", Target::Kernel, NONE, |_| made(libc::AF_NETLINK, libc::SOCK_RAW, 0)),
     attack("packet", "read the wire", Target::Kernel, NONE, |_| made(libc::AF_PACKET, libc::SOCK_RAW, 0)),
@@ -207,15 +231,27 @@ fn is_open(number: RawFd) -> bool {
     unsafe { libc::fcntl(number, libc::F_GETFD) != -1 }
 }
 
-/// Copies a program into memory and executes it there.
-fn execute_memory(flags: u64) -> io::Result<()> {
+/// A file in memory that cannot be executed (memfd_create(2), since Linux 6.3).
+const MFD_NOEXEC_SEAL: u64 = 0x8;
+
+fn memory_file(flags: u64) -> io::Result<File> {
     // SAFETY: the name is a static C string.
     let made = unsafe { libc::syscall(libc::SYS_memfd_create, c"program".as_ptr(), flags) };
     if made == -1 {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: the kernel has just made this descriptor for us alone.
-    let mut file = File::from(unsafe { OwnedFd::from_raw_fd(made as RawFd) });
+    Ok(File::from(unsafe { OwnedFd::from_raw_fd(made as RawFd) }))
+}
+
+fn fill(mut file: File, mebibytes: usize) -> io::Result<()> {
+    let piece = vec![1; 1 << 20];
+    (0..mebibytes).try_for_each(|_| file.write_all(&piece))
+}
+
+/// Copies a program into memory and executes it there.
+fn execute_memory(flags: u64) -> io::Result<()> {
+    let mut file = memory_file(flags)?;
     file.write_all(&fs::read("/bin/true")?)?;
     let empty: [*const libc::c_char; 2] = [c"true".as_ptr(), std::ptr::null()];
     // SAFETY: path, arguments and environment are static, and both arrays end with a null.

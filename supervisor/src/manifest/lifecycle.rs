@@ -30,6 +30,7 @@ pub(crate) struct Lifecycle {
     /// come up.
     pub(crate) probation: TimeSpan,
     pub(crate) restart: Restart,
+    pub(crate) circuit: Circuit,
 }
 
 impl Default for Lifecycle {
@@ -44,6 +45,7 @@ impl Default for Lifecycle {
             health_failures: 3,
             probation: TimeSpan::from_secs(0),
             restart: Restart::default(),
+            circuit: Circuit::default(),
         }
     }
 }
@@ -76,6 +78,22 @@ impl Default for Restart {
     }
 }
 
+/// `[lifecycle.circuit]`: when other plugins' calls are kept from one that does not answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Circuit {
+    /// So many calls in a row that it did not answer, or died of, open the circuit.
+    pub(crate) failures: u32,
+    /// How long calls are refused at once before one tries again.
+    pub(crate) cool_down: TimeSpan,
+}
+
+impl Default for Circuit {
+    fn default() -> Self {
+        Self { failures: 5, cool_down: TimeSpan::from_secs(10) }
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum RestartPolicy {
@@ -104,12 +122,16 @@ impl Lifecycle {
                     .into(),
             ));
         }
+        if self.circuit.failures == 0 {
+            return Err(("circuit.failures", "must be at least 1".into()));
+        }
         for (name, span) in [
             ("init_timeout", Some(self.init_timeout)),
             ("stop_timeout", self.stop_timeout),
             ("call_timeout", Some(self.call_timeout)),
             ("health_timeout", Some(self.health_timeout)),
             ("restart.window", Some(self.restart.window)),
+            ("circuit.cool_down", Some(self.circuit.cool_down)),
         ] {
             if span.is_some_and(|span| span.millis() == 0) {
                 return Err((name, "must be longer than zero".into()));
@@ -151,5 +173,7 @@ mod tests {
         assert_eq!(fault("probation = '10m'"), None);
         assert_eq!(fault("probation = '601s'"), Some("probation"));
         assert_eq!(fault("[restart]\nbackoff = '1m'"), Some("restart.backoff"));
+        assert_eq!(fault("[circuit]\nfailures = 0"), Some("circuit.failures"));
+        assert_eq!(fault("[circuit]\ncool_down = '0s'"), Some("circuit.cool_down"));
     }
 }

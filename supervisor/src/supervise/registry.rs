@@ -9,6 +9,7 @@ mod admission;
 mod broken;
 mod configuring;
 mod enabling;
+mod guarding;
 mod install;
 mod leaving;
 mod losses;
@@ -48,6 +49,7 @@ use crate::link::Settings;
 use crate::manifest::Manifest;
 
 pub(crate) use broken::Broken;
+pub(crate) use guarding::{at_its_end, tell_circuit};
 pub(crate) use install::Installed;
 #[cfg(debug_assertions)]
 pub(crate) use operation::points;

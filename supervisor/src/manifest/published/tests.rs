@@ -235,7 +235,7 @@ fn tables(schema: &Value, path: &str, found: &mut Vec<(String, Map<String, Value
 fn the_schema_has_the_parsers_keys_and_no_others() {
     let mut found = Vec::new();
     tables(&document(), "", &mut found);
-    assert_eq!(found.len(), 11, "{:?}", found.iter().map(|(path, _)| path).collect::<Vec<_>>());
+    assert_eq!(found.len(), 12, "{:?}", found.iter().map(|(path, _)| path).collect::<Vec<_>>());
     for (path, properties) in found {
         let (header, text) = match path.strip_suffix("[]") {
             Some(path) => (format!("[[{path}]]"), "cron = '* * * * *'\nmethod = 'm'\n"),

@@ -84,6 +84,10 @@ pub(super) struct Plugin {
     last_usage: Option<Value>,
     /// Deaths and failed restarts in the restart policy's window.
     failures: usize,
+    /// Health checks in a row that failed.
+    failed_checks: u32,
+    /// Whether other plugins' calls go to it.
+    call_circuit: CallCircuit,
     /// How it last ended: `time`, `exit`, `explanation`.
     #[schema(value_type = Option<Object>)]
     last_exit: Option<Value>,
@@ -141,6 +145,30 @@ pub(super) struct Storage {
     kept: Kept,
 }
 
+/// The circuit breaker before a plugin that others call.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct CallCircuit {
+    #[schema(schema_with = circuit_states)]
+    state: &'static str,
+    /// Calls in a row that were not answered; null once they have opened it.
+    failures: Option<u32>,
+    /// How long calls are refused at the most before one tries again; null while it is closed.
+    retry_after_ms: Option<u64>,
+}
+
+impl CallCircuit {
+    fn new(handle: &PluginHandle) -> Self {
+        let circuit = handle.circuit();
+        let wait = circuit.closed_to_calls(Monotonic::now());
+        Self {
+            state: circuit.name(),
+            failures: circuit.failures(),
+            retry_after_ms: wait.map(|wait| wait.as_millis() as u64),
+        }
+    }
+}
+
 /// The process of a plugin.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -193,6 +221,8 @@ impl Plugin {
             storage: None,
             last_usage: view.last_usage,
             failures: view.failures,
+            failed_checks: view.failed_checks,
+            call_circuit: CallCircuit::new(handle),
             last_exit: view.last_exit,
             last_error: view.last_failure,
             unfinished: None,
@@ -256,6 +286,10 @@ impl From<BrokenPlugin> for Listed {
 /// The names of the states, as a schema.
 pub(super) fn states() -> RefOr<Schema> {
     one_of("Where it is in its life.", &STATES)
+}
+
+fn circuit_states() -> RefOr<Schema> {
+    one_of("What becomes of a call.", &["closed", "open", "half-open"])
 }
 
 fn broken() -> RefOr<Schema> {

@@ -65,6 +65,13 @@ impl Audit {
     /// Writes down that somebody was refused something. So many of one principal are counted only,
     /// as otherwise whoever is refused could fill the disk.
     pub(crate) async fn refused(&self, entry: Entry) {
+        if let Some(entry) = self.admit_refusal(entry) {
+            self.record_refusal(entry).await;
+        }
+    }
+
+    /// The entry for a refusal, if this one is not only counted.
+    pub(crate) fn admit_refusal(&self, entry: Entry) -> Option<Entry> {
         // Not by the person acted for, whom the user may name as it likes.
         let who = Principal { on_behalf_of: None, ..entry.principal.clone() }.to_string();
         let passed = {
@@ -72,8 +79,13 @@ impl Audit {
             let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
             refusals.admit(&who, Monotonic::now())
         };
-        let Some(uncounted) = passed else { return };
-        let entry = if uncounted > 0 { entry.with("unrecorded", uncounted) } else { entry };
+        let uncounted = passed?;
+        Some(if uncounted > 0 { entry.with("unrecorded", uncounted) } else { entry })
+    }
+
+    /// Writes down a refusal that was admitted.
+    pub(crate) async fn record_refusal(&self, entry: Entry) {
+        let who = entry.principal.clone();
         if let Err(failure) = self.record(entry).await {
             // The refusal stands all the same.
             tracing::error!(%who, %failure, "a refusal is not in the audit");

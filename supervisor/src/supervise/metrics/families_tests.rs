@@ -69,6 +69,7 @@ fn everything() -> String {
         process: Some(process),
         sample: Some(&sample),
         counts: Some(&counts),
+        circuit: "closed",
         logs: LogCounts::default(),
     };
     let mut out = Exposition::default();
@@ -174,6 +175,7 @@ fn what_is_not_known_is_absent() {
         process: None,
         sample: None,
         counts: None,
+        circuit: "closed",
         logs: LogCounts::default(),
     };
     let mut out = Exposition::default();

@@ -18,12 +18,12 @@ mod service_families;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bulkhead_sandbox::Exit;
 
 use super::plugin::PluginHandle;
-use super::registry::{Broken, Registry};
+use super::registry::{Broken, Registry, at_its_end};
 use crate::failure::Failure;
 use crate::id::PluginId;
 use crate::manifest::Manifest;
@@ -78,6 +78,7 @@ impl Metrics {
             manifest: Arc::clone(manifest),
             label,
             began,
+            limit: None,
             outcome: Outcome::Cancelled,
         }
     }
@@ -172,10 +173,17 @@ pub(crate) struct Timing {
     manifest: Arc<Manifest>,
     label: String,
     began: Instant,
+    limit: Option<Duration>,
     outcome: Outcome,
 }
 
 impl Timing {
+    /// Given up when its time is over it was late, whoever notices that first.
+    pub(crate) fn within(mut self, limit: Option<Duration>) -> Self {
+        self.limit = limit;
+        self
+    }
+
     pub(crate) fn end<T>(mut self, result: &Result<T, Failure>) {
         self.outcome = Outcome::of(result);
     }
@@ -184,6 +192,10 @@ impl Timing {
 impl Drop for Timing {
     fn drop(&mut self) {
         let took = self.began.elapsed();
+        let over = |limit| at_its_end(took, limit);
+        if self.outcome == Outcome::Cancelled && self.limit.is_some_and(over) {
+            self.outcome = Outcome::Timeout;
+        }
         self.metrics.count(&self.manifest.id, |counts| {
             counts.called(&self.label, self.outcome, took);
         });

@@ -23,6 +23,8 @@ struct Seen<'a> {
     process: Option<ProcessSample>,
     sample: Option<&'a Sample>,
     counts: Option<&'a Counts>,
+    /// Of other plugins' calls.
+    circuit: &'static str,
     logs: LogCounts,
 }
 
@@ -42,6 +44,7 @@ impl<'a> Seen<'a> {
                 .filter(|process| Some(process.generation) == generation),
             sample,
             counts: known.counts.get(id),
+            circuit: handle.circuit().name(),
             logs: handle.book.counts(),
         }
     }
@@ -59,6 +62,7 @@ fn families(out: &mut Exposition, seen: &[Seen<'_>]) {
     limit_events(out, seen);
     storage(out, seen);
     calls(out, seen);
+    circuits(out, seen);
     happenings(out, seen);
 }
 
@@ -251,6 +255,18 @@ fn calls(out: &mut Exposition, seen: &[Seen<'_>]) {
             }
         }
     }
+}
+
+fn circuits(out: &mut Exposition, seen: &[Seen<'_>]) {
+    let help = "Other plugins' calls to it: 0 they are made, 1 one tries whether it answers again, 2 they \
+                are refused at once.";
+    each(out, ("bulkhead_call_circuit", Kind::Gauge, help), seen, |it| {
+        Some(match it.circuit {
+            "closed" => 0_u64,
+            "half-open" => 1,
+            _ => 2,
+        })
+    });
 }
 
 fn happenings(out: &mut Exposition, seen: &[Seen<'_>]) {

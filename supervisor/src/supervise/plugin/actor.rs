@@ -13,9 +13,10 @@ mod telling;
 mod view;
 mod wanting;
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bulkhead_ipc_protocol::EndReason;
@@ -23,6 +24,8 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Context;
+use super::circuit::{Circuit, CircuitPolicy};
+use super::health::{self, Checks};
 use super::machine::{Effect, Input, Machine, Origin, State};
 use super::plan::{StartPlan, granted};
 use super::process::{self, ExitBoard, Process, StartError};
@@ -105,6 +108,7 @@ enum News {
     Stopped(Result<StopReport, Failure>),
     SessionEnded { generation: u64, end: EndReason },
     Configured(Asked),
+    Checked { generation: u64, result: Result<(), Failure> },
 }
 
 struct Actor {
@@ -113,6 +117,8 @@ struct Actor {
     manifest: Arc<Manifest>,
     machine: Machine,
     view: watch::Sender<View>,
+    /// Of other plugins' calls to it.
+    circuit: Arc<Mutex<Circuit>>,
     exits: ExitBoard,
     news: mpsc::UnboundedSender<News>,
     /// Its own commands: what it asks of itself for later.
@@ -138,6 +144,8 @@ struct Actor {
     sampled: Option<(u64, Usage)>,
     /// The newest start whose output is being read.
     heard: u64,
+    /// Of the process that is up.
+    checks: Checks,
     /// The process is being asked to take another configuration.
     configuring: bool,
     /// The start under way may have been told of permissions that are not those of now.
@@ -148,13 +156,17 @@ struct Actor {
 pub(crate) fn spawn(context: Context, row: PluginRow, manifest: Arc<Manifest>) -> PluginHandle {
     let (commands, inbox) = mpsc::unbounded_channel();
     let (news, newsbox) = mpsc::unbounded_channel();
-    let machine = Machine::new(restart_policy(&manifest));
+    // Only to differ from others that died for the same reason at the same time.
+    let seed = RandomState::new().hash_one(&row.id);
+    let machine = Machine::new(restart_policy(&manifest), seed);
     let view = watch::Sender::new(View::new(&row, &manifest));
+    let circuit = Arc::new(Mutex::new(Circuit::new(circuit_policy(&manifest))));
     let handle = PluginHandle {
         commands,
         manifest: Arc::clone(&manifest),
         book: context.book.clone(),
         view: view.subscribe(),
+        circuit: Arc::clone(&circuit),
     };
     let now = Monotonic::now();
     let stop_options = default_stop(&context, &manifest, "disable");
@@ -164,6 +176,7 @@ pub(crate) fn spawn(context: Context, row: PluginRow, manifest: Arc<Manifest>) -
         manifest,
         machine,
         view,
+        circuit,
         exits: watch::Sender::new(None),
         news,
         commands: handle.commands.downgrade(),
@@ -182,6 +195,7 @@ pub(crate) fn spawn(context: Context, row: PluginRow, manifest: Arc<Manifest>) -
         storing: false,
         sampled: None,
         heard: 0,
+        checks: Checks::default(),
         configuring: false,
         repermitted: false,
     };
@@ -205,6 +219,11 @@ fn restart_policy(manifest: &Manifest) -> super::machine::RestartPolicy {
         window: restart.window.duration(),
         cool_down: restart.cool_down.duration(),
     }
+}
+
+fn circuit_policy(manifest: &Manifest) -> CircuitPolicy {
+    let circuit = &manifest.lifecycle.circuit;
+    CircuitPolicy { failures: circuit.failures, cool_down: circuit.cool_down.duration() }
 }
 
 /// How the plugin is stopped where nobody says otherwise.
@@ -303,6 +322,7 @@ impl Actor {
             News::Started(process) => {
                 let process = Rc::new(*process);
                 self.watch_session(&process);
+                self.watch_health(&process);
                 self.tell_permissions(&process);
                 self.process = Some(process);
                 if disabling {
@@ -329,6 +349,7 @@ impl Actor {
             }
             News::Stopped(result) => self.stopped(result).await,
             News::Configured(asked) => self.configured(asked).await,
+            News::Checked { generation, result } => self.checked(generation, result).await,
             News::SessionEnded { generation, end } => self.session_ended(generation, end).await,
         }
     }
@@ -425,6 +446,27 @@ impl Actor {
         });
     }
 
+    /// Has its health checked for as long as its session lasts.
+    fn watch_health(&mut self, process: &Rc<Process>) {
+        self.checks = Checks::default();
+        let lifecycle = &self.manifest.lifecycle;
+        let interval = lifecycle.health_interval.duration();
+        if interval.is_zero() {
+            return;
+        }
+        let limit = lifecycle.health_timeout.duration();
+        let (peer, generation) = (process.peer.clone(), process.generation);
+        let news = self.news.clone();
+        tokio::task::spawn_local(async move {
+            while tokio::time::timeout(interval, peer.closed()).await.is_err() {
+                let Some(result) = health::check(&peer, limit).await else { continue };
+                if news.send(News::Checked { generation, result }).is_err() {
+                    return;
+                }
+            }
+        });
+    }
+
     fn retire(&mut self, answer: oneshot::Sender<Result<(), Failure>>) -> bool {
         let state = self.machine.state();
         let disabled = state == State::Disabled;
@@ -450,6 +492,7 @@ impl Actor {
             granted: granted(&self.row, &self.manifest),
             last_usage: self.row.last_usage.clone(),
             failures: self.machine.failures(),
+            failed_checks: self.checks.failed(),
             process: self.process.as_deref().map(ProcessView::new),
             last_exit: self.row.last_exit.clone(),
             last_failure: self.last_failure.clone(),

@@ -27,7 +27,8 @@ use crate::clock::Monotonic;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RestartPolicy {
     pub(crate) when: RestartWhen,
-    /// The first pause; each further failure doubles it, up to `backoff_max`.
+    /// The first pause; each further failure doubles it, up to `backoff_max`. All pauses are up to a
+    /// fifth shorter.
     pub(crate) backoff: Duration,
     pub(crate) backoff_max: Duration,
     /// This many failures within `window` open the circuit.
@@ -155,11 +156,14 @@ pub(crate) struct Machine {
     policy: RestartPolicy,
     /// The deaths and failed restarts of the window, oldest first.
     failures: VecDeque<Monotonic>,
+    /// What the pauses are drawn from; never zero.
+    seed: u64,
 }
 
 impl Machine {
-    pub(crate) fn new(policy: RestartPolicy) -> Self {
-        Self { state: State::Disabled, policy, failures: VecDeque::new() }
+    /// A machine whose pauses differ from those of one with another seed.
+    pub(crate) fn new(policy: RestartPolicy, seed: u64) -> Self {
+        Self { state: State::Disabled, policy, failures: VecDeque::new(), seed: seed | 1 }
     }
 
     pub(crate) fn state(&self) -> State {
@@ -291,6 +295,16 @@ impl Machine {
         }
     }
 
+    /// Up to a fifth less, so that plugins that died together are not started together.
+    fn spread(&mut self, pause: Duration) -> Duration {
+        // xorshift64 (Marsaglia 2003): even enough for this, and the same again for the same seed.
+        self.seed ^= self.seed << 13;
+        self.seed ^= self.seed >> 7;
+        self.seed ^= self.seed << 17;
+        let drawn = (self.seed >> 11) as f64 / (1_u64 << 53) as f64;
+        pause.mul_f64(1.0 - drawn / 5.0)
+    }
+
     /// One more failure: pause, or open the circuit.
     fn failed(&mut self, now: Monotonic) -> Vec<Effect> {
         let half_open = self.state == State::Enabling(Origin::HalfOpen);
@@ -299,13 +313,13 @@ impl Machine {
             self.failures.pop_front();
         }
         if half_open || self.failures.len() >= self.policy.max_failures {
-            let until = now.plus(self.policy.cool_down);
+            let until = now.plus(self.spread(self.policy.cool_down));
             self.state = State::Tripped { until };
             return vec![Effect::Emit(Notice::Tripped), Effect::Arm(until)];
         }
         let doublings = u32::try_from(self.failures.len() - 1).unwrap_or(u32::MAX).min(16);
         let pause = self.policy.backoff.saturating_mul(1 << doublings).min(self.policy.backoff_max);
-        let at = now.plus(pause);
+        let at = now.plus(self.spread(pause));
         self.state = State::Restarting { at };
         vec![Effect::Emit(Notice::Restarting), Effect::Arm(at)]
     }

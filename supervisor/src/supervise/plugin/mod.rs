@@ -4,7 +4,9 @@
 //! (starting) and [`stop`] (stopping); [`host`] answers what the plugin asks.
 
 mod actor;
+mod circuit;
 mod effective;
+mod health;
 mod host;
 mod machine;
 mod plan;
@@ -16,6 +18,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 pub(crate) use actor::{Applied, Command, EnableReport, PluginHandle, ProcessView, Wanted, spawn};
+pub(crate) use circuit::{Change, Ticket, Verdict};
 pub(crate) use machine::STATES;
 pub(crate) use plan::{StartPlan, check_config, granted};
 pub(crate) use quota::{Enforced, Fill, Kept, Pressure, files_of};

@@ -105,8 +105,10 @@ impl Registry {
 
     /// Writes a refusal down beside what goes on: an event waits for nothing.
     fn note_refusal(&self, entry: Entry) {
-        let audit = self.audit.clone();
-        tokio::spawn(async move { audit.refused(entry).await });
+        if let Some(entry) = self.audit.admit_refusal(entry) {
+            let audit = self.audit.clone();
+            tokio::spawn(async move { audit.record_refusal(entry).await });
+        }
     }
 
     /// Gives an event of the host application to those that subscribe to its topic, or to some of

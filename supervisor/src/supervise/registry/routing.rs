@@ -47,7 +47,8 @@ impl Registry {
         call: IncomingCall,
     ) -> Result<Payload, Failure> {
         let (provider, permission) = self.provider(caller, &call.method)?;
-        let timing = self.metrics.call(&provider.manifest, &call.method);
+        let left = call.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let timing = self.metrics.call(&provider.manifest, &call.method).within(left);
         let answer = self.call_provided(caller, &provider, permission, call).await;
         timing.end(&answer);
         answer
@@ -99,6 +100,7 @@ impl Registry {
             .with("found", Value::Null)
             .with("state", state)
         })?;
+        let admitted = self.admit_call(provider, &call.method, limit)?;
         let method = call.method;
         let onward = Call {
             method: method.clone(),
@@ -107,7 +109,9 @@ impl Registry {
             trace: call.trace,
             on_behalf_of: call.on_behalf_of,
         };
-        peer.call(onward).await.map_err(|failure| explain(provider, &method, limit, failure))
+        let result = peer.call(onward).await;
+        admitted.end(&result);
+        result.map_err(|failure| explain(provider, &method, limit, failure))
     }
 
     /// Which of the caller's dependencies provides a method, and the permission that it needs.

@@ -19,6 +19,10 @@ pub(crate) struct Plugin {
     pub(crate) number: u64,
     /// Calls of other methods than the host's own that were answered.
     pub(crate) answered: u64,
+    /// Calls that were left unanswered.
+    pub(crate) refused: u64,
+    /// Health checks that were answered well.
+    pub(crate) healthy: u64,
     /// The configuration, as `init` gave it.
     pub(crate) config: String,
     mode: &'static Mode,
@@ -53,6 +57,8 @@ pub(crate) fn run(mode: &'static Mode, number: u64) -> ExitCode {
                 wire,
                 number,
                 answered: 0,
+                refused: 0,
+                healthy: 0,
                 config: String::new(),
                 mode,
                 initialized: false,
@@ -132,6 +138,7 @@ impl Plugin {
             }
             HEALTH => match self.act(Moment::Health { id })? {
                 Next::Well => {
+                    self.healthy += 1;
                     let payload = Payload::bincode(&()).map_err(io::Error::other)?;
                     self.wire.reply(id, &payload)
                 }

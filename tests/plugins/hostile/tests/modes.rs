@@ -196,6 +196,7 @@ fn faults_once_ready_end_the_session_each_in_its_own_way() {
             matches!(v, Violation::UnknownMessage { discriminant: 201, .. })
         }),
         ("trailing-header 2", |v| matches!(v, Violation::HeaderTrailing { trailing: 2, .. })),
+        ("forged-length", |v| matches!(v, Violation::HeaderMalformed { discriminant: 4, .. })),
         ("body-on-ping", |v| matches!(v, Violation::BodyUnexpected { length: 6, .. })),
         ("reply-unknown", |v| matches!(v, Violation::ReplyUnknown { .. })),
         ("double-reply", |v| matches!(v, Violation::ReplyTwice { .. })),

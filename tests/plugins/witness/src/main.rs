@@ -4,10 +4,11 @@
 
 use std::cell::RefCell;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use bulkhead_plugin_sdk::{
-    About, Configured, Context, Error, Event, Host, Method, Plugin, Result, Router, Subscription,
-    about,
+    About, CallOptions, Configured, Context, Error, Event, Host, Method, Plugin, Result, Router,
+    Subscription, about,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -27,7 +28,7 @@ impl Method for Heard {
     type Reply = Vec<News>;
 }
 
-/// `publish`: tells others, so many times.
+/// `publish`: tells others, so many times; objects are numbered then.
 struct Publish;
 
 impl Method for Publish {
@@ -107,6 +108,35 @@ impl Method for Linger {
     type Reply = ();
 }
 
+/// `echo`: the argument.
+struct Echo;
+
+impl Method for Echo {
+    const NAME: &'static str = "echo";
+    type Request = Value;
+    type Reply = Value;
+}
+
+/// `relay`: calls another plugin, and tells what came of that.
+struct Relay;
+
+impl Method for Relay {
+    const NAME: &'static str = "relay";
+    type Request = Onward;
+    type Reply = Value;
+}
+
+/// A call to make: of `echo`, `linger` or `seen`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Onward {
+    service: String,
+    method: String,
+    /// Else the deadline of the call that asks for this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    timeout_ms: Option<u64>,
+}
+
 /// `seen`: the configuration in force, and who asks.
 struct Seen;
 
@@ -168,6 +198,8 @@ impl Plugin for Witness {
             .on::<May>(Self::may)
             .on::<Read>(Self::read)
             .on::<Measure>(Self::measure)
+            .on::<Echo>(Self::echo)
+            .on::<Relay>(Self::relay)
             .on_with::<Tick>(Self::tick)
             .on::<Linger>(Self::linger)
             .on_with::<Seen>(Self::seen)
@@ -189,6 +221,17 @@ impl Plugin for Witness {
         }
         *self.config.borrow_mut() = config;
         Ok(Configured::Now)
+    }
+}
+
+/// Says in the log that a call was withdrawn.
+struct Withdrawn(Option<Host>);
+
+impl Drop for Withdrawn {
+    fn drop(&mut self) {
+        if let Some(host) = self.0.take() {
+            host.log().info("withdrawn");
+        }
     }
 }
 
@@ -217,8 +260,13 @@ impl Witness {
     }
 
     async fn publish(&self, news: News) -> Result<()> {
-        for _ in 0..news.times.unwrap_or(1) {
-            self.host.events().publish(&news.topic, &news.data)?;
+        let News { topic, mut data, times } = news;
+        let times = times.unwrap_or(1);
+        for number in 0..times {
+            if let (Value::Object(data), true) = (&mut data, times > 1) {
+                data.insert("number".to_owned(), json!(number));
+            }
+            self.host.events().publish(&topic, &data)?;
         }
         Ok(())
     }
@@ -272,14 +320,42 @@ impl Witness {
     }
 
     async fn linger(&self, (): ()) -> Result<()> {
+        let mut withdrawn = Withdrawn(Some(self.host.clone()));
         self.host.log().info("lingering");
-        self.heard(1).await.map(drop)
+        let heard = self.heard(1).await;
+        withdrawn.0 = None;
+        heard.map(drop)
+    }
+
+    async fn echo(&self, argument: Value) -> Result<Value> {
+        Ok(argument)
+    }
+
+    async fn relay(&self, onward: Onward) -> Result<Value> {
+        let Onward { service, method, timeout_ms } = onward;
+        let timeout = timeout_ms.map(Duration::from_millis);
+        let options = CallOptions { timeout, ..CallOptions::default() };
+        let (host, service) = (&self.host, service.as_str());
+        let result = match method.as_str() {
+            "echo" => host.call_with::<Echo>(service, &json!("echo"), options).await,
+            "linger" => host.call_with::<Linger>(service, &(), options).await.map(|()| Value::Null),
+            _ => host.call_with::<Seen>(service, &(), options).await,
+        };
+        Ok(match result {
+            Ok(reply) => json!({ "reply": reply }),
+            Err(error) => json!({ "error": {
+                "code": error.code(),
+                "message": error.message(),
+                "details": error.details(),
+            } }),
+        })
     }
 
     async fn seen(&self, (): (), context: Context) -> Result<Value> {
         Ok(json!({
             "config": *self.config.borrow(),
             "onBehalfOf": context.on_behalf_of,
+            "leftMs": context.deadline.map(|deadline| deadline.remaining().as_millis() as u64),
             "trace": context.trace.map(|trace| trace.trace_id),
         }))
     }

@@ -8,6 +8,7 @@ use bulkhead_ipc_protocol::EndReason;
 use bulkhead_sandbox::Cause;
 use serde_json::{Value, json};
 
+use super::super::health::Finding;
 use super::super::machine::{Input, State};
 use super::super::stop;
 use super::{Actor, EXIT_AFTER_CLOSE};
@@ -78,6 +79,36 @@ impl Actor {
             "ioReadBytes": total.io_read,
             "ioWrittenBytes": total.io_written,
         })
+    }
+
+    /// A health check of a process came to that.
+    pub(super) async fn checked(&mut self, generation: u64, result: Result<(), Failure>) {
+        let current = self.process.as_ref().is_some_and(|it| it.generation == generation);
+        if self.machine.state() != State::Enabled || !current {
+            return;
+        }
+        let limit = self.manifest.lifecycle.health_failures;
+        let finding = self.checks.hear(result.is_ok(), limit);
+        let Err(failure) = result else { return };
+        match finding {
+            Finding::Nothing => {}
+            Finding::Unwell => {
+                let message = format!(
+                    "a health check of {} failed: {}; after {limit} in a row it is stopped",
+                    self.row.id, failure.message
+                );
+                let body = json!({ "code": "HEALTH_CHECK_FAILED", "message": message });
+                self.context.events.emit("plugin:warning", &self.row.id, body);
+            }
+            Finding::Hung => {
+                let message = format!(
+                    "the plugin hangs: {limit} health checks in a row failed, the last as {}; see \
+                     lifecycle.health_failures, health_interval and health_timeout in its manifest",
+                    failure.message
+                );
+                self.overrun(generation, Failure { message, ..failure }).await;
+            }
+        }
     }
 
     /// It is stopped as at any other time, and that counts as a failure of its own.

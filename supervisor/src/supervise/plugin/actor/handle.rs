@@ -1,11 +1,12 @@
 //! What others hold of a plugin.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bulkhead_ipc_driver::Peer;
 use tokio::sync::{mpsc, watch};
 
+use super::super::circuit::Circuit;
 use super::super::machine::{Origin, State};
 use super::{Command, View};
 use crate::failure::Failure;
@@ -25,11 +26,18 @@ pub(crate) struct PluginHandle {
     pub(crate) manifest: Arc<Manifest>,
     pub(crate) book: Book,
     pub(super) view: watch::Receiver<View>,
+    pub(super) circuit: Arc<Mutex<Circuit>>,
 }
 
 impl PluginHandle {
     pub(crate) fn view(&self) -> View {
         self.view.borrow().clone()
+    }
+
+    /// Whether other plugins' calls go to it. Not to be held over an await.
+    pub(crate) fn circuit(&self) -> MutexGuard<'_, Circuit> {
+        // Each step of it is whole.
+        self.circuit.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The name of its state.

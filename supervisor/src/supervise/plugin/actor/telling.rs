@@ -1,5 +1,6 @@
 //! Answering those who asked, and telling those who listen.
 
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use serde_json::json;
@@ -9,6 +10,7 @@ use super::super::stop::StopReport;
 use super::{Actor, EnableReport};
 use crate::clock::Monotonic;
 use crate::failure::{Code, Failure};
+use crate::supervise::registry::tell_circuit;
 
 impl Actor {
     pub(super) fn answer(&mut self, input: Input, answer: Answer) {
@@ -71,6 +73,14 @@ impl Actor {
         }
     }
 
+    /// Whoever enables it has seen to it: what its calls came to before says nothing any more.
+    fn close_circuit(&self) {
+        let change = self.circuit.lock().unwrap_or_else(PoisonError::into_inner).close();
+        if let Some(change) = change {
+            tell_circuit(&self.context.events, &self.manifest, change);
+        }
+    }
+
     pub(super) fn emit(&self, notice: Notice) {
         let version = self.row.version.to_string();
         let now = Monotonic::now();
@@ -116,5 +126,8 @@ impl Actor {
             }
         };
         self.context.events.emit(name, &self.row.id, body);
+        if notice == Notice::Enabled {
+            self.close_circuit();
+        }
     }
 }

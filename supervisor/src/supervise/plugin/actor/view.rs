@@ -37,6 +37,8 @@ pub(crate) struct View {
     pub(crate) last_usage: Option<Value>,
     /// Deaths and failed restarts of the policy's window.
     pub(crate) failures: usize,
+    /// Failed health checks in a row.
+    pub(crate) failed_checks: u32,
     pub(crate) process: Option<ProcessView>,
     pub(crate) last_exit: Option<Value>,
     pub(crate) last_failure: Option<Failure>,
@@ -66,6 +68,7 @@ impl View {
             granted: granted(row, manifest),
             last_usage: row.last_usage.clone(),
             failures: 0,
+            failed_checks: 0,
             process: None,
             last_exit: row.last_exit.clone(),
             last_failure: None,

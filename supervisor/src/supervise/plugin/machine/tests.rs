@@ -12,7 +12,7 @@ const POLICY: RestartPolicy = RestartPolicy {
 };
 
 fn enabled(now: Monotonic) -> Machine {
-    let mut machine = Machine::new(POLICY);
+    let mut machine = Machine::new(POLICY, 7);
     machine.step(Input::Enable, now);
     machine.step(Input::Started, now);
     assert_eq!(machine.state(), State::Enabled);
@@ -32,7 +32,7 @@ fn emitted(effects: &[Effect]) -> Vec<Notice> {
 #[test]
 fn a_life_without_trouble_emits_the_events_of_the_mission_in_order() {
     let now = Monotonic::now();
-    let mut machine = Machine::new(POLICY);
+    let mut machine = Machine::new(POLICY, 7);
     let mut notices = Vec::new();
     for input in [Input::Enable, Input::Started, Input::Disable, Input::Stopped] {
         notices.extend(emitted(&machine.step(input, now)));
@@ -47,8 +47,9 @@ fn pauses_double_up_to_the_most_and_then_the_circuit_opens() {
     let mut machine = enabled(now);
     for pause in [100, 200, 300] {
         machine.step(Input::Died { clean: false }, now);
-        let at = now.plus(Duration::from_millis(pause));
-        assert_eq!(machine.state(), State::Restarting { at });
+        let State::Restarting { at } = machine.state() else { panic!("{:?}", machine.state()) };
+        let (drawn, longest) = (now.until(at), Duration::from_millis(pause));
+        assert!(drawn <= longest && drawn >= longest * 4 / 5, "{drawn:?} of {longest:?}");
         assert_eq!(machine.step(Input::Timer, now), [Effect::Arm(at)], "too early");
         now = at;
         assert_eq!(machine.step(Input::Timer, now), [Effect::Start(Origin::Restart)]);
@@ -63,6 +64,27 @@ fn pauses_double_up_to_the_most_and_then_the_circuit_opens() {
     now = now.plus(POLICY.cool_down);
     machine.step(Input::Timer, now);
     assert_eq!(emitted(&machine.step(Input::Started, now)), [Notice::Recovered]);
+}
+
+/// A hundred plugins that die of the same thing at the same time.
+#[test]
+fn those_that_die_together_are_started_one_after_the_other() {
+    let now = Monotonic::now();
+    let mut starts: Vec<Duration> = (0..100)
+        .map(|seed| {
+            let mut machine = Machine::new(POLICY, 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(seed));
+            machine.step(Input::Enable, now);
+            machine.step(Input::Started, now);
+            machine.step(Input::Died { clean: false }, now);
+            let State::Restarting { at } = machine.state() else { panic!("{machine:?}") };
+            now.until(at)
+        })
+        .collect();
+    starts.sort();
+    starts.dedup();
+    assert!(starts.len() > 95, "{starts:?}");
+    let late = starts.iter().filter(|start| **start > POLICY.backoff * 9 / 10).count();
+    assert!((25..75).contains(&late), "{late} of {} in the later half", starts.len());
 }
 
 #[test]
@@ -100,7 +122,7 @@ fn the_policy_says_which_deaths_are_followed_by_a_start() {
 #[test]
 fn a_start_on_request_fails_back_to_disabled_and_says_so() {
     let now = Monotonic::now();
-    let mut machine = Machine::new(POLICY);
+    let mut machine = Machine::new(POLICY, 7);
     machine.step(Input::Enable, now);
     let effects = machine.step(Input::StartFailed, now);
     assert_eq!(
@@ -113,7 +135,7 @@ fn a_start_on_request_fails_back_to_disabled_and_says_so() {
 #[test]
 fn requests_are_accepted_satisfied_or_refused() {
     let now = Monotonic::now();
-    let mut machine = Machine::new(POLICY);
+    let mut machine = Machine::new(POLICY, 7);
     assert_eq!(machine.step(Input::Disable, now), [Effect::Answer(Answer::Satisfied)]);
     machine.step(Input::Enable, now);
     assert_eq!(machine.step(Input::Enable, now), [Effect::Answer(Answer::Wait)]);
@@ -246,7 +268,7 @@ proptest! {
         when in prop_oneof![Just(RestartWhen::Never), Just(RestartWhen::OnFailure), Just(RestartWhen::Always)],
     ) {
         let mut now = Monotonic::now();
-        let mut machine = Machine::new(RestartPolicy { when, ..POLICY });
+        let mut machine = Machine::new(RestartPolicy { when, ..POLICY }, 7);
         let mut world = World::default();
         for (input, wait) in inputs {
             now = now.plus(Duration::from_millis(wait));

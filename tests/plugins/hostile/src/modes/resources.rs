@@ -3,8 +3,14 @@
 use std::fs::{File, OpenOptions};
 use std::hint::black_box;
 use std::io::{self, Write};
+use std::time::{Duration, Instant};
 
-use super::{Mode, Moment, Next, at, mode};
+use bulkhead_ipc_protocol::message::Header;
+use bulkhead_ipc_protocol::{Encoding, Payload};
+
+use crate::serve::Plugin;
+
+use super::{Act, Mode, Moment, Next, at, mode};
 
 const MIB: usize = 1 << 20;
 
@@ -88,6 +94,18 @@ pub(super) static MODES: &[Mode] = &[
         }),
     ),
     mode(
+        "riot",
+        "once healthy spins, floods its log and its session for NUMBER milliseconds, and aborts",
+        500,
+        Act::At(|plugin, moment| match moment {
+            Moment::Health { id } => {
+                plugin.wire.reply(id, &Payload::bincode(&()).map_err(io::Error::other)?)?;
+                riot(plugin)
+            }
+            _ => Ok(Next::Well),
+        }),
+    ),
+    mode(
         "log-flood",
         "writes NUMBER lines to standard output and error once ready",
         200_000,
@@ -105,7 +123,7 @@ pub(super) static MODES: &[Mode] = &[
         "writes the lines 1, 2, 3, … to standard output, NUMBER milliseconds apart, once ready",
         2,
         at!(Moment::Ready => |plugin| {
-            let pause = std::time::Duration::from_millis(plugin.number);
+            let pause = Duration::from_millis(plugin.number);
             std::thread::spawn(move || {
                 for line in 1_u64.. {
                     if writeln!(io::stdout().lock(), "line {line}").is_err() {
@@ -132,6 +150,29 @@ pub(super) static MODES: &[Mode] = &[
         }),
     ),
 ];
+
+/// All at once: a busy thread, a flood of log lines, a flood of events that nobody lets it publish.
+fn riot(plugin: &mut Plugin) -> io::Result<Next> {
+    std::thread::Builder::new().spawn(|| {
+        loop {
+            black_box(0_u64);
+        }
+    })?;
+    std::thread::Builder::new().spawn(|| {
+        let line = "z".repeat(200);
+        while writeln!(io::stdout(), "{line}")
+            .and_then(|()| writeln!(io::stderr(), "{line}"))
+            .is_ok()
+        {}
+    })?;
+    let event =
+        Header::Event { topic: "riot".into(), encoding: Encoding::Raw, rest: 0, trace: None };
+    let end = Instant::now() + Duration::from_millis(plugin.number);
+    while Instant::now() < end {
+        plugin.wire.send(&event, &[0; 1024])?;
+    }
+    std::process::abort();
+}
 
 fn fill(path: &str, mebibytes: u64) -> io::Result<Next> {
     let mut file = OpenOptions::new().create(true).truncate(true).write(true).open(path)?;

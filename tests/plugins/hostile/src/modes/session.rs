@@ -79,6 +79,24 @@ pub(super) static MODES: &[Mode] = &[
         }),
     ),
     mode(
+        "forged-length",
+        "sends an event whose topic claims to have 2^64 − 1 bytes",
+        0,
+        at!(Moment::Ready => |plugin| {
+            let event = Header::Event {
+                topic: "t".into(),
+                encoding: bulkhead_ipc_protocol::Encoding::Raw,
+                rest: 0,
+                trace: None,
+            };
+            let mut header = codec::encode(&event);
+            // After the discriminant comes the topic's length: a mark, and eight bytes of it.
+            header.splice(1..2, [vec![253], vec![0xff; 8]].concat());
+            plugin.wire.frame(&header, &[])?;
+            Ok(Next::Well)
+        }),
+    ),
+    mode(
         "body-on-ping",
         "sends a ping with a body",
         0,
@@ -163,7 +181,42 @@ pub(super) static MODES: &[Mode] = &[
             let rights = [ControlMessage::ScmRights(&numbers)];
             let socket = plugin.wire.stream.as_raw_fd();
             sendmsg::<()>(socket, &[IoSlice::new(&bytes)], &rights, MsgFlags::MSG_NOSIGNAL, None)?;
+            eprintln!("sent {} descriptors", numbers.len());
             Ok(Next::Well)
+        }),
+    ),
+    mode(
+        "bootstrap-flood",
+        "sends NUMBER descriptors a packet on its bootstrap socket, until that takes no more",
+        16,
+        at!(Moment::Ready => |plugin| {
+            let file: OwnedFd = std::fs::File::open("/dev/null")?.into();
+            let numbers = vec![file.as_raw_fd(); (plugin.number as usize).min(253)];
+            let rights = [ControlMessage::ScmRights(&numbers)];
+            let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+            let mut packets = 0;
+            let refused = loop {
+                match sendmsg::<()>(3, &[IoSlice::new(&[1; 64])], &rights, flags, None) {
+                    Ok(_) => packets += 1,
+                    Err(errno) => break errno,
+                }
+            };
+            eprintln!("sent {packets} packets, then: {refused}");
+            Ok(Next::Well)
+        }),
+    ),
+    mode(
+        "deep-reply",
+        "answers every call with arrays in each other, NUMBER deep",
+        100_000,
+        Act::At(|plugin, moment| match moment {
+            Moment::Call { id } => {
+                let depth = plugin.number as usize;
+                let text = ["[".repeat(depth), "]".repeat(depth)].concat();
+                plugin.wire.reply(id, &Payload::json_bytes(text))?;
+                Ok(Next::Instead)
+            }
+            _ => Ok(Next::Well),
         }),
     ),
     mode(
@@ -177,6 +230,18 @@ pub(super) static MODES: &[Mode] = &[
         "never answers a call, but all else",
         0,
         at!(Moment::Call { .. } => |_| Ok(Next::Instead)),
+    ),
+    mode(
+        "silent-first",
+        "does not answer the first NUMBER calls, but all else",
+        3,
+        at!(Moment::Call { .. } => |plugin| {
+            if plugin.refused == plugin.number {
+                return Ok(Next::Well);
+            }
+            plugin.refused += 1;
+            Ok(Next::Instead)
+        }),
     ),
     mode(
         "crash-after",
@@ -195,6 +260,20 @@ pub(super) static MODES: &[Mode] = &[
         0,
         Act::At(|plugin, moment| match moment {
             Moment::Health { id } => {
+                let error =
+                    bulkhead_ipc_protocol::CallError::new("DISK_FULL", "no room left in /data");
+                plugin.wire.fail(id, &error)?;
+                Ok(Next::Instead)
+            }
+            _ => Ok(Next::Well),
+        }),
+    ),
+    mode(
+        "sickens",
+        "answers health checks with an error, once NUMBER were answered well",
+        1,
+        Act::At(|plugin, moment| match moment {
+            Moment::Health { id } if plugin.healthy >= plugin.number => {
                 let error =
                     bulkhead_ipc_protocol::CallError::new("DISK_FULL", "no room left in /data");
                 plugin.wire.fail(id, &error)?;

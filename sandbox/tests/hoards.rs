@@ -1,0 +1,187 @@
+//! The attack list: taking more than one's share. What the kernel has of each kind is bounded for a
+//! compartment, and the same attempt succeeds where the bound is wide enough.
+
+#![allow(clippy::unwrap_used, reason = "to fail here is to fail the test")]
+
+mod lane;
+mod run;
+
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use bulkhead_sandbox::attack::{self, KILLED, Outcome};
+use bulkhead_sandbox::cgroup::Controller;
+use bulkhead_sandbox::seccomp::Profile;
+use bulkhead_sandbox::{Cause, Exit, IoMax, Mount, Policy, ProgramFile, Status};
+use nix::errno::Errno;
+use run::{Command, data, program};
+
+/// Not a test of its own: the process in which an attempt is made.
+#[test]
+#[ignore = "the other tests start it"]
+fn attempt_inside() {
+    if std::env::var_os(attack::NAME).is_some() {
+        std::process::exit(attack::main().into());
+    }
+}
+
+fn plugin() -> Policy {
+    Policy { profile: Profile::Plugin, ..program() }
+}
+
+fn command<'a>(policy: Policy, name: &str, argument: &str) -> Command<'a> {
+    let arguments = ["attempt_inside", "--exact", "--ignored", "--nocapture"];
+    let mut command = Command::new(policy, "hoards", &arguments);
+    command.file =
+        ProgramFile::Descriptor(File::open(std::env::current_exe().unwrap()).unwrap().into());
+    command.env.push((attack::NAME.into(), name.into()));
+    command.env.push((attack::ARGUMENT.into(), argument.into()));
+    command
+}
+
+fn outcome(exit: &Exit) -> Outcome {
+    match exit.status {
+        Status::Exited(0) => Outcome::Done,
+        Status::Exited(code) => Outcome::Errno(code),
+        Status::Signaled { signal, .. } => Outcome::Signal(signal),
+        Status::Unknown => panic!("no status"),
+    }
+}
+
+/// Makes an attempt in a compartment.
+fn inside(policy: Policy, name: &str, argument: &str) -> Outcome {
+    outcome(&command(policy, name, argument).run().exit)
+}
+
+fn refused(errno: Errno) -> Outcome {
+    Outcome::Errno(errno as i32)
+}
+
+#[test]
+fn epoll_instances_are_descriptors_and_bounded_as_those() {
+    let bounded = || {
+        let mut policy = plugin();
+        policy.limits.nofile = 64;
+        policy
+    };
+    assert_eq!(inside(bounded(), "epoll instances", "40"), Outcome::Done);
+    assert_eq!(inside(bounded(), "epoll instances", "80"), refused(Errno::EMFILE));
+}
+
+#[test]
+fn inotify_is_not_for_plugins() {
+    assert_eq!(inside(plugin(), "inotify", ""), KILLED);
+    assert_eq!(inside(program(), "inotify", ""), Outcome::Done);
+}
+
+#[test]
+fn little_memory_can_be_locked() {
+    assert_eq!(inside(plugin(), "lock memory", "16384"), Outcome::Done);
+    assert_eq!(inside(plugin(), "lock memory", "1048576"), refused(Errno::ENOMEM));
+}
+
+#[test]
+fn an_abort_leaves_no_core_and_the_limit_cannot_be_raised() {
+    let finished = command(plugin(), "abort", "").run();
+    let Status::Signaled { signal: 6, core } = finished.exit.status else {
+        panic!("{:?}", finished.exit)
+    };
+    assert!(!core, "a core was dumped");
+    let raised = "ulimit -c 1000 2>/dev/null && echo raised; ulimit -c";
+    assert_eq!(Command::shell(program(), raised).run().stdout, "0\n");
+}
+
+#[test]
+fn a_thread_bomb_is_held() {
+    // Without a controller RLIMIT_NPROC stands in, which root's own uid would pass by.
+    if !lane::root("a_thread_bomb_is_held") {
+        return;
+    }
+    let tree = lane::tree();
+    let bounded = || {
+        let mut policy = plugin();
+        policy.limits.pids = Some(16);
+        policy
+    };
+    let attempt = |count: &str| command(bounded(), "threads", count).tree(tree.as_ref()).run().exit;
+    assert_eq!(outcome(&attempt("4")), Outcome::Done);
+    let exit = attempt("64");
+    assert_eq!(outcome(&exit), refused(Errno::EAGAIN));
+    if lane::promised() {
+        assert!(exit.usage.pids_refused > 0, "{exit:?}");
+    }
+}
+
+#[test]
+fn files_in_memory_are_charged_to_whoever_fills_them() {
+    let test = "files_in_memory_are_charged_to_whoever_fills_them";
+    let Some(tree) = lane::tree_with(test, Controller::Memory) else { return };
+    let bounded = |mebibytes: u64| {
+        let mut policy = plugin();
+        policy.limits.memory = Some(mebibytes << 20);
+        policy.filesystem.tmp_bytes = 1 << 30;
+        policy
+    };
+    for name in ["fill tmp", "fill memory file"] {
+        let attempt = |policy| command(policy, name, "64").tree(Some(&tree)).run().exit;
+        let enough = outcome(&attempt(bounded(128)));
+        if name == "fill memory file" && enough == refused(Errno::EINVAL) {
+            // Kernels before 6.3 do not know the seal: there is no such file then.
+            continue;
+        }
+        assert_eq!(enough, Outcome::Done, "{name}");
+        let exit = attempt(bounded(32));
+        assert!(matches!(exit.cause, Cause::OutOfMemory { .. }), "{name}: {exit:?}");
+    }
+}
+
+/// The disk that a directory lies on, as `io.max` names it: a partition has no limits of its own.
+fn disk(directory: &Path) -> Option<String> {
+    let device = fs::metadata(directory).unwrap().dev();
+    let (major, minor) = (nix::sys::stat::major(device), nix::sys::stat::minor(device));
+    let known = fs::canonicalize(format!("/sys/dev/block/{major}:{minor}")).ok()?;
+    let disk = if known.join("partition").exists() { known.parent()? } else { &known };
+    Some(fs::read_to_string(disk.join("dev")).ok()?.trim().to_owned())
+}
+
+#[test]
+fn an_io_storm_is_held_to_its_share() {
+    const MEBIBYTES: u32 = 4;
+    let test = "an_io_storm_is_held_to_its_share";
+    let Some(tree) = lane::tree_with(test, Controller::Io) else { return };
+    let identity = lane::identity();
+    let directory = data(identity);
+    let Some(device) = disk(directory.path()) else {
+        return lane::skip(test, "temporary files are on no disk here");
+    };
+    let writing = |limit: Option<u64>| {
+        let mut policy = program();
+        policy.filesystem.mounts.push(Mount::read_write(directory.path(), "/data"));
+        policy.limits.io = limit
+            .map(|wbps| IoMax {
+                device: device.clone(),
+                rbps: None,
+                wbps: Some(wbps),
+                riops: None,
+                wiops: None,
+            })
+            .into_iter()
+            .collect();
+        // Past the page cache, so that what is measured is the disk.
+        let script =
+            format!("exec dd if=/dev/zero of=/data/storm bs=1M count={MEBIBYTES} oflag=direct");
+        let mut command = Command::shell(policy, &script).tree(Some(&tree));
+        command.identity = identity;
+        let before = Instant::now();
+        let finished = command.run();
+        assert_eq!(outcome(&finished.exit), Outcome::Done, "{}", finished.stderr);
+        before.elapsed()
+    };
+    let free = writing(None);
+    let held = writing(Some(1 << 20));
+    let least = Duration::from_secs(u64::from(MEBIBYTES) - 1);
+    assert!(held >= least, "{MEBIBYTES} MiB took {held:?} at 1 MiB a second");
+    assert!(free < held, "without a limit it took {free:?}, with it {held:?}");
+}

@@ -28,6 +28,7 @@ mod render;
 mod roles;
 mod run;
 mod schedules;
+mod top;
 mod trust;
 mod upgrade;
 mod verbs;
@@ -96,6 +97,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Verify(arguments) => {
             finish(keys::verify(&mut Screen::stdout(global.json), &arguments), global.json)
         }
+        Verb::Top(arguments) => finish(top::run(&arguments, &global), global.json),
         Verb::Completion { shell } => {
             finish(manual::completion(&mut Screen::stdout(false), shell), global.json)
         }

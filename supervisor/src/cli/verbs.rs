@@ -56,9 +56,16 @@ pub(super) async fn disable(
     if let Some(timeout) = arguments.timeout {
         body["timeout"] = json!(timeout.millis());
     }
-    let ask = Ask::new(Method::POST, format!("/v1/plugins/{}/disable", arguments.id)).body(&body);
-    let reply = client.json(ask).await?;
+    let reply = disable_with(client, &arguments.id, &body).await?;
     answer(screen, &reply, |screen| render::stop(screen, &reply))
+}
+
+pub(super) async fn disable_with(
+    client: &Client,
+    id: &PluginId,
+    body: &Value,
+) -> Result<Value, Problem> {
+    client.json(Ask::new(Method::POST, format!("/v1/plugins/{id}/disable")).body(body)).await
 }
 
 pub(super) async fn uninstall(

@@ -239,6 +239,9 @@ pub(crate) struct Uninstall {
     /// Keep its state, data, logs and configuration in an archive; without it they are deleted
     #[arg(long)]
     pub(crate) preserve_data: bool,
+    /// Delete what it has without a question. Only a terminal is asked
+    #[arg(short, long)]
+    pub(crate) yes: bool,
     /// Go on past a plugin that will not stop, or that others need
     #[arg(long)]
     pub(crate) force: bool,

@@ -30,6 +30,7 @@ mod run;
 mod schedules;
 mod top;
 mod trust;
+mod uninstall;
 mod upgrade;
 mod verbs;
 
@@ -119,7 +120,7 @@ fn ask(verb: Verb, global: &Global) -> Result<(), Ended> {
             Verb::Archives(arguments) => archives::run(&client, screen, arguments).await,
             Verb::Enable(arguments) => verbs::enable(&client, screen, arguments).await,
             Verb::Disable(arguments) => verbs::disable(&client, screen, arguments).await,
-            Verb::Uninstall(arguments) => verbs::uninstall(&client, screen, arguments).await,
+            Verb::Uninstall(arguments) => uninstall::uninstall(&client, screen, arguments).await,
             Verb::Ls => verbs::ls(&client, screen).await,
             Verb::Inspect(named) => verbs::inspect(&client, screen, &named.id).await,
             Verb::Call(arguments) => verbs::call(&client, screen, arguments).await,

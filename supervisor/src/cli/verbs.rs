@@ -8,7 +8,7 @@ use hyper::Method;
 use serde_json::{Value, json};
 
 use super::Ended;
-use super::args::{Call, Config, Disable, Enable, Uninstall, Usage};
+use super::args::{Call, Config, Disable, Enable, Usage};
 use super::client::{Ask, Client, Query, encode_segments};
 use super::problem::Problem;
 use super::render::{self, Plugin, Screen};
@@ -66,28 +66,6 @@ pub(super) async fn disable_with(
     body: &Value,
 ) -> Result<Value, Problem> {
     client.json(Ask::new(Method::POST, format!("/v1/plugins/{id}/disable")).body(body)).await
-}
-
-pub(super) async fn uninstall(
-    client: &Client,
-    screen: &mut Screen,
-    arguments: &Uninstall,
-) -> Result<(), Ended> {
-    let Uninstall { id, preserve_data, force } = arguments;
-    let path = Query::of(format!("/v1/plugins/{id}"))
-        .with("preserveData", preserve_data)
-        .with("force", force);
-    let reply = client.json(Ask::new(Method::DELETE, path)).await?;
-    answer(screen, &reply, |screen| {
-        screen.line(&format!("{id} is uninstalled"))?;
-        match reply["archive"].as_str() {
-            Some(archive) => screen.line(&format!(
-                "what it left behind is in {archive}; `bulkhead install … --restore {archive}` \
-                 takes it up again"
-            )),
-            None => Ok(()),
-        }
-    })
 }
 
 pub(super) async fn ls(client: &Client, screen: &mut Screen) -> Result<(), Ended> {

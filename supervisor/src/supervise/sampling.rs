@@ -3,43 +3,46 @@
 //! These events are shown to whoever listens and not kept: kept ones would push what happened out of
 //! the journal. What cannot be observed is null, never invented.
 
+mod alarms;
 mod look;
 mod network;
 mod rollup;
+mod watches;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::metrics;
-use super::plugin::{Command, Kept, PluginHandle, Pressure, ProcessView};
+use super::plugin::{Command, Kept, PluginHandle, ProcessView};
 use super::registry::Registry;
 use crate::clock::Monotonic;
 use crate::id::PluginId;
-use crate::manifest::ByteSize;
+use alarms::{Alarms, Warning};
 use look::{Look, Metrics};
 use rollup::Rollup;
+use watches::Watches;
 
 /// The name of the event.
 const EVENT: &str = "plugin:resource:usage";
 /// The events that tell of a process that is new: it was not taken over from a supervisor before.
 const STARTED: [&str; 2] = ["plugin:enabled", "plugin:recovered"];
 
-/// What is remembered of a plugin from one sample to the next.
-struct Last {
+/// What is remembered of a process from one sample to the next.
+struct Known {
     generation: u64,
-    look: Look,
-    /// How full its storage was.
-    pressure: Pressure,
+    /// The last one; None: it was taken over, and this is the first.
+    look: Option<Look>,
+    alarms: Alarms,
 }
 
 struct Sampler {
     registry: Arc<Registry>,
-    last: BTreeMap<PluginId, Last>,
-    /// The processes that began since the last sample, and of which there is none.
-    fresh: BTreeMap<PluginId, u64>,
+    known: BTreeMap<PluginId, Known>,
+    watches: Watches,
     rollup: Rollup,
 }
 
@@ -50,13 +53,18 @@ pub(super) async fn run(registry: Arc<Registry>) {
     let mut heard = registry.events.listen();
     let mut sampler = Sampler {
         registry,
-        last: BTreeMap::new(),
-        fresh: BTreeMap::new(),
+        known: BTreeMap::new(),
+        watches: Watches::new(),
         rollup: Rollup::default(),
     };
     loop {
         tokio::select! {
             _ = interval.tick() => sampler.sample_all().await,
+            changed = sampler.watches.changed() => {
+                for (id, generation) in changed {
+                    sampler.look_at(&id, generation);
+                }
+            }
             event = heard.recv() => match event {
                 Ok(event) if STARTED.contains(&event.name.as_str()) => {
                     if let Some(id) = &event.plugin {
@@ -71,11 +79,49 @@ pub(super) async fn run(registry: Arc<Registry>) {
 }
 
 impl Sampler {
-    /// A plugin has a new process.
+    fn process(&self, id: &PluginId) -> Option<ProcessView> {
+        self.registry.find(id)?.view().process
+    }
+
+    /// A plugin has a new process, of which all is seen from its start on.
     fn begin(&mut self, id: &PluginId) {
-        let process = self.registry.find(id).and_then(|handle| handle.view().process);
-        if let Some(process) = process {
-            self.fresh.insert(id.clone(), process.generation);
+        let Some(process) = self.process(id) else { return };
+        let generation = process.generation;
+        if self.known.get(id).is_none_or(|known| known.generation != generation) {
+            let start = Look::at_start(began(&process));
+            let alarms = self.next_alarms(id, &start);
+            self.known.insert(id.clone(), Known { generation, look: Some(start), alarms });
+            self.arm(id, &process);
+            self.look_at(id, generation);
+        }
+    }
+
+    fn next_alarms(&self, id: &PluginId, first: &Look) -> Alarms {
+        let before = self.known.get(id);
+        before.map_or_else(|| Alarms::new(first), |known| known.alarms.next(first))
+    }
+
+    /// Before each look, so that what happens after it is heard.
+    fn arm(&mut self, id: &PluginId, process: &ProcessView) {
+        if let Some(cgroup) = &process.cgroup {
+            self.watches.arm(id, process.generation, cgroup);
+        }
+    }
+
+    /// Something has changed that a warning could be about.
+    fn look_at(&mut self, id: &PluginId, generation: u64) {
+        let process = self.process(id).filter(|process| process.generation == generation);
+        let known = self.known.get_mut(id).filter(|known| known.generation == generation);
+        if let (Some(process), Some(known)) = (process, known) {
+            let interval = self.registry.settings.usage_interval;
+            let warnings = known.alarms.look(&Look::new(&process), interval);
+            self.tell(id, &warnings);
+        }
+    }
+
+    fn tell(&self, id: &PluginId, warnings: &[Warning]) {
+        for warning in warnings {
+            self.registry.events.emit("plugin:warning", id, warning.body());
         }
     }
 
@@ -83,11 +129,10 @@ impl Sampler {
         let mut now = BTreeMap::new();
         for handle in self.registry.all() {
             let Some(process) = handle.view().process else { continue };
-            let last = self.sample(&handle, &process).await;
-            now.insert(handle.manifest.id.clone(), last);
+            let known = self.sample(&handle, &process).await;
+            now.insert(handle.manifest.id.clone(), known);
         }
-        self.last = now;
-        self.fresh.clear();
+        self.known = now;
         let registry = &self.registry;
         let over = self.rollup.take_over(jiff::Timestamp::now().as_second());
         if !over.is_empty()
@@ -104,34 +149,36 @@ impl Sampler {
         });
     }
 
-    async fn sample(&mut self, handle: &PluginHandle, process: &ProcessView) -> Last {
-        let (registry, id, generation) = (&self.registry, &handle.manifest.id, process.generation);
+    async fn sample(&mut self, handle: &PluginHandle, process: &ProcessView) -> Known {
+        let (id, generation) = (&handle.manifest.id, process.generation);
+        self.arm(id, process);
         let look = Look::new(process);
-        let last = self.last.get(id);
-        let before = last.filter(|last| last.generation == generation).map(|last| &last.look);
+        let Known { look: before, mut alarms, .. } = match self.known.remove(id) {
+            Some(known) if known.generation == generation => known,
+            Some(known) => Known { look: None, alarms: known.alarms.next(&look), generation },
+            None => Known { look: None, alarms: Alarms::new(&look), generation },
+        };
+        self.tell(id, &alarms.sample(&look, self.registry.settings.usage_interval));
+        let registry = &self.registry;
         let storage = kept(registry, handle, generation).await;
         let limit = handle.manifest.limits.storage.bytes();
-        let pressure = storage.map_or(Pressure::Low, |kept| kept.pressure(limit));
         if let Some(kept) = storage
-            && pressure > last.map_or(Pressure::Low, |last| last.pressure)
+            && let Some(warning) = alarms.kept(&kept.fill(limit))
         {
-            let body =
-                serde_json::json!({ "message": warning(&kept, limit, pressure), "storage": kept });
+            let mut body = warning.body();
+            body["storage"] = json!(kept);
             registry.events.emit("plugin:warning", id, body);
         }
         let found = metrics::Sample { process: Some(look.sample(generation)), kept: storage };
         registry.metrics.sampled(id, found);
-        let body = serde_json::json!({
+        let body = json!({
             "version": handle.manifest.version.to_string(),
-            "metrics": Metrics::new(&look, before, storage, limit),
+            "metrics": Metrics::new(&look, before.as_ref(), storage, limit),
         });
         registry.events.show(EVENT, id, body);
-        let fresh = self.fresh.get(id) == Some(&generation);
-        let start = fresh.then(|| Look::at_start(began(process)));
         let time = jiff::Timestamp::now().as_second();
-        let used = look.used(before.or(start.as_ref()), storage.as_ref(), time);
-        self.rollup.add(id, used);
-        Last { generation, look, pressure }
+        self.rollup.add(id, look.used(before.as_ref(), storage.as_ref(), time));
+        Known { generation, look: Some(look), alarms }
     }
 }
 
@@ -139,17 +186,6 @@ impl Sampler {
 fn began(process: &ProcessView) -> Instant {
     let now = Instant::now();
     now.checked_sub(process.started.until(Monotonic::now())).unwrap_or(now)
-}
-
-fn warning(kept: &Kept, limit: u64, pressure: Pressure) -> String {
-    let (_, bytes) = kept.bound(limit);
-    let bytes = ByteSize::new(bytes);
-    if pressure == Pressure::Full {
-        return format!(
-            "its storage of {bytes} is full: the file system refuses what it writes beyond (EDQUOT)"
-        );
-    }
-    format!("more than nine tenths of its storage of {bytes} are used")
 }
 
 /// What it keeps on disk. A plugin that keeps too much is stopped.

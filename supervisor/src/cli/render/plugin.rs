@@ -35,6 +35,7 @@ pub(in crate::cli) struct Plugin {
     pub(in crate::cli) process: Option<Process>,
     pub(in crate::cli) enforcement: Option<Enforcement>,
     pub(in crate::cli) usage: Option<Usage>,
+    limit_events: Option<LimitEvents>,
     last_usage: Option<LastUsage>,
     pub(in crate::cli) storage: Option<Storage>,
     pub(in crate::cli) last_exit: Option<LastExit>,
@@ -66,9 +67,18 @@ pub(in crate::cli) struct Process {
 #[serde(default, rename_all = "camelCase")]
 pub(in crate::cli) struct Usage {
     pub(in crate::cli) memory_bytes: Option<u64>,
-    pub(in crate::cli) memory_peak_bytes: Option<u64>,
+    memory_peak_bytes: Option<u64>,
     pub(in crate::cli) cpu_usec: Option<u64>,
     pub(in crate::cli) pids: Option<u64>,
+    io_read_bytes: Option<u64>,
+    io_written_bytes: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct LimitEvents {
+    throttled_usec: Option<u64>,
+    pids_refused: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -204,6 +214,10 @@ impl Plugin {
             let (time, text) = (printable(time), printable(explanation));
             screen.line(&format!("last exit, {time}"))?;
             screen.line(&format!("  {text}"))?;
+            if self.process.is_none() {
+                let hint = format!("`bulkhead logs {}` shows what it wrote before that", self.id);
+                screen.line(&format!("  {}", screen.paint(Tone::Faint, &printable(&hint))))?;
+            }
         }
         if let Some(LastError { code, message }) = &self.last_error {
             let code = screen.paint(Tone::Bad, &printable(code));
@@ -272,14 +286,26 @@ impl Plugin {
         if let Some(share) = &self.limits.cpu {
             cpu = format!("{cpu}, at most {} of a cpu", printable(share));
         }
+        let events = self.limit_events.as_ref();
+        if let Some(held) = events.and_then(|it| it.throttled_usec).filter(|usec| *usec > 0) {
+            cpu = format!("{cpu}, held back for {}", span(held / 1000));
+        }
         let mut pids = usage.pids.map_or_else(unknown, |pids| pids.to_string());
         if let Some(limit) = self.limits.pids {
             pids = format!("{pids} of {limit}");
         }
+        if let Some(refused) = events.and_then(|it| it.pids_refused).filter(|count| *count > 0) {
+            pids = format!("{pids}, {refused} times refused one more");
+        }
+        let io = usage
+            .io_read_bytes
+            .zip(usage.io_written_bytes)
+            .map(|(read, written)| format!("{} read, {} written", bytes(read), bytes(written)));
         screen.line("usage")?;
         field(screen, "memory", &memory)?;
         field(screen, "cpu", &cpu)?;
-        field(screen, "processes", &pids)
+        field(screen, "processes", &pids)?;
+        field(screen, "i/o", &io.unwrap_or_default())
     }
 
     fn show_storage<W: Write>(&self, screen: &mut Screen<W>) -> io::Result<()> {
@@ -327,7 +353,9 @@ mod tests {
             "dependencies": {"appointments": "^1"}, "config": {"timezone": "UTC"},
             "limits": {"memory": 67_108_864, "cpu": "20%", "pids": 32},
             "process": {"pid": 42, "startedAt": "2026-01-01T00:00:00Z", "uptimeMs": 61_000, "cgroup": null},
-            "usage": {"memoryBytes": 1_048_576, "memoryPeakBytes": null, "cpuUsec": 1_500_000, "pids": 3},
+            "usage": {"memoryBytes": 1_048_576, "memoryPeakBytes": null, "cpuUsec": 1_500_000, "pids": 3,
+                "ioReadBytes": 1024, "ioWrittenBytes": 0},
+            "limitEvents": {"throttledUsec": 2_000_000, "pidsRefused": 4, "oom": null},
             "enforcement": {"layers": []},
             "lastExit": {"time": "then", "exit": {}, "explanation": "it ran out of memory"},
             "lastError": {"code": "PLUGIN_DIED", "message": "the plugin died\u{1b}[2J", "details": {}},
@@ -355,6 +383,18 @@ mod tests {
     }
 
     #[test]
+    fn of_one_that_ended_it_is_said_where_its_last_words_are() {
+        let shown = |plugin: Plugin| {
+            let mut screen = Screen::of_test(true);
+            plugin.show(&mut screen).unwrap();
+            screen.text()
+        };
+        let hint = "bulkhead logs scheduler";
+        assert!(shown(Plugin { process: None, ..plugin() }).contains(hint));
+        assert!(!shown(plugin()).contains(hint));
+    }
+
+    #[test]
     fn all_that_is_known_is_shown() {
         let mut screen = Screen::of_test(true);
         plugin().show(&mut screen).unwrap();
@@ -365,8 +405,9 @@ mod tests {
             "appointments ^1",
             "pid 42, up 1 min 1 s",
             "1 MiB of 64 MiB",
-            "1.5 s, at most 20% of a cpu",
-            "3 of 32",
+            "1.5 s, at most 20% of a cpu, held back for 2.0 s",
+            "3 of 32, 4 times refused one more",
+            "1 KiB read, 0 B written",
             "it ran out of memory",
             "PLUGIN_DIED: the plugin died\u{fffd}[2J",
         ] {

@@ -4,6 +4,8 @@
 //! <id>-<version>-<time>.tar.zst
 //!   archive.json    what it is: [`Record`]
 //!   plugin.toml     the manifest
+//!   audit.jsonl     its rows of the audit, as they were hashed
+//!   usage.jsonl     what it used, in the rows of the history
 //!   state.jsonl     one key of its state a line, the value in hexadecimal digits
 //!   logs/           its log books
 //!   data.tar        /data, as its own uid wrote it (`bulkhead archive-data`); nobody here reads it

@@ -18,7 +18,7 @@ use std::sync::Arc;
 pub(crate) use actor::{Applied, Command, EnableReport, PluginHandle, ProcessView, spawn};
 pub(crate) use machine::STATES;
 pub(crate) use plan::{StartPlan, check_config, granted};
-pub(crate) use quota::{Enforced, Kept, Pressure, files_of};
+pub(crate) use quota::{Enforced, Fill, Kept, Pressure, files_of};
 pub(crate) use stop::{AFTER_KILL, StopOptions, StopReport};
 
 use super::events::Events;

@@ -30,15 +30,41 @@ pub(crate) fn files_of(bytes: u64) -> u64 {
     (bytes / BYTES_PER_FILE).max(MIN_FILES)
 }
 
-/// How much is left.
+/// How much is left of a limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Pressure {
     #[default]
     Low,
-    /// More than nine tenths are used.
+    /// At least eight tenths are used: whoever was warned at nine is not yet at ease.
+    Uneasy,
+    /// At least nine tenths are used.
     Near,
     /// The hard limit is reached, as far as can be told: a file system reserves in pieces.
     Full,
+}
+
+impl Pressure {
+    /// That of so much, of a limit that nothing is refused at yet.
+    pub(crate) fn of(used: u64, limit: u64) -> Self {
+        let tenths = u128::from(used) * 10;
+        if tenths >= u128::from(limit) * 9 {
+            Self::Near
+        } else if tenths >= u128::from(limit) * 8 {
+            Self::Uneasy
+        } else {
+            Self::Low
+        }
+    }
+}
+
+/// How much of one of its limits a plugin uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Fill {
+    pub(crate) pressure: Pressure,
+    /// `storage` or `storage files`.
+    pub(crate) resource: &'static str,
+    pub(crate) limit: u64,
+    pub(crate) used: u64,
 }
 
 /// How a limit is enforced.
@@ -150,22 +176,26 @@ impl Kept {
         }
     }
 
-    /// How little is left of the `limit` of its manifest, or of a hard one.
-    pub(crate) fn pressure(&self, limit: u64) -> Pressure {
+    /// What is nearest to its limit: to the `limit` of its manifest, or to a hard one.
+    pub(crate) fn fill(&self, limit: u64) -> Fill {
+        let own = Fill {
+            pressure: Pressure::of(self.bytes(), limit),
+            resource: "storage",
+            limit,
+            used: self.bytes(),
+        };
         let hard = [
-            (self.hard_limit_bytes, self.charged.bytes),
-            (self.hard_limit_files, self.charged.files),
+            ("storage", self.hard_limit_bytes, self.charged.bytes),
+            ("storage files", self.hard_limit_files, self.charged.files),
         ];
-        let of_hard = hard.into_iter().filter_map(|(hard, charged)| {
-            let hard = hard?;
-            Some(match charged {
-                charged if charged >= hard - hard / 100 => Pressure::Full,
-                charged if charged > hard - hard / 10 => Pressure::Near,
-                _ => Pressure::Low,
-            })
+        let of_hard = hard.into_iter().filter_map(|(resource, limit, used)| {
+            let limit = limit?;
+            let full = used >= limit - limit / 100;
+            let pressure = if full { Pressure::Full } else { Pressure::of(used, limit) };
+            Some(Fill { pressure, resource, limit, used })
         });
-        let near = self.bytes() > limit - limit / 10;
-        of_hard.chain(near.then_some(Pressure::Near)).max().unwrap_or_default()
+        // Of equal ones the hard, which is the one that refuses.
+        of_hard.fold(own, |worst, next| if next.pressure >= worst.pressure { next } else { worst })
     }
 }
 
@@ -188,8 +218,9 @@ mod tests {
         let failure = check(kept(0, 0, 25_601, false)).unwrap_err();
         assert_eq!(failure.details["resource"], "storage files");
         assert!(check(kept(0, 0, 1, true)).unwrap_err().message.contains("deep"));
-        assert_eq!(kept(0, 91 << 20, 1, false).pressure(100 << 20), Pressure::Near);
-        assert_eq!(kept(0, 89 << 20, 1, false).pressure(100 << 20), Pressure::Low);
+        assert_eq!(kept(0, 91 << 20, 1, false).fill(100 << 20).pressure, Pressure::Near);
+        assert_eq!(kept(0, 89 << 20, 1, false).fill(100 << 20).pressure, Pressure::Uneasy);
+        assert_eq!(kept(0, 79 << 20, 1, false).fill(100 << 20).pressure, Pressure::Low);
     }
 
     /// With a hard limit of 64 MiB and 1024 files, of which so much is used.
@@ -217,13 +248,15 @@ mod tests {
 
     #[test]
     fn a_hard_limit_that_is_reached_is_told_whichever_it_is() {
-        let pressure = |bytes: u64, files| bounded(bytes, files).pressure(256 << 20);
+        let pressure = |bytes: u64, files| bounded(bytes, files).fill(256 << 20).pressure;
         assert_eq!(pressure(1 << 20, 1), Pressure::Low);
         assert_eq!(pressure(60 << 20, 1), Pressure::Near);
         assert_eq!(pressure(64 << 20, 1), Pressure::Full);
         assert_eq!(pressure(1 << 20, 1000), Pressure::Near);
         assert_eq!(pressure(1 << 20, 1024), Pressure::Full);
-        assert_eq!(bounded(15 << 20, 1).pressure(16 << 20), Pressure::Near, "its own");
+        assert_eq!(bounded(15 << 20, 1).fill(16 << 20).pressure, Pressure::Near, "its own");
+        let files = bounded(1 << 20, 1000).fill(256 << 20);
+        assert_eq!((files.resource, files.limit, files.used), ("storage files", 1024, 1000));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::link::{Reply, Request};
 use crate::manifest::{FILE_NAME, Manifest};
 use crate::supervise::archives::{ArchiveName, Archives, Entry, Listed, Record, damaged};
 use crate::supervise::launcher_link::unexpected;
-use crate::supervise::store::PluginRow;
+use crate::supervise::store::{PluginRow, Step};
 use crate::supervise::timestamp;
 
 /// Keys on their way from an archive to the store.
@@ -37,6 +37,7 @@ impl Registry {
         let data = self.save_data(&row.id, &archives).await?;
         let state = self.save_state(&row.id, &archives).await?;
         let audit = self.save_audit(&row.id, &archives).await?;
+        let usage = self.save_usage(&row.id, &archives).await?;
         let tree = self.settings.store.join(row.digest.to_string());
         let record = Record {
             format: 1,
@@ -69,6 +70,7 @@ impl Registry {
                 }
             }
             draft.file("audit.jsonl", audit)?;
+            draft.file("usage.jsonl", usage)?;
             draft.file("state.jsonl", state)?;
             if let Some(data) = data {
                 draft.file("data.tar", data)?;
@@ -126,6 +128,16 @@ impl Registry {
                     "previous": row.previous,
                     "hash": row.hash,
                 }))?;
+            }
+        }
+        lines.end()
+    }
+
+    async fn save_usage(&self, id: &PluginId, archives: &Archives) -> Result<File, Failure> {
+        let mut lines = Lines::new(archives.spool()?);
+        for step in Step::ALL {
+            for used in self.store.usage(id.clone(), step, 0, usize::MAX >> 1).await? {
+                lines.add(&json!({ "step": step.name(), "used": used }))?;
             }
         }
         lines.end()

@@ -6,6 +6,7 @@
 //! kept, and a mean weighs by the time that each part covers.
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use serde::Serialize;
 
 use super::Store;
 use crate::failure::Failure;
@@ -43,7 +44,8 @@ impl Step {
 }
 
 /// What a plugin used in some time; `None` where it could not be observed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct Used {
     /// Seconds since the epoch.
     pub(crate) time: i64,

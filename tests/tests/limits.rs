@@ -1,0 +1,92 @@
+//! What a plugin is told about, and its operator, when it comes near its limits or is refused more.
+
+#![allow(clippy::unwrap_used, reason = "to fail here is to fail the test")]
+
+use bulkhead_tests::package::Package;
+use bulkhead_tests::process::Running;
+use bulkhead_tests::service::Service;
+use bulkhead_tests::{lane, test_name};
+use serde_json::Value;
+
+const NEVER: &str = "[lifecycle.restart]\npolicy = \"never\"";
+
+fn follow(service: &Service) -> Running {
+    service.command(["events", "--follow", "--json"]).start()
+}
+
+/// The next event of that name about that plugin.
+fn next(events: &mut Running, name: &str, id: &str) -> Value {
+    let wanted = |line: &str| {
+        serde_json::from_str::<Value>(line)
+            .is_ok_and(|event| event["event"] == name && event["pluginId"] == id)
+    };
+    serde_json::from_str(&events.stdout.line(wanted)).unwrap()
+}
+
+/// The warnings about a resource that are kept.
+fn warnings(service: &Service, id: &str, resource: &str) -> Vec<Value> {
+    let kept = service.command(["events", "--json"]).run().expect(0).stdout;
+    let all = kept.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    all.filter(|event| event["event"] == "plugin:warning" && event["pluginId"] == id)
+        .filter(|event| event["details"]["resource"] == resource)
+        .collect()
+}
+
+#[test]
+fn a_thread_that_is_refused_is_told_at_once_and_counted() {
+    if !lane::require(test_name!(), "pids") {
+        return;
+    }
+    // The next sample is an hour away.
+    let service = Service::with("usage_interval = \"1h\"");
+    service.enable(&Package::witness("sibling", ""));
+    let mut events = follow(&service);
+    let greedy = Package::hostile("greedy", "threads 40", &format!("[limits]\npids = 16\n{NEVER}"));
+    service.enable(&greedy);
+    let warning = loop {
+        let warning = next(&mut events, "plugin:warning", "greedy");
+        if warning["code"] == "RESOURCE_EXHAUSTED" {
+            break warning;
+        }
+    };
+    let details = &warning["details"];
+    // One more for the compartment's init.
+    assert_eq!((&details["resource"], &details["limit"]), (&"pids".into(), &17.into()));
+    assert!(details["used"].as_u64().is_some_and(|used| used <= 17), "{warning}");
+    assert!(warning["count"].as_u64().is_some_and(|count| count >= 1), "{warning}");
+    // It lives on, and so does the other, of which nothing is told.
+    for id in ["greedy", "sibling"] {
+        assert_eq!(service.json(["inspect", id])["state"], "enabled");
+    }
+    let refused = &service.json(["inspect", "greedy"])["limitEvents"]["pidsRefused"];
+    assert!(refused.as_u64().is_some_and(|refused| refused >= 1), "{refused}");
+    assert_eq!(service.json(["inspect", "sibling"])["limitEvents"]["pidsRefused"], 0);
+    assert_eq!(warnings(&service, "sibling", "pids"), [Value::Null; 0]);
+    let told = warnings(&service, "greedy", "pids");
+    let exhausted = told.iter().filter(|event| event["code"] == "RESOURCE_EXHAUSTED").count();
+    assert_eq!(exhausted, 1, "{told:?}");
+}
+
+#[test]
+fn memory_that_is_nearly_used_up_is_told_once() {
+    if !lane::require(test_name!(), "memory") {
+        return;
+    }
+    let service = Service::with("usage_interval = \"500ms\"");
+    let mut events = follow(&service);
+    let lines = format!("[limits]\nmemory = \"128M\"\n{NEVER}");
+    service.enable(&Package::hostile("modest", "leak-memory 64", &lines));
+    service.enable(&Package::hostile("full", "leak-memory 118", &lines));
+    let warning = next(&mut events, "plugin:warning", "full");
+    assert_eq!(warning["code"], "RESOURCE_NEAR_LIMIT", "{warning}");
+    let details = &warning["details"];
+    assert_eq!((&details["resource"], &details["limit"]), (&"memory".into(), &(128 << 20).into()));
+    let used = details["used"].as_u64().unwrap();
+    assert!((128 << 20) / 10 * 9 <= used && used <= 128 << 20, "{warning}");
+    let usage = next(&mut events, "plugin:resource:usage", "full");
+    assert_eq!(usage["metrics"]["limits"]["memoryBytes"], 128 << 20, "{usage}");
+    next(&mut events, "plugin:resource:usage", "full");
+    assert_eq!(service.json(["inspect", "full"])["state"], "enabled");
+    assert_eq!(warnings(&service, "full", "memory").len(), 1);
+    assert_eq!(warnings(&service, "modest", "memory"), [Value::Null; 0]);
+}

@@ -10,7 +10,7 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
-use super::super::render::{Tone, short_bytes, span};
+use super::super::render::{Tone, short_bytes, short_span};
 use super::model::{Input, Model};
 use super::page::{Page, Subject, fold};
 pub(super) use theme::Theme;
@@ -86,7 +86,7 @@ fn head(model: &Model, theme: Theme, area: Rect, buffer: &mut Buffer) {
     put(buffer, area, 1, 0, &Line::from(line));
     if let Some(lost) = &model.lost {
         let since = (model.now - lost.since).max(0).unsigned_abs();
-        let text = format!(" the service has not answered for {} ", span(since / 1000 * 1000));
+        let text = format!(" the service has not answered for {} ", short_span(since));
         let line = Line::from(theme.span(Tone::Bad, text));
         let x = area.width.saturating_sub(line.width() as u16 + 1);
         put(buffer, area, x, 0, &line);

@@ -1,7 +1,9 @@
 //! What each plugin uses: told as `plugin:resource:usage` at a steady pace, kept as a history.
 //!
 //! These events are shown to whoever listens and not kept: kept ones would push what happened out of
-//! the journal. What cannot be observed is null, never invented.
+//! the journal. What cannot be observed is null, never invented. A process is looked at with each sample,
+//! and besides when the kernel tells that it was refused something ([`watches`]); what is worth a warning
+//! is decided in [`alarms`], and what was used between two samples is added up in [`rollup`].
 
 mod alarms;
 mod look;

@@ -138,7 +138,8 @@ struct Memory {
 struct Cpu {
     /// Since its cgroup was made.
     usec: u64,
-    /// Of one CPU, since the last of these events; null in a process's first.
+    /// Of one CPU, since the last of these events, or since its start; null in the first of a process
+    /// that was taken over.
     percent: Option<f64>,
 }
 

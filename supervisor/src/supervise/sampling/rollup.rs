@@ -1,7 +1,7 @@
 //! From samples to the rows of the history.
 //!
 //! A minute that is over is written for all plugins at once. The one that is not is only here: it is lost
-//! when the supervisor dies, and so is what a process used before the first sample of it.
+//! when the supervisor dies, and so is what a process used from then to the next supervisor's first sample.
 
 use std::collections::BTreeMap;
 
@@ -23,8 +23,12 @@ impl Rollup {
     /// What is of another minute than `now` (seconds since the epoch). That is one that is over, or
     /// the clock was set back.
     pub(super) fn take_over(&mut self, now: i64) -> Vec<(PluginId, Used)> {
-        let minute = |time| Step::Minute.beginning(time);
-        self.open.extract_if(.., |_, used| minute(used.time) != minute(now)).collect()
+        let now = Step::Minute.beginning(now);
+        let (open, over): (BTreeMap<_, _>, BTreeMap<_, _>) = std::mem::take(&mut self.open)
+            .into_iter()
+            .partition(|(_, used)| Step::Minute.beginning(used.time) == now);
+        self.open = open;
+        over.into_iter().collect()
     }
 }
 

@@ -22,6 +22,7 @@ pub mod process;
 pub mod program;
 pub mod service;
 pub mod signing;
+pub mod terminal;
 
 /// Lets every user read a directory and all beneath it, as the service's users must.
 pub fn open_to_all(directory: &Path) {

@@ -20,7 +20,7 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// A program that is to be run.
 pub struct Program {
-    command: Command,
+    pub(crate) command: Command,
     input: Option<Vec<u8>>,
 }
 

@@ -25,7 +25,8 @@ fn mistakes_are_usage_errors_on_standard_error() {
 #[test]
 fn help_and_version_are_answers() {
     let outcome = bulkhead(["--help"]).run().expect(0);
-    for verb in ["exec", "run", "doctor", "install", "enable", "disable", "inspect", "call"] {
+    for verb in ["exec", "run", "doctor", "install", "enable", "disable", "inspect", "top", "call"]
+    {
         assert!(outcome.stdout.contains(&format!("  {verb} ")), "{verb}: {}", outcome.stdout);
     }
     assert!(!outcome.stdout.contains("supervise"), "{}", outcome.stdout);

@@ -78,6 +78,8 @@ pub(crate) enum Verb {
     /// List the plugins
     #[command(visible_alias = "list")]
     Ls,
+    /// Watch the plugins: what each uses and how it does, as it changes
+    Top(Top),
     /// Show a plugin: its compartment as measured, its usage, how it last ended
     Inspect(Named),
     /// Call a method of a plugin
@@ -241,6 +243,9 @@ pub(crate) struct Uninstall {
     /// Keep its state, data, logs and configuration in an archive; without it they are deleted
     #[arg(long)]
     pub(crate) preserve_data: bool,
+    /// Delete what it has without a question. Only a terminal is asked
+    #[arg(short, long)]
+    pub(crate) yes: bool,
     /// Go on past a plugin that will not stop, or that others need
     #[arg(long)]
     pub(crate) force: bool,
@@ -259,6 +264,25 @@ pub(crate) enum ArchivesVerb {
     Ls,
     /// Remove one, for good
     Rm { name: String },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Top {
+    /// How often the service is asked
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = interval)]
+    pub(crate) interval: TimeSpan,
+    /// With --json: one line for each interval until it is interrupted, instead of one in all
+    #[arg(long)]
+    pub(crate) follow: bool,
+}
+
+/// A pace at which the service has time for others.
+fn interval(text: &str) -> Result<TimeSpan, String> {
+    let interval: TimeSpan = text.parse().map_err(|error| format!("{error}"))?;
+    if !(100..=3_600_000).contains(&interval.millis()) {
+        return Err(format!("{interval} is not between 100ms and 1h"));
+    }
+    Ok(interval)
 }
 
 #[derive(Debug, Args)]

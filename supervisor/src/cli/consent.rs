@@ -39,7 +39,7 @@ where
         Err(problem) if problem.code == REQUIRED && !options.contains_key("consent") => problem,
         result => return result,
     };
-    if quiet || !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+    if quiet || !somebody_is_there() {
         return Err(asked);
     }
     // For exactly this content: another that takes its place meanwhile is asked for again.
@@ -52,7 +52,7 @@ where
     send(options).await
 }
 
-/// Shows what is asked for and reads the answer. Whatever is not a yes is a no.
+/// Shows what is asked for and reads the answer.
 fn question<W: Write>(
     screen: &mut Screen<W>,
     details: &Map<String, Value>,
@@ -60,7 +60,21 @@ fn question<W: Write>(
 ) -> io::Result<bool> {
     screen.line("This plugin asks for more than a plugin has by itself:")?;
     render::asks(screen, details)?;
-    screen.raw(b"Grant it all of this? [y/N] ")?;
+    yes(screen, "Grant it all of this?", answers)
+}
+
+/// Whether somebody is there to be asked.
+pub(super) fn somebody_is_there() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
+/// Asks, and reads the answer. Whatever is not a yes is a no.
+pub(super) fn yes<W: Write>(
+    screen: &mut Screen<W>,
+    question: &str,
+    answers: &mut impl io::BufRead,
+) -> io::Result<bool> {
+    screen.raw(format!("{question} [y/N] ").as_bytes())?;
     screen.flush()?;
     let mut answer = String::new();
     // A line, and not the rest of a file that somebody pipes in.

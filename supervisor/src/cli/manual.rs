@@ -57,7 +57,7 @@ mod tests {
     #[test]
     fn the_page_has_every_verb() {
         let text = String::from_utf8(roff().unwrap()).unwrap();
-        for verb in ["EXEC", "RUN", "DISABLE", "DOCTOR"] {
+        for verb in ["EXEC", "RUN", "DISABLE", "DOCTOR", "TOP"] {
             assert!(text.contains(&format!(".SH \"{verb}\"")), "{verb} is missing");
         }
         assert!(text.contains("memory") && !text.contains("SUPERVISE"));

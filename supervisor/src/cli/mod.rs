@@ -28,7 +28,9 @@ mod render;
 mod roles;
 mod run;
 mod schedules;
+mod top;
 mod trust;
+mod uninstall;
 mod upgrade;
 mod verbs;
 
@@ -97,6 +99,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Verify(arguments) => {
             finish(keys::verify(&mut Screen::stdout(global.json), &arguments), global.json)
         }
+        Verb::Top(arguments) => finish(top::run(&arguments, &global), global.json),
         Verb::Completion { shell } => {
             finish(manual::completion(&mut Screen::stdout(false), shell), global.json)
         }
@@ -118,7 +121,7 @@ fn ask(verb: Verb, global: &Global) -> Result<(), Ended> {
             Verb::Archives(arguments) => archives::run(&client, screen, arguments).await,
             Verb::Enable(arguments) => verbs::enable(&client, screen, arguments).await,
             Verb::Disable(arguments) => verbs::disable(&client, screen, arguments).await,
-            Verb::Uninstall(arguments) => verbs::uninstall(&client, screen, arguments).await,
+            Verb::Uninstall(arguments) => uninstall::uninstall(&client, screen, arguments).await,
             Verb::Ls => verbs::ls(&client, screen).await,
             Verb::Inspect(named) => verbs::inspect(&client, screen, &named.id).await,
             Verb::Call(arguments) => verbs::call(&client, screen, arguments).await,

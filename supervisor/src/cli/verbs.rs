@@ -8,7 +8,7 @@ use hyper::Method;
 use serde_json::{Value, json};
 
 use super::Ended;
-use super::args::{Call, Config, Disable, Enable, Uninstall, Usage};
+use super::args::{Call, Config, Disable, Enable, Usage};
 use super::client::{Ask, Client, Query, encode_segments};
 use super::problem::Problem;
 use super::render::{self, Plugin, Screen};
@@ -56,31 +56,16 @@ pub(super) async fn disable(
     if let Some(timeout) = arguments.timeout {
         body["timeout"] = json!(timeout.millis());
     }
-    let ask = Ask::new(Method::POST, format!("/v1/plugins/{}/disable", arguments.id)).body(&body);
-    let reply = client.json(ask).await?;
+    let reply = disable_with(client, &arguments.id, &body).await?;
     answer(screen, &reply, |screen| render::stop(screen, &reply))
 }
 
-pub(super) async fn uninstall(
+pub(super) async fn disable_with(
     client: &Client,
-    screen: &mut Screen,
-    arguments: &Uninstall,
-) -> Result<(), Ended> {
-    let Uninstall { id, preserve_data, force } = arguments;
-    let path = Query::of(format!("/v1/plugins/{id}"))
-        .with("preserveData", preserve_data)
-        .with("force", force);
-    let reply = client.json(Ask::new(Method::DELETE, path)).await?;
-    answer(screen, &reply, |screen| {
-        screen.line(&format!("{id} is uninstalled"))?;
-        match reply["archive"].as_str() {
-            Some(archive) => screen.line(&format!(
-                "what it left behind is in {archive}; `bulkhead install … --restore {archive}` \
-                 takes it up again"
-            )),
-            None => Ok(()),
-        }
-    })
+    id: &PluginId,
+    body: &Value,
+) -> Result<Value, Problem> {
+    client.json(Ask::new(Method::POST, format!("/v1/plugins/{id}/disable")).body(body)).await
 }
 
 pub(super) async fn ls(client: &Client, screen: &mut Screen) -> Result<(), Ended> {

@@ -17,8 +17,27 @@ pub(in crate::cli) fn bytes(count: u64) -> String {
     format!("{} {}", text.strip_suffix(".0").unwrap_or(&text), UNITS[unit])
 }
 
+/// As the manifest has sizes, in at most six characters: `12.3M`, `64M`, `512`.
+pub(in crate::cli) fn short_bytes(count: u64) -> String {
+    let text = bytes(count);
+    let (number, unit) = text.split_once(' ').unwrap_or((&text, ""));
+    format!("{number}{}", unit.trim_end_matches(['i', 'B']))
+}
+
+/// In at most six characters: `42s`, `3m12s`, `5h02m`, `9d04h`, `120d`.
+pub(in crate::cli) fn short_span(millis: u64) -> String {
+    let secs = millis / 1000;
+    match secs {
+        0..=59 => format!("{secs}s"),
+        60..=3599 => format!("{}m{:02}s", secs / 60, secs % 60),
+        3600..=86_399 => format!("{}h{:02}m", secs / 3600, secs % 3600 / 60),
+        86_400..=8_639_999 => format!("{}d{:02}h", secs / 86_400, secs % 86_400 / 3600),
+        _ => format!("{}d", secs / 86_400),
+    }
+}
+
 /// `870 ms`, `1.4 s`, `3 min 12 s`, `5 h 2 min`, `9 d 4 h`.
-pub(super) fn span(millis: u64) -> String {
+pub(in crate::cli) fn span(millis: u64) -> String {
     let secs = millis / 1000;
     match secs {
         0 => format!("{millis} ms"),
@@ -45,6 +64,25 @@ mod tests {
             (u64::MAX, "16384 PiB"),
         ] {
             assert_eq!(bytes(count), text);
+        }
+    }
+
+    #[test]
+    fn in_a_column_they_are_short() {
+        for (count, text) in
+            [(0, "0"), (1023, "1023"), (12_900_000, "12.3M"), (67_108_864, "64M"), (1 << 40, "1T")]
+        {
+            assert_eq!(short_bytes(count), text);
+        }
+        for (millis, text) in [
+            (999, "0s"),
+            (59_999, "59s"),
+            (192_000, "3m12s"),
+            (18_120_000, "5h02m"),
+            (792_000_000, "9d04h"),
+            (9_000_000_000, "104d"),
+        ] {
+            assert_eq!(short_span(millis), text);
         }
     }
 

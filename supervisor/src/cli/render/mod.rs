@@ -17,8 +17,8 @@ use serde_json::Value;
 
 pub(super) use archive::{archives, total};
 pub(super) use layers::{brief, machine};
-pub(super) use measure::bytes;
-pub(super) use plugin::{Plugin, list};
+pub(super) use measure::{bytes, short_bytes, short_span, span};
+pub(super) use plugin::{Plugin, list, tone};
 pub(super) use record::{audit, event, log, state};
 pub(super) use review::{asks, review};
 pub(super) use schedule::{runs, schedules};
@@ -50,22 +50,37 @@ impl Screen {
     /// (no-color.org) or the terminal is `dumb`.
     pub(super) fn stdout(json: bool) -> Self {
         let terminal = io::stdout().is_terminal();
-        let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        Self {
-            to: io::stdout().lock(),
-            terminal,
-            colour: terminal && !set("NO_COLOR") && !dumb,
-            json,
-        }
+        Self { to: io::stdout().lock(), terminal, colour: terminal && colourful(), json }
     }
+}
+
+/// Whether a terminal is to have colour.
+pub(super) fn colourful() -> bool {
+    let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    !set("NO_COLOR") && !dumb()
+}
+
+/// Whether the terminal can do nothing but write line after line.
+pub(super) fn dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|term| term == "dumb")
 }
 
 impl Screen<StderrLock<'static>> {
     /// Standard error, for a question to whoever sits there; it is asked on terminals only.
     pub(super) fn stderr() -> Self {
-        let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        Self { to: io::stderr().lock(), terminal: true, colour, json: false }
+        Self { to: io::stderr().lock(), terminal: true, colour: colourful(), json: false }
+    }
+}
+
+impl Screen<Vec<u8>> {
+    /// A page to be shown elsewhere, with the colours of a terminal.
+    pub(super) fn page() -> Self {
+        Self { to: Vec::new(), terminal: true, colour: true, json: false }
+    }
+
+    /// What was written.
+    pub(super) fn into_text(self) -> String {
+        String::from_utf8_lossy(&self.to).into_owned()
     }
 }
 

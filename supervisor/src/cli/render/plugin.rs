@@ -18,7 +18,7 @@ use crate::cli::problem::printable;
 #[serde(default, rename_all = "camelCase")]
 pub(in crate::cli) struct Plugin {
     pub(in crate::cli) id: String,
-    version: String,
+    pub(in crate::cli) version: String,
     name: String,
     description: String,
     author: String,
@@ -31,43 +31,45 @@ pub(in crate::cli) struct Plugin {
     dependencies: BTreeMap<String, String>,
     provides: Vec<String>,
     config: Value,
-    limits: Limits,
-    process: Option<Process>,
+    pub(in crate::cli) limits: Limits,
+    pub(in crate::cli) process: Option<Process>,
     pub(in crate::cli) enforcement: Option<Enforcement>,
-    usage: Option<Usage>,
+    pub(in crate::cli) usage: Option<Usage>,
     limit_events: Option<LimitEvents>,
     last_usage: Option<LastUsage>,
-    storage: Option<Storage>,
-    last_exit: Option<LastExit>,
+    pub(in crate::cli) storage: Option<Storage>,
+    pub(in crate::cli) last_exit: Option<LastExit>,
     last_error: Option<LastError>,
     unfinished: Option<Unfinished>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Limits {
-    memory: Option<u64>,
-    cpu: Option<String>,
-    pids: Option<u64>,
+pub(in crate::cli) struct Limits {
+    pub(in crate::cli) memory: Option<u64>,
+    pub(in crate::cli) cpu: Option<String>,
+    pub(in crate::cli) pids: Option<u64>,
+    pub(in crate::cli) storage: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct Process {
-    pid: i64,
+pub(in crate::cli) struct Process {
+    pub(in crate::cli) generation: u64,
+    pub(in crate::cli) pid: i64,
     uid: Option<u64>,
     cgroup: Option<String>,
     started_at: String,
-    uptime_ms: u64,
+    pub(in crate::cli) uptime_ms: u64,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct Usage {
-    memory_bytes: Option<u64>,
+pub(in crate::cli) struct Usage {
+    pub(in crate::cli) memory_bytes: Option<u64>,
     memory_peak_bytes: Option<u64>,
-    cpu_usec: Option<u64>,
-    pids: Option<u64>,
+    pub(in crate::cli) cpu_usec: Option<u64>,
+    pub(in crate::cli) pids: Option<u64>,
     io_read_bytes: Option<u64>,
     io_written_bytes: Option<u64>,
 }
@@ -89,20 +91,20 @@ struct LastUsage {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct Storage {
+pub(in crate::cli) struct Storage {
     enforcement: String,
-    limit_bytes: u64,
-    state_bytes: u64,
-    data_bytes: u64,
-    data_files: u64,
+    pub(in crate::cli) limit_bytes: u64,
+    pub(in crate::cli) state_bytes: u64,
+    pub(in crate::cli) data_bytes: u64,
+    pub(in crate::cli) data_files: u64,
     hard_limit_bytes: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct LastExit {
+pub(in crate::cli) struct LastExit {
     time: String,
-    explanation: String,
+    pub(in crate::cli) explanation: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -127,7 +129,8 @@ struct Unfinished {
     error: LastError,
 }
 
-fn tone(state: &str) -> Tone {
+/// What a state means.
+pub(in crate::cli) fn tone(state: &str) -> Tone {
     match state {
         "enabled" => Tone::Good,
         "disabled" => Tone::Faint,

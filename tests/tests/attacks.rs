@@ -3,7 +3,10 @@
 
 #![allow(clippy::unwrap_used, reason = "to fail here is to fail the test")]
 
+use std::time::Instant;
+
 use bulkhead_tests::package::Package;
+use bulkhead_tests::process::DEADLINE;
 use bulkhead_tests::service::Service;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -33,6 +36,16 @@ fn descriptors(service: &Service) -> usize {
     count(service.pid()) + count(service.supervisor())
 }
 
+/// Kills the supervisor and waits until it is gone: what it has accepted by then is lost with it.
+fn kill_supervisor(service: &Service) {
+    let old = service.supervisor();
+    kill(Pid::from_raw(old), Signal::SIGKILL).unwrap();
+    let deadline = Instant::now() + DEADLINE;
+    while service.supervisor() == old {
+        assert!(Instant::now() < deadline, "{old} is still there");
+    }
+}
+
 #[test]
 fn whoever_breaks_a_rule_of_the_protocol_is_stopped_and_the_rule_is_named() {
     let service = with_sibling();
@@ -46,7 +59,7 @@ fn whoever_breaks_a_rule_of_the_protocol_is_stopped_and_the_rule_is_named() {
         ("unknown-pong", "pong"),
         ("call-id-reuse", "call"),
         ("call-flood", "unanswered"),
-        ("double-reply", "twice"),
+        ("double-reply", "second reply"),
     ] {
         service.install(&Package::hostile("victim", mode, NEVER));
         let _ = service.command(["enable", "victim"]).run();
@@ -80,7 +93,7 @@ fn descriptors_on_a_session_are_closed_and_those_on_the_bootstrap_socket_go_nowh
         assert!(open <= usual, "{mode}: {open} descriptors are open, usually {usual}");
         sibling_answers(&service);
         // A new session still comes to it over the same socket.
-        kill(Pid::from_raw(service.supervisor()), Signal::SIGKILL).unwrap();
+        kill_supervisor(&service);
         assert_eq!(service.json(["call", "victim", "echo", "[8]"]), json!([8]));
         service.json(["disable", "victim"]);
     }

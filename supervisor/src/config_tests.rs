@@ -40,6 +40,9 @@ fn every_field_is_read() {
         count = 5
         [retention]
         archives = "2G"
+        [logs]
+        lines_per_second = 50
+        bytes_per_second = "64K"
         [admission]
         memory = "2G"
         pids = 500
@@ -60,6 +63,8 @@ fn every_field_is_read() {
     assert_eq!(config.advisories.as_deref(), Some(Path::new("/srv/advisory-db")));
     assert_eq!(config.admission.memory.map(ByteSize::bytes), Some(2 << 30));
     assert_eq!(config.retention.archives_bytes(), 2 << 30);
+    assert_eq!(config.logs.lines_per_second, 50);
+    assert_eq!(config.logs.bytes_per_second.bytes(), 64 << 10);
     assert_eq!(config.admission.pids, Some(500));
     assert_eq!(config.advisories_policy, AdvisoriesPolicy::Refuse);
     assert_eq!(config.trust, Path::new("/t"));
@@ -85,6 +90,8 @@ fn values_that_cannot_work_are_refused() {
         ("resume_timeout = \"2h\"", "resume_timeout"),
         ("usage_interval = \"99ms\"", "usage_interval"),
         ("heartbeat = \"5m\"", "heartbeat"),
+        ("[logs]\nlines_per_second = 9", "logs.lines_per_second"),
+        ("[logs]\nbytes_per_second = \"8K\"", "logs.bytes_per_second"),
         ("[uids]\nfirst = 0", "uids"),
         ("[uids]\ncount = 1", "uids"),
         ("[uids]\nfirst = 4294967295\ncount = 10", "uids"),

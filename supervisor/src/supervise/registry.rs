@@ -30,6 +30,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use serde_json::json;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::archives::Archives;
@@ -37,7 +38,7 @@ use super::audit::Audit;
 use super::denials::Denials;
 use super::events::Events;
 use super::launcher_link::Launcher;
-use super::logs::{Book, finish_spools};
+use super::logs::{Book, Dropped, Rate, Rules, finish_spools};
 use super::metrics::Metrics;
 use super::plugin::{self, Command, Context, PluginHandle, StopOptions, StopReport};
 use super::schedule::Schedules;
@@ -183,7 +184,7 @@ impl Registry {
         let book = if let Some(book) = book {
             book
         } else {
-            let book = Book::open(&directory).map_err(unusable)?;
+            let book = Book::open(&directory, self.log_rules(&row.id)).map_err(unusable)?;
             finish_spools(&book, running).map_err(unusable)?;
             book
         };
@@ -211,6 +212,29 @@ impl Registry {
 
     pub(crate) fn log_directory(&self, id: &PluginId) -> std::path::PathBuf {
         self.settings.state.join("logs").join(id.as_str())
+    }
+
+    /// What the log of a plugin keeps, and who hears of a flood.
+    fn log_rules(&self, id: &PluginId) -> Rules {
+        let settings = self.settings.logs;
+        let rate = Rate { lines: settings.lines_per_second, bytes: settings.bytes_per_second };
+        let (events, id) = (self.events.clone(), id.clone());
+        let on_flood = move |dropped: Dropped, limit: Rate| {
+            let message = format!(
+                "{id} writes more than its log keeps, {limit}: {} lines ({} bytes) were dropped so far; \
+                 `bulkhead logs {id}` has what was kept, [logs] in bulkhead.toml the limit",
+                dropped.lines, dropped.bytes
+            );
+            let body = json!({
+                "code": "LOG_FLOOD",
+                "message": message,
+                "lines": dropped.lines,
+                "bytes": dropped.bytes,
+                "limit": { "linesPerSecond": limit.lines, "bytesPerSecond": limit.bytes },
+            });
+            events.emit("plugin:warning", &id, body);
+        };
+        Rules { rate: Some(rate), on_flood: Some(Box::new(on_flood)) }
     }
 
     /// The manifest of an installed plugin, from its tree in the store.

@@ -208,11 +208,28 @@ pub(crate) struct Logs {
     pub(crate) lines_per_second: u32,
     /// The same in bytes. At least 16K.
     pub(crate) bytes_per_second: ByteSize,
+    /// Whether it goes to systemd's journal as well.
+    pub(crate) journald: Journald,
+}
+
+/// Whether what plugins write goes to systemd's journal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Journald {
+    /// Where the service's own output goes there.
+    #[default]
+    Auto,
+    On,
+    Off,
 }
 
 impl Default for Logs {
     fn default() -> Self {
-        Self { lines_per_second: 1000, bytes_per_second: ByteSize::new(1 << 20) }
+        Self {
+            lines_per_second: 1000,
+            bytes_per_second: ByteSize::new(1 << 20),
+            journald: Journald::Auto,
+        }
     }
 }
 
@@ -368,7 +385,7 @@ impl Config {
         if audit_rows < 1000 {
             return Err(format!("retention.audit_rows: {audit_rows} must be at least 1000"));
         }
-        let Logs { lines_per_second, bytes_per_second } = self.logs;
+        let Logs { lines_per_second, bytes_per_second, journald: _ } = self.logs;
         if lines_per_second < 10 {
             return Err(format!("logs.lines_per_second: {lines_per_second} must be at least 10"));
         }

@@ -43,6 +43,7 @@ fn every_field_is_read() {
         [logs]
         lines_per_second = 50
         bytes_per_second = "64K"
+        journald = "off"
         [admission]
         memory = "2G"
         pids = 500
@@ -65,6 +66,7 @@ fn every_field_is_read() {
     assert_eq!(config.retention.archives_bytes(), 2 << 30);
     assert_eq!(config.logs.lines_per_second, 50);
     assert_eq!(config.logs.bytes_per_second.bytes(), 64 << 10);
+    assert_eq!(config.logs.journald, Journald::Off);
     assert_eq!(config.admission.pids, Some(500));
     assert_eq!(config.advisories_policy, AdvisoriesPolicy::Refuse);
     assert_eq!(config.trust, Path::new("/t"));

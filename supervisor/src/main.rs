@@ -16,6 +16,7 @@ mod fuzz_targets;
 #[cfg(test)]
 mod fuzzing_tests;
 mod id;
+mod journal;
 mod launcher;
 mod link;
 mod logging;

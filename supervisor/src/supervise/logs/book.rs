@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
+use super::Journalled;
 use super::rate::{Bucket, Dropped, Rate};
 use super::reading::{self, Found, Selection};
 use crate::clock::Monotonic;
@@ -111,6 +112,8 @@ pub(crate) struct Rules {
     pub(crate) rate: Option<Rate>,
     /// Told when a flood begins, with what was dropped so far.
     pub(crate) on_flood: Option<OnFlood>,
+    /// Gets each record as well.
+    pub(crate) journal: Option<Journalled>,
 }
 
 type OnFlood = Box<dyn Fn(Dropped, Rate) + Send + Sync>;
@@ -120,6 +123,7 @@ type OnFlood = Box<dyn Fn(Dropped, Rate) + Send + Sync>;
 pub(crate) struct Book {
     inner: Arc<Mutex<Inner>>,
     on_flood: Arc<Option<OnFlood>>,
+    journal: Arc<Option<Journalled>>,
     live: broadcast::Sender<Arc<Record>>,
 }
 
@@ -133,6 +137,8 @@ struct Inner {
     positions: HashMap<(Stream, u64), u64>,
     bucket: Option<Bucket>,
     counts: LogCounts,
+    /// Of the plugin that writes.
+    version: String,
 }
 
 /// What was written since the book was opened.
@@ -144,12 +150,14 @@ pub(crate) struct LogCounts {
     pub(crate) lost_bytes: u64,
     /// Over the limit.
     pub(crate) dropped: Dropped,
+    /// Lines that the journal did not take.
+    pub(crate) unjournalled: u64,
 }
 
 impl Default for LogCounts {
     fn default() -> Self {
         let lines = Level::ALL.map(|level| (level.name(), 0));
-        Self { lines, lost_bytes: 0, dropped: Dropped::default() }
+        Self { lines, lost_bytes: 0, dropped: Dropped::default(), unjournalled: 0 }
     }
 }
 
@@ -172,10 +180,19 @@ impl Book {
         let counts = LogCounts::default();
         let directory = directory.to_owned();
         let bucket = rules.rate.map(|rate| Bucket::new(rate, Monotonic::now()));
-        let inner = Inner { directory, file, length, sequence, positions, bucket, counts };
+        let inner = Inner {
+            directory,
+            file,
+            length,
+            sequence,
+            positions,
+            bucket,
+            counts,
+            version: String::new(),
+        };
         let (live, _) = broadcast::channel(LIVE_BUFFER);
-        let on_flood = Arc::new(rules.on_flood);
-        Ok(Self { inner: Arc::new(Mutex::new(inner)), on_flood, live })
+        let (on_flood, journal) = (Arc::new(rules.on_flood), Arc::new(rules.journal));
+        Ok(Self { inner: Arc::new(Mutex::new(inner)), on_flood, journal, live })
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -228,6 +245,12 @@ impl Book {
             inner.positions.insert((record.stream, record.generation), record.at);
             inner.counts.lines[record.level as usize].1 += 1;
         }
+        if let Some(journal) = self.journal.as_ref() {
+            let version = std::mem::take(&mut inner.version);
+            let missed = fresh.iter().filter(|record| !journal.send(record, &version)).count();
+            inner.version = version;
+            inner.counts.unjournalled += missed as u64;
+        }
         if inner.length > ROTATE_AT {
             inner.rotate()?;
         }
@@ -237,6 +260,11 @@ impl Book {
             let _ = self.live.send(Arc::new(record));
         }
         Ok(())
+    }
+
+    /// The version of the plugin that writes from now on.
+    pub(crate) fn is_of(&self, version: &str) {
+        version.clone_into(&mut self.lock().version);
     }
 
     /// Output could not be kept.

@@ -17,6 +17,7 @@
 
 mod book;
 mod capture;
+mod journal;
 mod line;
 mod rate;
 #[cfg(test)]
@@ -28,6 +29,7 @@ mod tests;
 
 pub(crate) use book::{Book, Level, LogCounts, Record, Rules, Stream};
 pub(crate) use capture::{capture, finish_spools};
+pub(crate) use journal::Journalled;
 pub(crate) use line::Source;
 pub(crate) use rate::{Dropped, Rate};
 pub(crate) use reading::{Found, Selection};

@@ -18,7 +18,7 @@ fn limited(directory: &std::path::Path) -> (Book, Arc<Mutex<Vec<Dropped>>>) {
         assert_eq!(rate, RATE);
         told.lock().unwrap().push(dropped);
     };
-    let rules = Rules { rate: Some(RATE), on_flood: Some(Box::new(on_flood)) };
+    let rules = Rules { rate: Some(RATE), on_flood: Some(Box::new(on_flood)), ..Rules::default() };
     (Book::open(directory, rules).unwrap(), floods)
 }
 

@@ -161,6 +161,43 @@ fn records_are_selected() {
 }
 
 #[test]
+fn each_record_goes_to_the_journal_with_its_fields() {
+    use crate::journal::tests::{journal, next};
+    let directory = tempfile::tempdir().unwrap();
+    let (journal, socket) = journal(directory.path());
+    let journal = Some(Journalled::new(journal, "clinic"));
+    let logs = directory.path().join("logs");
+    let book = Book::open(&logs, Rules { journal, ..Rules::default() }).unwrap();
+    book.is_of("1.2.0");
+    let (reader, mut writer) = pipe();
+    writer.write_all(b"<3>bad\nodd\n").unwrap();
+    drop(writer);
+    block_on(capture(reader, source(Stream::Stderr, 7), book.clone(), pending())).unwrap();
+    let first = next(&socket);
+    for (name, value) in [
+        ("MESSAGE", "bad"),
+        ("PRIORITY", "3"),
+        ("SYSLOG_IDENTIFIER", "bulkhead/clinic"),
+        ("BULKHEAD_PLUGIN", "clinic"),
+        ("BULKHEAD_VERSION", "1.2.0"),
+        ("BULKHEAD_STREAM", "stderr"),
+        ("BULKHEAD_GENERATION", "7"),
+        ("BULKHEAD_SEQUENCE", "1"),
+    ] {
+        assert_eq!(first[name], value, "{name}");
+    }
+    assert_eq!(next(&socket)["PRIORITY"], "4");
+    assert_eq!(book.counts().unjournalled, 0);
+    drop(socket);
+    let (reader, mut writer) = pipe();
+    writer.write_all(b"unheard\n").unwrap();
+    drop(writer);
+    block_on(capture(reader, source(Stream::Stderr, 8), book.clone(), pending())).unwrap();
+    assert_eq!(book.counts().unjournalled, 1);
+    assert_eq!(messages(&book), ["bad", "odd", "unheard"], "the book has it");
+}
+
+#[test]
 fn a_long_line_is_cut_into_records_and_nothing_of_it_is_lost() {
     let directory = tempfile::tempdir().unwrap();
     let book = open(directory.path());

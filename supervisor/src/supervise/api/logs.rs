@@ -23,6 +23,8 @@ use crate::supervise::registry::Registry;
 
 /// How many records a client gets that does not say which.
 const LINES: usize = 100;
+/// How many are read at once for a client that follows and fell behind.
+const PAGE: usize = 4096;
 /// How many records may wait for a client that reads slowly.
 const WAITING: usize = 256;
 
@@ -63,6 +65,7 @@ impl LogsQuery {
         };
         Ok(Selection {
             newest: self.lines.or((!all).then_some(LINES)),
+            oldest: None,
             after: self.after,
             since: moment("since", &self.since)?,
             until: moment("until", &self.until)?,
@@ -200,18 +203,20 @@ impl Client {
         mut live: Option<broadcast::Receiver<Arc<Record>>>,
     ) {
         loop {
+            let more = found.more;
             if self.send_found(found).await.is_err() {
                 return;
             }
             let Some(news) = live.take() else { return };
-            if self.send_news(news).await.is_err() {
+            if !more && self.send_news(news).await.is_err() {
                 return;
             }
             // It fell behind, or the log is another by now, or none.
             let Some(plugin) = registry.find(&id) else { return };
             live = Some(plugin.book.follow());
             let after = Some(self.shown).filter(|shown| *shown > 0);
-            let missing = Selection { newest: None, after, ..self.selection.clone() };
+            let missing =
+                Selection { newest: None, oldest: Some(PAGE), after, ..self.selection.clone() };
             found = match select(plugin.book, missing).await {
                 Ok(found) => found,
                 Err(error) => {
@@ -230,7 +235,7 @@ impl Client {
         }
         // Less than before where it is another log; more came while it was read, perhaps.
         let last = found.records.last().map_or(0, |record| record.sequence);
-        self.shown = found.newest.max(last);
+        self.shown = found.up_to.max(last);
         for record in found.records {
             self.send(line(&record)).await?;
         }

@@ -140,7 +140,9 @@ impl Lost {
     /// any line was over the limit.
     fn note(&mut self, book: &Book, spool: &mut Spool) -> bool {
         if self.bytes > 0 {
-            match book.tell(line::lost(self.bytes, self.of, spool.done())) {
+            // The record stands at the position up to which all must be accounted for.
+            let told = spool.tell(book);
+            match told.and_then(|()| book.tell(line::lost(self.bytes, self.of, spool.done()))) {
                 Ok(()) => *self = Self::new(self.of),
                 Err(error) => {
                     self.tell(&error);

@@ -13,6 +13,8 @@ use super::{Level, Record, Stream};
 pub(crate) struct Selection {
     /// So many of the newest; all where it is not said.
     pub(crate) newest: Option<usize>,
+    /// So many of the oldest; not together with `newest`.
+    pub(crate) oldest: Option<usize>,
     /// With greater sequence numbers. One that no record has had yet is of a log before this one, and
     /// means nothing.
     pub(crate) after: Option<u64>,
@@ -35,8 +37,13 @@ impl Selection {
     }
 
     fn is_of_all(&self) -> bool {
-        let Self { newest: _, after, since, until, level, stream } = self;
-        after.is_none() && since.is_none() && until.is_none() && level.is_none() && stream.is_none()
+        let Self { newest: _, oldest, after, since, until, level, stream } = self;
+        oldest.is_none()
+            && after.is_none()
+            && since.is_none()
+            && until.is_none()
+            && level.is_none()
+            && stream.is_none()
     }
 }
 
@@ -47,8 +54,10 @@ pub(crate) struct Found {
     pub(crate) records: Vec<Record>,
     /// How many came after the one that was named and are kept no more.
     pub(crate) missed: u64,
-    /// The number of the newest of the whole book; 0 if it is empty.
-    pub(crate) newest: u64,
+    /// There are more, and those are the oldest.
+    pub(crate) more: bool,
+    /// Up to this number the book was looked through; 0 if it is empty.
+    pub(crate) up_to: u64,
 }
 
 /// The records of both files, of which `previous` has the older; `newest` is the greatest sequence
@@ -68,14 +77,19 @@ pub(super) fn select(
             before.append(&mut records);
             records = before;
         }
-        return Ok(Found { records, missed: 0, newest });
+        return Ok(Found { records, missed: 0, more: false, up_to: newest });
     }
     let count = selection.newest.unwrap_or(usize::MAX);
     let mut records = VecDeque::new();
+    let mut more = false;
     let mut oldest = None;
     let mut take = |record: Record| {
         oldest.get_or_insert(record.sequence);
-        if count > 0 && selection.takes(&record) {
+        if count > 0 && !more && selection.takes(&record) {
+            more = selection.oldest == Some(records.len());
+            if more {
+                return;
+            }
             if records.len() == count {
                 records.pop_front();
             }
@@ -88,7 +102,11 @@ pub(super) fn select(
         (Some(after), Some(oldest)) => oldest.saturating_sub(after.saturating_add(1)),
         _ => 0,
     };
-    Ok(Found { records: records.into(), missed, newest })
+    let up_to = match records.back() {
+        Some(last) if more => last.sequence,
+        _ => newest,
+    };
+    Ok(Found { records: records.into(), missed, more, up_to })
 }
 
 /// A file of a book; `None` if there is none.

@@ -153,6 +153,10 @@ fn records_are_selected() {
     assert_eq!(found(Selection { stream: Some(Stream::Stderr), ..any() }), "de");
     assert_eq!(found(Selection { newest: Some(0), after: Some(1), ..any() }), "");
     assert_eq!(found(Selection { newest: Some(2), ..any() }), "de");
+    let page = book.select(&Selection { oldest: Some(2), after: Some(1), ..any() }).unwrap();
+    assert_eq!((page.records.len(), page.more, page.up_to), (2, true, 3));
+    let page = book.select(&Selection { oldest: Some(2), after: Some(3), ..any() }).unwrap();
+    assert_eq!((page.records.len(), page.more, page.up_to), (2, false, 5));
     let time = book.tail(5).unwrap()[0].time.clone();
     assert!(found(Selection { since: Some(time.clone()), ..any() }).starts_with('a'));
     assert!(found(Selection { until: Some(time), ..any() }).starts_with('a'));

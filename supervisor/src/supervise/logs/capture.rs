@@ -18,7 +18,7 @@ use super::{Book, Stream};
 
 /// How long the pipe of a plugin that is over its limit is left alone after each time that it was
 /// read. With the size of a pipe this bounds what a flood costs; the plugin waits meanwhile.
-const PACE: Duration = Duration::from_millis(10);
+pub(super) const PACE: Duration = Duration::from_millis(10);
 
 /// Copies the pipe into the book until `ended`, and then what the pipe still holds.
 pub(crate) async fn capture(

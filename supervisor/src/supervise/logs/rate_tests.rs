@@ -22,6 +22,16 @@ fn limited(directory: &std::path::Path) -> (Book, Arc<Mutex<Vec<Dropped>>>) {
     (Book::open(directory, rules).unwrap(), floods)
 }
 
+/// Its clock goes on at once to when something is due.
+fn on_a_clock_that_does_not_wait(future: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .unwrap()
+        .block_on(future);
+}
+
 /// The lines that are kept, and the sum of those that are told as dropped.
 fn sum(book: &Book) -> (Vec<String>, Dropped) {
     let mut dropped = Dropped::default();
@@ -85,19 +95,32 @@ fn it_is_told_a_moment_later_though_nothing_more_is_written() {
     writer.write_all("x\n".repeat(60).as_bytes()).unwrap();
     let mut live = book.follow();
     let told = async { while live.recv().await.unwrap().dropped.is_none() {} };
-    // Its clock goes on at once to when something is due.
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .start_paused(true)
-        .build()
-        .unwrap()
-        .block_on(async {
-            let begun = tokio::time::Instant::now();
-            capture(reader, source(Stream::Stdout, 1), book.clone(), told).await.unwrap();
-            assert!(begun.elapsed() >= rate::SHUT, "{:?}", begun.elapsed());
-        });
+    on_a_clock_that_does_not_wait(async {
+        let begun = tokio::time::Instant::now();
+        capture(reader, source(Stream::Stdout, 1), book.clone(), told).await.unwrap();
+        assert!(begun.elapsed() >= rate::SHUT, "{:?}", begun.elapsed());
+    });
     assert_eq!(sum(&book).1.lines, 10);
     drop(writer);
+}
+
+#[test]
+fn the_pipe_of_a_flood_is_read_at_a_pace() {
+    let directory = tempfile::tempdir().unwrap();
+    let (book, _) = limited(directory.path());
+    let (reader, mut writer) = pipe();
+    let writing = std::thread::spawn(move || {
+        let line = format!("{}\n", "x".repeat(1023));
+        writer.write_all(line.repeat(2048).as_bytes()).unwrap();
+    });
+    on_a_clock_that_does_not_wait(async {
+        let begun = tokio::time::Instant::now();
+        capture(reader, source(Stream::Stdout, 1), book.clone(), pending()).await.unwrap();
+        // 2 MiB are at least 32 pipes.
+        assert!(begun.elapsed() >= capture::PACE * 30, "{:?}", begun.elapsed());
+    });
+    writing.join().unwrap();
+    assert_eq!(sum(&book).1.lines, 2048 - 50);
 }
 
 #[test]

@@ -69,6 +69,8 @@ pub(crate) struct Config {
     pub(crate) trust: PathBuf,
     /// What is kept, and how much of it.
     pub(crate) retention: Retention,
+    /// What plugins may write to their logs.
+    pub(crate) logs: Logs,
     /// What all plugins that are enabled may use together.
     pub(crate) admission: Admission,
     /// What plugins may be shown of this machine beyond its system directories.
@@ -206,6 +208,39 @@ impl Retention {
     }
 }
 
+/// What a plugin may write to its log, standard output and error together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Logs {
+    /// In each second; five times as many at once. What is beyond is dropped and counted. At least 10.
+    pub(crate) lines_per_second: u32,
+    /// The same in bytes. At least 16K.
+    pub(crate) bytes_per_second: ByteSize,
+    /// Whether it goes to systemd's journal as well.
+    pub(crate) journald: Journald,
+}
+
+/// Whether what plugins write goes to systemd's journal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Journald {
+    /// Where the service's own output goes there.
+    #[default]
+    Auto,
+    On,
+    Off,
+}
+
+impl Default for Logs {
+    fn default() -> Self {
+        Self {
+            lines_per_second: 1000,
+            bytes_per_second: ByteSize::new(1 << 20),
+            journald: Journald::Auto,
+        }
+    }
+}
+
 /// What the audit has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -260,6 +295,7 @@ impl Default for Config {
             mounts: Mounts::default(),
             audit: Audit::default(),
             retention: Retention::default(),
+            logs: Logs::default(),
             stop_timeout: TimeSpan::from_secs(5),
             resume_timeout: TimeSpan::from_secs(30),
             heartbeat: TimeSpan::from_secs(1),
@@ -364,6 +400,13 @@ impl Config {
         }
         if audit_rows < 1000 {
             return Err(format!("retention.audit_rows: {audit_rows} must be at least 1000"));
+        }
+        let Logs { lines_per_second, bytes_per_second, journald: _ } = self.logs;
+        if lines_per_second < 10 {
+            return Err(format!("logs.lines_per_second: {lines_per_second} must be at least 10"));
+        }
+        if bytes_per_second.bytes() < 16 << 10 {
+            return Err(format!("logs.bytes_per_second: {bytes_per_second} must be at least 16K"));
         }
         let Uids { first, count } = self.uids;
         if first < 1000 || count < 2 || first.checked_add(count).is_none() {

@@ -41,6 +41,10 @@ fn every_field_is_read() {
         [retention]
         archives = "2G"
         usage_1m = "2d"
+        [logs]
+        lines_per_second = 50
+        bytes_per_second = "64K"
+        journald = "off"
         [admission]
         memory = "2G"
         pids = 500
@@ -62,6 +66,9 @@ fn every_field_is_read() {
     assert_eq!(config.admission.memory.map(ByteSize::bytes), Some(2 << 30));
     assert_eq!(config.retention.archives_bytes(), 2 << 30);
     assert_eq!(config.retention.usage_1m.millis(), 2 * 86_400_000);
+    assert_eq!(config.logs.lines_per_second, 50);
+    assert_eq!(config.logs.bytes_per_second.bytes(), 64 << 10);
+    assert_eq!(config.logs.journald, Journald::Off);
     assert_eq!(config.admission.pids, Some(500));
     assert_eq!(config.advisories_policy, AdvisoriesPolicy::Refuse);
     assert_eq!(config.trust, Path::new("/t"));
@@ -89,6 +96,8 @@ fn values_that_cannot_work_are_refused() {
         ("heartbeat = \"5m\"", "heartbeat"),
         ("[retention]\nusage_1m = \"59m\"", "retention.usage_1m"),
         ("[retention]\nusage_15m = \"401d\"", "retention.usage_15m"),
+        ("[logs]\nlines_per_second = 9", "logs.lines_per_second"),
+        ("[logs]\nbytes_per_second = \"8K\"", "logs.bytes_per_second"),
         ("[uids]\nfirst = 0", "uids"),
         ("[uids]\ncount = 1", "uids"),
         ("[uids]\nfirst = 4294967295\ncount = 10", "uids"),

@@ -1,14 +1,22 @@
-//! The service's own log, on standard error, where journald or a container's runtime reads it.
+//! The service's own log: on standard error, or in systemd's journal with its fields.
 
 use std::io::IsTerminal as _;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::time::Uptime;
+use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
+
+use crate::journal::{self, Journal};
+
+mod journalled;
+
+use journalled::Journalled;
 
 /// What is logged: a level or a filter, for example `debug` or `bulkhead=debug,info`.
 pub(crate) const FILTER_VARIABLE: &str = "BULKHEAD_LOG";
-/// `json` for a line of JSON per record; text otherwise.
+/// `json` for a line of JSON per record, `text` for one of text. Without it text, or the journal where
+/// standard error goes there.
 pub(crate) const FORMAT_VARIABLE: &str = "BULKHEAD_LOG_FORMAT";
 
 /// Sets up the log of this process, once. A filter that cannot be read is said and replaced by
@@ -19,20 +27,23 @@ pub(crate) fn init() {
         Ok(filter) => (filter, None),
         Err(error) => (EnvFilter::new("info"), Some(error)),
     };
+    let format = std::env::var(FORMAT_VARIABLE).ok();
+    let journal = journal::has_our_output().then(Journal::open).and_then(Result::ok);
     let base = tracing_subscriber::fmt()
-        .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_target(false)
         .with_ansi(std::io::stderr().is_terminal());
-    let json = std::env::var(FORMAT_VARIABLE).is_ok_and(|format| format == "json");
     // Whoever called first has set it up: tests in one process.
-    let _ = if json {
-        base.json().flatten_event(true).finish().try_init()
-    } else if std::env::var_os("JOURNAL_STREAM").is_some() {
+    let _ = match (format.as_deref(), journal) {
+        (Some("json"), _) => {
+            base.with_env_filter(filter).json().flatten_event(true).finish().try_init()
+        }
+        (None, Some(journal)) => {
+            tracing_subscriber::registry().with(filter).with(Journalled::new(journal)).try_init()
+        }
         // journald stamps each line itself.
-        base.without_time().finish().try_init()
-    } else {
-        base.with_timer(Uptime::default()).finish().try_init()
+        (_, Some(_)) => base.with_env_filter(filter).without_time().finish().try_init(),
+        (_, None) => base.with_env_filter(filter).with_timer(Uptime::default()).finish().try_init(),
     };
     if let Some(error) = fault {
         tracing::warn!(%error, "{FILTER_VARIABLE}={text:?} is no filter; logging at level info");

@@ -17,6 +17,7 @@ mod fuzz_targets;
 mod fuzzing_tests;
 mod id;
 mod inotify;
+mod journal;
 mod launcher;
 mod link;
 mod logging;

@@ -117,6 +117,16 @@ fn journal() -> String {
     run("journalctl", &["--no-pager", "--unit", "bulkhead.service", "--lines", "60"]).stdout
 }
 
+/// The first entry of the unit with these fields. One that is not there yet is waited for.
+fn journalled(fields: &[&str]) -> Value {
+    let mut program = Program::new("journalctl");
+    for option in ["--unit=bulkhead.service", "--output=json", "--follow", "--no-tail"] {
+        program = program.arg(option);
+    }
+    let mut entries = program.args(fields).start();
+    serde_json::from_str(&entries.stdout.line(|_| true)).unwrap()
+}
+
 fn json(arguments: &[&str]) -> Value {
     let outcome = bulkhead(arguments).arg("--json").run();
     assert_eq!(outcome.code(), 0, "{arguments:?}\n{}{}", outcome.stderr, journal());
@@ -143,6 +153,12 @@ fn the_unit_starts_serves_a_plugin_and_stops_without_a_trace() {
     assert!(layers.len() > 10, "{layers:?}");
     for layer in layers {
         assert_eq!(layer["enforced"], true, "under the unit's own confinement: {layer}");
+    }
+    // What the plugin writes, and what is said of it, is found in the journal by its id.
+    for field in ["BULKHEAD_STREAM=stderr", "BULKHEAD_EVENT=plugin:enabled"] {
+        let entry = journalled(&["BULKHEAD_PLUGIN=appointments", field]);
+        assert_eq!(entry["_SYSTEMD_UNIT"], "bulkhead.service", "{entry}");
+        assert_eq!(entry["PRIORITY"], "6", "{entry}");
     }
     let pid = plugin["process"]["pid"].as_i64().unwrap();
     assert!(Path::new(CGROUP).join("plugins/appointments").is_dir());

@@ -360,12 +360,24 @@ pub(crate) enum AuditCheck {
 #[derive(Debug, Args)]
 pub(crate) struct Logs {
     pub(crate) id: PluginId,
-    /// How many of the kept lines
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 100)]
-    pub(crate) lines: u32,
+    /// How many of the newest that fit [default: 100; with --since all]
+    #[arg(short = 'n', long, value_name = "N")]
+    pub(crate) lines: Option<u32>,
     /// Go on with what it writes next
     #[arg(short, long)]
     pub(crate) follow: bool,
+    /// From this time on (RFC 3339), or from so long ago, such as 10m
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<String>,
+    /// Until this time, or until so long ago
+    #[arg(long, value_name = "TIME", conflicts_with = "follow")]
+    pub(crate) until: Option<String>,
+    /// At least this severe: trace, debug, info, warn or error
+    #[arg(long, value_name = "LEVEL")]
+    pub(crate) level: Option<String>,
+    /// Only `stdout` or only `stderr`
+    #[arg(long, value_name = "STREAM")]
+    pub(crate) stream: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -64,27 +64,63 @@ fn show_event(screen: &mut Screen, data: &str) -> Result<(), Ended> {
     Ok(screen.flush()?)
 }
 
-/// Shows what a plugin wrote; with `follow` until it is interrupted.
+/// Shows what a plugin wrote; with `follow` until it is interrupted or the plugin is uninstalled. A
+/// supervisor that restarts is waited for, and the stream goes on after the last record that was shown.
 pub(super) async fn logs(
     client: &Client,
     screen: &mut Screen,
     arguments: &Logs,
 ) -> Result<(), Ended> {
-    let path = Query::of(format!("/v1/plugins/{}/logs", arguments.id))
-        .with("lines", arguments.lines)
-        .with_some("follow", arguments.follow.then_some(true));
-    let response = client.open(Ask::get(path)).await?;
-    let mut lines = Lines::new(response.into_body());
-    let broken = |error: StreamError| Problem::new(Code::Unreachable, error.to_string());
-    while let Some(line) = lines.next().await.map_err(broken)? {
-        if screen.json() {
-            screen.line(&line)?;
-        } else {
-            render::log(screen, "", &parse(&line)?)?;
+    let unreachable = Problem::new(Code::Unreachable, "").code;
+    let mut shown: Option<u64> = None;
+    let mut broken_at: Option<Instant> = None;
+    loop {
+        let path = Query::of(format!("/v1/plugins/{}/logs", arguments.id))
+            .with_some("follow", arguments.follow.then_some(true))
+            .with_some("until", arguments.until.as_ref())
+            .with_some("level", arguments.level.as_ref())
+            .with_some("stream", arguments.stream.as_ref());
+        let path = match shown {
+            Some(shown) => path.with("after", shown),
+            None => path
+                .with_some("lines", arguments.lines)
+                .with_some("since", arguments.since.as_ref()),
+        };
+        match client.open(Ask::get(path)).await {
+            Ok(response) => {
+                broken_at = None;
+                let mut lines = Lines::new(response.into_body());
+                let end = loop {
+                    let line = match lines.next().await {
+                        Ok(Some(line)) => line,
+                        end => break end,
+                    };
+                    let record = parse(&line)?;
+                    shown = record["sequence"].as_u64().or(shown);
+                    if screen.json() {
+                        screen.line(&line)?;
+                    } else {
+                        render::log(screen, "", &record)?;
+                    }
+                    screen.flush()?;
+                };
+                if !arguments.follow {
+                    let broken =
+                        |error: StreamError| Problem::new(Code::Unreachable, error.to_string());
+                    return Ok(end.map(drop).map_err(broken)?);
+                }
+            }
+            // The service is there and says no.
+            Err(problem) if problem.code != unreachable => return Err(problem.into()),
+            Err(problem) => match broken_at {
+                Some(at) if at.elapsed() <= RECONNECT_FOR => {}
+                // The first attempt is not a reconnection.
+                _ => return Err(problem.into()),
+            },
         }
-        screen.flush()?;
+        broken_at.get_or_insert_with(Instant::now);
+        tokio::time::sleep(RECONNECT_EVERY).await;
     }
-    Ok(())
 }
 
 fn parse(text: &str) -> Result<Value, Problem> {

@@ -136,6 +136,7 @@ pub(super) fn prepare(config: &Config) -> Result<(Launcher, Held), StartError> {
         reader_gid: access.reader_gid,
         audited_calls: config.audit.calls,
         retention: config.retention,
+        logs: config.logs,
         launcher_uid: geteuid().as_raw(),
         archives_limit: config.retention.archives_bytes(),
         admission: Admission {

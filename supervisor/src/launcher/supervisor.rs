@@ -31,7 +31,7 @@ const ENVIRONMENT: &[&str] = &[
     crate::link::CLOCK_VARIABLE,
     logging::FILTER_VARIABLE,
     logging::FORMAT_VARIABLE,
-    "JOURNAL_STREAM",
+    crate::journal::STREAM_VARIABLE,
     "LANG",
     "PATH",
     "RUST_BACKTRACE",

@@ -31,6 +31,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use serde_json::json;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::archives::Archives;
@@ -38,13 +39,15 @@ use super::audit::Audit;
 use super::denials::Denials;
 use super::events::Events;
 use super::launcher_link::Launcher;
-use super::logs::{Book, finish_spools};
+use super::logs::{Book, Dropped, Journalled, Rate, Rules, finish_spools};
 use super::metrics::Metrics;
 use super::plugin::{self, Command, Context, PluginHandle, StopOptions, StopReport};
 use super::schedule::Schedules;
 use super::store::{PluginRow, Store};
+use crate::config::Journald;
 use crate::failure::{Code, Failure};
 use crate::id::PluginId;
+use crate::journal::{self, Journal};
 use crate::link::Settings;
 use crate::manifest::Manifest;
 
@@ -182,13 +185,14 @@ impl Registry {
             )
             .with("path", &directory)
         };
-        let book = if let Some(book) = book {
-            book
-        } else {
-            let book = Book::open(&directory).map_err(unusable)?;
-            finish_spools(&book, running).map_err(unusable)?;
-            book
+        let (book, fresh) = match book {
+            Some(book) => (book, false),
+            None => (Book::open(&directory, self.log_rules(&row.id)).map_err(unusable)?, true),
         };
+        book.is_of(&row.version.to_string());
+        if fresh {
+            finish_spools(&book, running).map_err(unusable)?;
+        }
         let context = Context {
             id: row.id.clone(),
             launcher: self.launcher.clone(),
@@ -213,6 +217,41 @@ impl Registry {
 
     pub(crate) fn log_directory(&self, id: &PluginId) -> std::path::PathBuf {
         self.settings.state.join("logs").join(id.as_str())
+    }
+
+    /// What the log of a plugin keeps, and who hears of a flood.
+    fn log_rules(&self, id: &PluginId) -> Rules {
+        let settings = self.settings.logs;
+        let rate = Rate { lines: settings.lines_per_second, bytes: settings.bytes_per_second };
+        let (events, flooding) = (self.events.clone(), id.clone());
+        let on_flood = move |dropped: Dropped, limit: Rate| {
+            let message = format!(
+                "{flooding} writes more than its log keeps, {limit}: {} lines ({} bytes) were dropped so far; \
+                 `bulkhead logs {flooding}` has what was kept, [logs] in bulkhead.toml the limit",
+                dropped.lines, dropped.bytes
+            );
+            let body = json!({
+                "code": "LOG_FLOOD",
+                "message": message,
+                "lines": dropped.lines,
+                "bytes": dropped.bytes,
+                "limit": { "linesPerSecond": limit.lines, "bytesPerSecond": limit.bytes },
+            });
+            events.emit("plugin:warning", &flooding, body);
+        };
+        let journalled = match settings.journald {
+            Journald::Auto => journal::has_our_output(),
+            Journald::On => true,
+            Journald::Off => false,
+        };
+        let journal = journalled.then(Journal::open).and_then(|opened| {
+            opened.inspect_err(|error| tracing::error!(%error, "no journal for plugins")).ok()
+        });
+        Rules {
+            rate: Some(rate),
+            journal: journal.map(|journal| Journalled::new(journal, id.as_str())),
+            on_flood: Some(Box::new(on_flood)),
+        }
     }
 
     /// The manifest of an installed plugin, from its tree in the store.

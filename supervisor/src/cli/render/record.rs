@@ -88,15 +88,13 @@ pub(in crate::cli) fn log<W: Write>(
 ) -> io::Result<()> {
     let record = Record::deserialize(data).unwrap_or_default();
     if let Some(missed) = record.missed {
-        let text = format!(
-            "{prefix}… {missed} records were left out: they came faster than they could be shown"
-        );
+        let text = format!("{prefix}… {missed} records are left out: they are kept no more");
         return screen.line(&screen.paint(Tone::Doubtful, &text));
     }
-    // What it prints to standard output has no level; logs are among the lines of standard error.
-    let level = match record.stream.as_str() {
-        "stdout" => "stdout",
-        _ => record.level.as_str(),
+    // What it prints to standard output has no level but one that stands before the line.
+    let level = match (record.stream.as_str(), record.level.as_str()) {
+        ("stdout", "info") => "stdout",
+        (_, level) => level,
     };
     let tone = match level {
         "error" => Tone::Bad,
@@ -205,10 +203,16 @@ mod tests {
             &json!({"time": "t", "stream": "stdout", "level": "info", "message": "m"}),
         )
         .unwrap();
+        log(
+            &mut screen,
+            "",
+            &json!({"time": "t", "stream": "stdout", "level": "error", "message": "n"}),
+        )
+        .unwrap();
         log(&mut screen, "", &json!({"missed": 3})).unwrap();
         let text = screen.text();
         assert!(
-            text.starts_with("t stdout m\n") && text.contains("3 records were left out"),
+            text.starts_with("t stdout m\nt error  n\n") && text.contains("3 records are left out"),
             "{text}"
         );
     }

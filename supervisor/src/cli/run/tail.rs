@@ -15,19 +15,22 @@ const FIRST_LINES: u32 = 1000;
 
 /// Sends each record; ends when nobody listens any more.
 pub(super) async fn follow(client: Client, id: PluginId, to: Sender<(PluginId, Value)>) {
-    let mut lines = FIRST_LINES;
+    let mut shown: Option<u64> = None;
     while !to.is_closed() {
-        let path = Query::of(format!("/v1/plugins/{id}/logs")).with("lines", lines);
-        if let Ok(response) = client.open(Ask::get(path.with("follow", true))).await {
+        let path = Query::of(format!("/v1/plugins/{id}/logs")).with("follow", true);
+        let path = match shown {
+            Some(shown) => path.with("after", shown),
+            None => path.with("lines", FIRST_LINES),
+        };
+        if let Ok(response) = client.open(Ask::get(path)).await {
             let mut stream = Lines::new(response.into_body());
             while let Ok(Some(line)) = stream.next().await {
-                let Ok(record) = serde_json::from_str(&line) else { continue };
+                let Ok(record) = serde_json::from_str::<Value>(&line) else { continue };
+                shown = record["sequence"].as_u64().or(shown);
                 if to.send((id.clone(), record)).await.is_err() {
                     return;
                 }
             }
-            // What came before the break was shown.
-            lines = 0;
         }
         tokio::time::sleep(AGAIN_AFTER).await;
     }

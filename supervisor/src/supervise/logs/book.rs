@@ -2,17 +2,24 @@
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Write};
-use std::os::unix::fs::FileExt as _;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
+use super::Journalled;
+use super::rate::{Bucket, Dropped, Rate};
+use super::reading::{self, Found, Selection};
+use crate::clock::Monotonic;
+
 /// The current file is set aside at this length; with the one before it this bounds the disk.
 const ROTATE_AT: u64 = 8 << 20;
-/// How far a follower may fall behind before it is told that it missed some.
+/// The records since the last rotation, and those before it.
+const CURRENT: &str = "current.jsonl";
+const PREVIOUS: &str = "previous.jsonl";
+/// How far a follower may fall behind; then it reads on from the book.
 const LIVE_BUFFER: usize = 1024;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -42,6 +49,21 @@ pub(crate) enum Level {
     Error,
 }
 
+impl Level {
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Trace, Self::Debug, Self::Info, Self::Warn, Self::Error];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Level::Trace => "trace",
+            Level::Debug => "debug",
+            Level::Info => "info",
+            Level::Warn => "warn",
+            Level::Error => "error",
+        }
+    }
+}
+
 impl From<bulkhead_ipc_protocol::Level> for Level {
     fn from(level: bulkhead_ipc_protocol::Level) -> Self {
         use bulkhead_ipc_protocol::Level as Written;
@@ -58,6 +80,9 @@ impl From<bulkhead_ipc_protocol::Level> for Level {
 /// One line of a plugin's log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Record {
+    /// Grows by one from record to record, whatever restarts; begins at 1. Given by the book.
+    #[serde(default)]
+    pub(crate) sequence: u64,
     /// RFC 3339, UTC, milliseconds: when it was read.
     pub(crate) time: String,
     pub(crate) stream: Stream,
@@ -71,16 +96,34 @@ pub(crate) struct Record {
     /// The line was longer than the limit and is cut here; the rest follows as the next record.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) cut: bool,
+    /// It stands in the place of lines that were over the limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) dropped: Option<Dropped>,
     /// Which start of the plugin wrote it.
     pub(crate) generation: u64,
     /// The position in the stream after this record, in bytes.
     pub(crate) at: u64,
 }
 
+/// What is kept of what comes, and who is told.
+#[derive(Default)]
+pub(crate) struct Rules {
+    /// More than this is dropped.
+    pub(crate) rate: Option<Rate>,
+    /// Told when a flood begins, with what was dropped so far.
+    pub(crate) on_flood: Option<OnFlood>,
+    /// Gets each record as well.
+    pub(crate) journal: Option<Journalled>,
+}
+
+type OnFlood = Box<dyn Fn(Dropped, Rate) + Send + Sync>;
+
 /// A handle on the book; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Book {
     inner: Arc<Mutex<Inner>>,
+    on_flood: Arc<Option<OnFlood>>,
+    journal: Arc<Option<Journalled>>,
     live: broadcast::Sender<Arc<Record>>,
 }
 
@@ -88,9 +131,14 @@ struct Inner {
     directory: PathBuf,
     file: File,
     length: u64,
+    /// The number of the newest record; 0 if there was none.
+    sequence: u64,
     /// Up to where each stream of each generation is accounted for.
     positions: HashMap<(Stream, u64), u64>,
+    bucket: Option<Bucket>,
     counts: LogCounts,
+    /// Of the plugin that writes.
+    version: String,
 }
 
 /// What was written since the book was opened.
@@ -100,39 +148,51 @@ pub(crate) struct LogCounts {
     pub(crate) lines: [(&'static str, u64); 5],
     /// Output that could not be kept.
     pub(crate) lost_bytes: u64,
+    /// Over the limit.
+    pub(crate) dropped: Dropped,
+    /// Lines that the journal did not take.
+    pub(crate) unjournalled: u64,
 }
 
 impl Default for LogCounts {
     fn default() -> Self {
-        let lines = ["trace", "debug", "info", "warn", "error"].map(|level| (level, 0));
-        Self { lines, lost_bytes: 0 }
+        let lines = Level::ALL.map(|level| (level.name(), 0));
+        Self { lines, lost_bytes: 0, dropped: Dropped::default(), unjournalled: 0 }
     }
 }
 
 impl Book {
     /// Opens the book in `directory`, making it. A last line that a crash tore is removed: its
     /// bytes are still in the spool.
-    pub(crate) fn open(directory: &Path) -> io::Result<Self> {
+    pub(crate) fn open(directory: &Path, rules: Rules) -> io::Result<Self> {
         std::fs::create_dir_all(directory)?;
-        let path = directory.join("current.jsonl");
+        let path = directory.join(CURRENT);
         let mut positions = HashMap::new();
-        let mut length = 0;
-        for record in read(&directory.join("previous.jsonl"))?.0 {
+        let mut sequence = 0;
+        let mut note = |record: Record| {
             positions.insert((record.stream, record.generation), record.at);
-        }
-        if path.exists() {
-            let (records, whole) = read(&path)?;
-            for record in records {
-                positions.insert((record.stream, record.generation), record.at);
-            }
-            length = whole;
-        }
+            sequence = record.sequence.max(sequence);
+        };
+        reading::scan(reading::open(&directory.join(PREVIOUS))?, &mut note)?;
+        let length = reading::scan(reading::open(&path)?, &mut note)?;
         let file = OpenOptions::new().create(true).append(true).open(&path)?;
         file.set_len(length)?;
         let counts = LogCounts::default();
-        let inner = Inner { directory: directory.to_owned(), file, length, positions, counts };
+        let directory = directory.to_owned();
+        let bucket = rules.rate.map(|rate| Bucket::new(rate, Monotonic::now()));
+        let inner = Inner {
+            directory,
+            file,
+            length,
+            sequence,
+            positions,
+            bucket,
+            counts,
+            version: String::new(),
+        };
         let (live, _) = broadcast::channel(LIVE_BUFFER);
-        Ok(Self { inner: Arc::new(Mutex::new(inner)), live })
+        let (on_flood, journal) = (Arc::new(rules.on_flood), Arc::new(rules.journal));
+        Ok(Self { inner: Arc::new(Mutex::new(inner)), on_flood, journal, live })
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -167,9 +227,10 @@ impl Book {
         self.write(self.lock(), vec![record])
     }
 
-    fn write(&self, mut inner: MutexGuard<'_, Inner>, fresh: Vec<Record>) -> io::Result<()> {
+    fn write(&self, mut inner: MutexGuard<'_, Inner>, mut fresh: Vec<Record>) -> io::Result<()> {
         let mut text = Vec::new();
-        for record in &fresh {
+        for (record, sequence) in fresh.iter_mut().zip(inner.sequence + 1..) {
+            record.sequence = sequence;
             serde_json::to_writer(&mut text, record)?;
             text.push(b'\n');
         }
@@ -179,9 +240,16 @@ impl Book {
             return Err(error);
         }
         inner.length += text.len() as u64;
+        inner.sequence += fresh.len() as u64;
         for record in &fresh {
             inner.positions.insert((record.stream, record.generation), record.at);
             inner.counts.lines[record.level as usize].1 += 1;
+        }
+        if let Some(journal) = self.journal.as_ref() {
+            let version = std::mem::take(&mut inner.version);
+            let missed = fresh.iter().filter(|record| !journal.send(record, &version)).count();
+            inner.version = version;
+            inner.counts.unjournalled += missed as u64;
         }
         if inner.length > ROTATE_AT {
             inner.rotate()?;
@@ -194,6 +262,11 @@ impl Book {
         Ok(())
     }
 
+    /// The version of the plugin that writes from now on.
+    pub(crate) fn is_of(&self, version: &str) {
+        version.clone_into(&mut self.lock().version);
+    }
+
     /// Output could not be kept.
     pub(super) fn lost(&self, bytes: u64) {
         self.lock().counts.lost_bytes += bytes;
@@ -203,17 +276,48 @@ impl Book {
         self.lock().counts
     }
 
+    /// What may come now, where there is a limit; what was taken of it is put back when the lines
+    /// are written.
+    pub(super) fn bucket(&self) -> Option<Bucket> {
+        self.lock().bucket
+    }
+
+    /// Lines were over the limit, or not; `bucket` is what is left of it.
+    pub(super) fn passed(&self, bucket: Option<Bucket>, dropped: Dropped) {
+        let mut inner = self.lock();
+        inner.bucket = bucket;
+        inner.counts.dropped.lines += dropped.lines;
+        inner.counts.dropped.bytes += dropped.bytes;
+    }
+
+    /// A record of what was dropped is written.
+    pub(super) fn told(&self, dropped: Dropped) {
+        let begun = self
+            .lock()
+            .bucket
+            .as_mut()
+            .and_then(|bucket| bucket.begins_flood(Monotonic::now()).then(|| bucket.rate()));
+        if let (Some(rate), Some(tell)) = (begun, self.on_flood.as_ref()) {
+            tell(dropped, rate);
+        }
+    }
+
     /// The last `count` records, oldest first. Reads from the end, so a few cost little however
     /// long the log is.
     pub(crate) fn tail(&self, count: usize) -> io::Result<Vec<Record>> {
-        let directory = self.directory();
-        let mut last = tail_of(&directory.join("current.jsonl"), count)?;
-        if last.len() < count {
-            let mut before = tail_of(&directory.join("previous.jsonl"), count - last.len())?;
-            before.append(&mut last);
-            last = before;
-        }
-        Ok(last)
+        let selection = Selection { newest: Some(count), ..Selection::default() };
+        Ok(self.select(&selection)?.records)
+    }
+
+    /// The records that are asked for. May read all that is kept: not for the thread that serves.
+    pub(crate) fn select(&self, selection: &Selection) -> io::Result<Found> {
+        let (previous, current, newest) = {
+            // Under the lock, so that no rotation comes between the two.
+            let inner = self.lock();
+            let open = |name| reading::open(&inner.directory.join(name));
+            (open(PREVIOUS)?, open(CURRENT)?, inner.sequence)
+        };
+        reading::select(previous, current, newest, selection)
     }
 
     pub(crate) fn follow(&self) -> broadcast::Receiver<Arc<Record>> {
@@ -223,8 +327,8 @@ impl Book {
 
 impl Inner {
     fn rotate(&mut self) -> io::Result<()> {
-        let current = self.directory.join("current.jsonl");
-        std::fs::rename(&current, self.directory.join("previous.jsonl"))?;
+        let current = self.directory.join(CURRENT);
+        std::fs::rename(&current, self.directory.join(PREVIOUS))?;
         self.file = OpenOptions::new().create(true).append(true).open(&current)?;
         self.length = 0;
         // Positions of starts long gone are of no use to anybody.
@@ -232,60 +336,5 @@ impl Inner {
             self.positions.retain(|(_, generation), _| *generation == newest);
         }
         Ok(())
-    }
-}
-
-/// The last `count` whole records of a file, oldest first. No file is no records.
-fn tail_of(path: &Path, count: usize) -> io::Result<Vec<Record>> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
-    let length = file.metadata()?.len();
-    let mut taken = (count as u64).saturating_mul(256).clamp(4096, length.max(4096));
-    loop {
-        let from = length.saturating_sub(taken);
-        let mut bytes = vec![0; (length - from) as usize];
-        file.read_exact_at(&mut bytes, from)?;
-        // Where it does not begin at the file's start it begins in the middle of a line.
-        let begin = match from {
-            0 => 0,
-            _ => bytes.iter().position(|byte| *byte == b'\n').map_or(bytes.len(), |at| at + 1),
-        };
-        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(begin, |at| at + 1);
-        let lines: Vec<&[u8]> = bytes[begin..whole.max(begin)]
-            .split(|byte| *byte == b'\n')
-            .filter(|line| !line.is_empty())
-            .collect();
-        if lines.len() >= count || from == 0 {
-            let last = &lines[lines.len().saturating_sub(count)..];
-            return Ok(last.iter().filter_map(|line| serde_json::from_slice(line).ok()).collect());
-        }
-        taken = taken.saturating_mul(4);
-    }
-}
-
-/// The whole records of a file, and the length in bytes of what they take. No file is no records.
-fn read(path: &Path) -> io::Result<(Vec<Record>, u64)> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), 0)),
-        Err(error) => return Err(error),
-    };
-    let mut reader = BufReader::new(file);
-    let mut records = Vec::new();
-    let mut whole = 0;
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        let length = reader.read_until(b'\n', &mut line)?;
-        if length == 0 || line.last() != Some(&b'\n') {
-            return Ok((records, whole));
-        }
-        whole += length as u64;
-        if let Ok(record) = serde_json::from_slice(&line) {
-            records.push(record);
-        }
     }
 }

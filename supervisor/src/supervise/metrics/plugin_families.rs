@@ -291,6 +291,14 @@ fn happenings(out: &mut Exposition, seen: &[Seen<'_>]) {
     sorted(out, counter("bulkhead_log_lines_total", lines), "level", seen, |it| {
         it.logs.lines.to_vec()
     });
+    let dropped = "Lines of its output that are not in its log, by reason.";
+    sorted(out, counter("bulkhead_log_lost_lines_total", dropped), "reason", seen, |it| {
+        vec![("rate_limit", it.logs.dropped.lines)]
+    });
+    let missed = "Lines of its log that systemd's journal did not take.";
+    each(out, counter("bulkhead_log_journal_missed_lines_total", missed), seen, |it| {
+        Some(it.logs.unjournalled)
+    });
     let lost = "Bytes of its output that could not be kept.";
     each(out, counter("bulkhead_log_lost_bytes_total", lost), seen, |it| Some(it.logs.lost_bytes));
 }

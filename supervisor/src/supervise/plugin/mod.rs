@@ -26,7 +26,7 @@ pub(crate) use stop::{AFTER_KILL, StopOptions, StopReport};
 
 use super::events::Events;
 use super::launcher_link::Launcher;
-use super::logs::{Book, Stream, capture};
+use super::logs::{Book, Source, Stream, capture};
 use super::registry::Registry;
 use super::store::Store;
 use crate::id::PluginId;
@@ -53,7 +53,8 @@ impl Context {
             let ended = async {
                 process::exited(exits, generation).await;
             };
-            if let Err(error) = capture(pipe, stream, generation, book, ended).await {
+            let source = Source { stream, generation };
+            if let Err(error) = capture(pipe, source, book, ended).await {
                 tracing::error!(plugin = %id, generation, stream = stream.name(), %error, "log lost");
             }
         });

@@ -16,6 +16,7 @@
 mod capabilities;
 pub mod cgroup;
 mod child;
+pub mod confinement;
 mod cover;
 pub mod descriptors;
 mod enforcement;

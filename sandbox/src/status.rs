@@ -15,6 +15,7 @@ pub(crate) struct ProcessStatus {
     pub(crate) no_new_privs: bool,
     /// 2: a filter.
     pub(crate) seccomp: u32,
+    pub(crate) threads: u32,
 }
 
 impl ProcessStatus {
@@ -51,6 +52,7 @@ impl ProcessStatus {
             ],
             no_new_privs: field("NoNewPrivs")? == "1",
             seccomp: field("Seccomp")?.parse().ok()?,
+            threads: field("Threads")?.parse().ok()?,
         })
     }
 }

@@ -1,6 +1,6 @@
 //! Starting a trusted program of ours without our privilege: the supervisor.
 //!
-//! This is not a compartment. The program is our own and confines itself further; here it only loses
+//! This is not its compartment, which it makes around itself ([`crate::confinement`]); here it only loses
 //! what it must never have: another user's rights, capabilities, descriptors, and a life longer than
 //! ours.
 
@@ -14,6 +14,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::socket::{SockType, getsockopt, sockopt};
+
+use crate::capabilities;
 
 /// The descriptor at which the program finds what it was given.
 const GIVEN: RawFd = 3;
@@ -103,14 +105,16 @@ fn prepare(raw: RawFd, parent: libc::pid_t, user: Option<&User>) -> io::Result<(
         check(libc::sigprocmask(libc::SIG_SETMASK, &raw const mask, std::ptr::null_mut()))?;
     }
     if let Some(User { uid, gid, groups }) = user {
-        // SAFETY: pointer and length are of the same slice; the others take numbers only. From a
-        // uid 0 to another the kernel empties the capability sets, the ambient one too
-        // (capabilities(7)).
+        // While there is the capability that it takes.
+        capabilities::bound()?;
+        // SAFETY: pointer and length are of the same slice; the others take numbers only.
         unsafe {
             check(libc::setgroups(groups.len(), groups.as_ptr()))?;
             check(libc::setresgid(*gid, *gid, *gid))?;
             check(libc::setresuid(*uid, *uid, *uid))?;
         }
+        // The bits that `bound` sets keep a change of ids from doing this.
+        capabilities::clear()?;
     }
     // SAFETY: all arguments are numbers.
     unsafe {

@@ -75,6 +75,7 @@ const ATTEMPTS: &[(&str, Attempt)] = &[
     ("packet", |_| made(libc::AF_PACKET, libc::SOCK_RAW, 0)),
     ("raw", |_| made(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP)),
     ("vsock", |_| made(libc::AF_VSOCK, libc::SOCK_STREAM, 0)),
+    ("listen", |_| std::net::TcpListener::bind("127.0.0.1:0").map(drop)),
     ("udp", |_| made(libc::AF_INET, libc::SOCK_DGRAM, 0)),
     ("tcp", |_| made(libc::AF_INET, libc::SOCK_STREAM, 0)),
     ("mptcp", |_| made(libc::AF_INET, libc::SOCK_STREAM, 262)),
@@ -88,6 +89,9 @@ const ATTEMPTS: &[(&str, Attempt)] = &[
         UnixStream::connect_addr(&UnixAddr::from_abstract_name(name)?).map(drop)
     }),
     // Processes.
+    ("execute", |path| Err(std::os::unix::process::CommandExt::exec(&mut std::process::Command::new(path)))),
+    ("fork", |_| fork()),
+    ("watch", |path| watch(path)),
     ("signal", |pid| Ok(nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.parse().unwrap()), None)?)),
     ("descriptors", |_| match (3..1024).find(|number| is_open(*number)) {
         Some(number) => { eprintln!("{number} is open"); Ok(()) }
@@ -99,6 +103,7 @@ const ATTEMPTS: &[(&str, Attempt)] = &[
     ("type into the terminal", type_into),
     // Files.
     ("read", |path| fs::read(path).map(drop)),
+    ("create", |path| File::create_new(path).map(drop)),
     ("append", |path| File::options().append(true).open(path).map(drop)),
     ("truncate", |path| Ok(nix::unistd::truncate(path, 0)?)),
     ("truncate by reading", |path| {
@@ -140,6 +145,26 @@ fn call6(number: c_long, arguments: [u64; 6]) -> io::Result<()> {
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(()),
     }
+}
+
+fn fork() -> io::Result<()> {
+    // SAFETY: the child only ends.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        // SAFETY: ending needs nothing.
+        0 => unsafe { libc::_exit(0) },
+        child => {
+            nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(child), None)?;
+            Ok(())
+        }
+    }
+}
+
+/// inotify(7), which nothing here needs.
+fn watch(path: &str) -> io::Result<()> {
+    let inotify = nix::sys::inotify::Inotify::init(nix::sys::inotify::InitFlags::empty())?;
+    inotify.add_watch(path, nix::sys::inotify::AddWatchFlags::IN_CREATE)?;
+    Ok(())
 }
 
 fn made(domain: i32, kind: i32, protocol: i32) -> io::Result<()> {

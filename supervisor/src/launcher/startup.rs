@@ -119,6 +119,7 @@ pub(super) fn prepare(config: &Config) -> Result<(Launcher, Held), StartError> {
     for lacking in machine.lacking() {
         tracing::warn!(layer = %lacking.layer, detail = lacking.detail, "this machine lacks a layer");
     }
+    let rules = rules(config);
     let settings = Settings {
         state: own_state,
         store: store.path().to_owned(),
@@ -142,6 +143,7 @@ pub(super) fn prepare(config: &Config) -> Result<(Launcher, Held), StartError> {
             path,
             refuse: config.advisories_policy == AdvisoriesPolicy::Refuse,
         }),
+        sources: [&rules.sources.read_only[..], &rules.sources.read_write].concat(),
         started_ms: u64::try_from(jiff::Timestamp::now().as_millisecond()).ok(),
         supervisor_starts: 0,
         machine: serde_json::to_value(&machine).unwrap_or_default(),
@@ -150,7 +152,7 @@ pub(super) fn prepare(config: &Config) -> Result<(Launcher, Held), StartError> {
     let launcher = Launcher {
         allow_directories: config.allow_directories,
         ownership,
-        rules: rules(config),
+        rules,
         command: command(config, user),
         tree,
         store,

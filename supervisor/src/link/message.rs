@@ -298,6 +298,8 @@ pub(crate) struct Settings {
     pub(crate) launcher_uid: u32,
     /// Where known faults of crates are looked up.
     pub(crate) advisories: Option<Advisories>,
+    /// What a plugin may be shown of this machine besides the system: its libraries are looked for there.
+    pub(crate) sources: Vec<PathBuf>,
     /// Bytes that all archives may take together.
     pub(crate) archives_limit: u64,
     /// What plugins may be promised together.

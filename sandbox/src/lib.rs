@@ -29,6 +29,7 @@ mod launch;
 mod layer;
 mod measure;
 mod policy;
+pub mod privilege;
 pub mod probe;
 mod process;
 pub mod quota;

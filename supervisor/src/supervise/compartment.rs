@@ -62,7 +62,8 @@ fn lacking(settings: &Settings, found: &Enforcement) -> Option<Missing> {
 }
 
 fn read(settings: &Settings) -> Vec<PathBuf> {
-    let mut paths: Vec<PathBuf> = SYSTEM.iter().chain(&READ).map(PathBuf::from).collect();
+    let mut paths: Vec<PathBuf> = READ.map(PathBuf::from).to_vec();
+    paths.extend(SYSTEM.iter().map(|name| Path::new("/").join(name)));
     paths.push(settings.store.clone());
     paths.extend(settings.sources.iter().cloned());
     paths.extend(settings.advisories.as_ref().map(|advisories| advisories.path.clone()));

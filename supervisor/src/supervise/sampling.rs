@@ -4,7 +4,6 @@
 //! the journal. What cannot be observed is null, never invented.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
 use bulkhead_sandbox::Layer;
@@ -15,6 +14,8 @@ use super::metrics;
 use super::plugin::{Command, Kept, PluginHandle, Pressure, ProcessView};
 use super::registry::Registry;
 use super::usage;
+use crate::id::PluginId;
+use crate::link::{Reply, Request};
 use crate::manifest::ByteSize;
 
 /// The name of the event.
@@ -118,7 +119,7 @@ async fn sample(
             serde_json::json!({ "message": warning(&kept, limit, pressure), "storage": kept });
         registry.events.emit("plugin:warning", &handle.manifest.id, body);
     }
-    let network = network(process);
+    let network = network(registry, &handle.manifest.id, process).await;
     let found = metrics::Sample {
         process: Some(metrics::ProcessSample {
             generation: process.generation,
@@ -168,13 +169,15 @@ async fn kept(registry: &Registry, handle: &PluginHandle, generation: u64) -> Op
 
 /// The counters of a namespace that is the plugin's alone; in the machine's own they would be
 /// everybody's.
-fn network(process: &ProcessView) -> Option<Network> {
+async fn network(registry: &Registry, id: &PluginId, process: &ProcessView) -> Option<Network> {
     let own = process.enforcement.layer(Layer::NetNamespace)?;
     if !own.enforced {
         return None;
     }
-    let path = format!("/proc/{}/net/dev", process.pid);
-    counters(&std::fs::read_to_string(Path::new(&path)).ok()?)
+    match registry.launcher.ask(Request::NetworkDevices { id: id.clone() }).await {
+        Ok((Reply::NetworkDevices(text), _)) => counters(&text?),
+        Ok(_) | Err(_) => None,
+    }
 }
 
 /// The sums of `/proc/PID/net/dev`, proc_pid_net(5): two lines of heading, then a line a device with

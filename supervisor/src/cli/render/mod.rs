@@ -15,7 +15,7 @@ use std::io::{self, IsTerminal as _, StderrLock, StdoutLock, Write};
 use serde_json::Value;
 
 pub(super) use archive::{archives, total};
-pub(super) use layers::{brief, machine};
+pub(super) use layers::{brief, enforcement, machine};
 pub(super) use measure::bytes;
 pub(super) use plugin::{Plugin, list};
 pub(super) use record::{audit, event, log, state};

@@ -8,7 +8,7 @@ in_machine() {
         tests/tidy | sandbox/closure) return 1 ;; # read the sources, with cargo
         tests/crashes | tests/interleaving) return 1 ;; # many services, of which no kernel matters
         tests/signing | tests/cli | tests/api_docs | tests/review | tests/permissions) return 1 ;; # nor of these
-        tests/conformance | tests/dev | tests/schedules) return 1 ;; # what they run, others do in the machine
+        tests/conformance | tests/dev | tests/schedules | tests/security) return 1 ;; # what they run, others do in the machine
         sandbox/* | supervisor/* | tests/*) return 0 ;;
         *) return 1 ;;
     esac

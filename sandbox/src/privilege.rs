@@ -86,10 +86,9 @@ pub fn keep_only_the_launchers() -> io::Result<()> {
 fn bound(kept: u64) -> Call {
     for capability in (0..=LAST).filter(|capability| kept >> capability & 1 == 0) {
         match syscall::prctl(libc::PR_CAPBSET_DROP, capability.into(), 0) {
-            // The first number that the kernel does not know.
-            Err(Errno::EINVAL) => break,
-            // No CAP_SETPCAP: whoever started this process has bounded it, or there is nothing to bound.
-            Err(Errno::EPERM) => break,
+            // The first number that the kernel does not know. Or no CAP_SETPCAP: whoever started this
+            // process has bounded it, or there is nothing to bound.
+            Err(Errno::EINVAL | Errno::EPERM) => break,
             other => other?,
         }
     }

@@ -15,8 +15,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::socket::{SockType, getsockopt, sockopt};
 
-use crate::capabilities;
-
 /// The descriptor at which the program finds what it was given.
 const GIVEN: RawFd = 3;
 
@@ -105,16 +103,14 @@ fn prepare(raw: RawFd, parent: libc::pid_t, user: Option<&User>) -> io::Result<(
         check(libc::sigprocmask(libc::SIG_SETMASK, &raw const mask, std::ptr::null_mut()))?;
     }
     if let Some(User { uid, gid, groups }) = user {
-        // While there is the capability that it takes.
-        capabilities::bound()?;
-        // SAFETY: pointer and length are of the same slice; the others take numbers only.
+        // SAFETY: pointer and length are of the same slice; the others take numbers only. From a
+        // uid 0 to another the kernel empties the capability sets, the ambient one too
+        // (capabilities(7)).
         unsafe {
             check(libc::setgroups(groups.len(), groups.as_ptr()))?;
             check(libc::setresgid(*gid, *gid, *gid))?;
             check(libc::setresuid(*uid, *uid, *uid))?;
         }
-        // The bits that `bound` sets keep a change of ids from doing this.
-        capabilities::clear()?;
     }
     // SAFETY: all arguments are numbers.
     unsafe {

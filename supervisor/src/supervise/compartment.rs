@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use bulkhead_sandbox::confinement::Confinement;
 use bulkhead_sandbox::probe::{Machine, State};
 use bulkhead_sandbox::{Enforcement, Layer, Missing, SYSTEM};
+use serde_json::Value;
 
 use crate::link::Settings;
 
@@ -44,7 +45,7 @@ pub(super) fn enter(settings: &Settings) -> Result<Enforcement, Unconfined> {
     for missing in found.missing() {
         tracing::warn!(layer = %missing.layer, why = missing.why, remedy = missing.remedy, "the supervisor's own compartment lacks a layer");
     }
-    match lacking(settings, &found) {
+    match lacking(&settings.machine, &found) {
         Some(missing) if settings.strict => Err(Unconfined(missing)),
         _ => Ok(found),
     }
@@ -52,8 +53,8 @@ pub(super) fn enter(settings: &Settings) -> Result<Enforcement, Unconfined> {
 
 /// The first layer that is not in force although the machine has it. One that it lacks is what `doctor` tells;
 /// strict refuses plugins then, so the service is still there to say why.
-fn lacking(settings: &Settings, found: &Enforcement) -> Option<Missing> {
-    let machine: Option<Machine> = serde_json::from_value(settings.machine.clone()).ok();
+fn lacking(machine: &Value, found: &Enforcement) -> Option<Missing> {
+    let machine: Option<Machine> = serde_json::from_value(machine.clone()).ok();
     let has = |layer: Layer| {
         let found = machine.as_ref().and_then(|machine| machine.layer(layer));
         found.is_none_or(|found| found.state == State::Enforced)
@@ -84,7 +85,36 @@ fn where_it_leads(link: &Path) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use bulkhead_sandbox::Measured;
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn strict_insists_on_what_the_machine_has_and_on_nothing_else() {
+        let layer = Layer::LandlockFiles;
+        let (why, remedy) = ("restricting failed".to_owned(), "report this".to_owned());
+        let missing = Missing { layer, why, remedy, stood_in_by: None };
+        let unmeasured = Measured {
+            layer,
+            asked: "12 rules".into(),
+            measured: "not in force".into(),
+            enforced: false,
+            missing: Some(missing.clone()),
+        };
+        let found = Enforcement { layers: vec![unmeasured] };
+        let machine = |state: &str| {
+            json!({
+                "kernel": "6.12", "architecture": "x86_64", "uid": 0,
+                "layers": [{ "layer": "landlock-files", "state": state, "detail": "" }],
+            })
+        };
+        assert_eq!(lacking(&machine("enforced"), &found), Some(missing.clone()));
+        assert_eq!(lacking(&machine("missing"), &found), None);
+        // What cannot be read excuses nothing.
+        assert_eq!(lacking(&Value::Null, &found), Some(missing));
+        assert_eq!(lacking(&Value::Null, &Enforcement::default()), None);
+    }
 
     #[test]
     fn a_resolver_that_is_not_up_yet_finds_its_file_readable_later() {

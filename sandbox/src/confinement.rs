@@ -66,7 +66,7 @@ impl Confinement {
         let landlock_abi = if governing { support::landlock_abi() } else { 0 };
         let filter = seccomp::compile_supervisor(Facts { landlock_abi, ..Facts::default() });
         let filtered = seccomp::install(&filter);
-        let status = ProcessStatus::read(std::process::id() as i32);
+        let status = ProcessStatus::of_this_thread();
         measure(status.ok().as_ref(), landlock, count, filtered)
     }
 }

@@ -67,12 +67,11 @@ const LAST: u32 = 63;
 /// What the kernel refuses, or a set that is not as it should be afterwards.
 pub fn keep_only_the_launchers() -> io::Result<()> {
     let kept = LAUNCHER.iter().fold(0_u64, |set, kept| set | 1 << kept.number);
-    let me = std::process::id() as i32;
-    let held = ProcessStatus::read(me)?.capabilities[1];
+    let held = ProcessStatus::of_this_thread()?.capabilities[1];
     bound(kept)?;
     syscall::set_capabilities(held & kept)?;
     syscall::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0)?;
-    let status = ProcessStatus::read(me)?;
+    let status = ProcessStatus::of_this_thread()?;
     let [inheritable, permitted, effective, _, ambient] = status.capabilities;
     let wanted = held & kept;
     if [inheritable, permitted, effective, ambient] == [0, wanted, wanted, 0] && status.no_new_privs

@@ -20,12 +20,18 @@ pub(crate) struct ProcessStatus {
 
 impl ProcessStatus {
     pub(crate) fn read(pid: i32) -> io::Result<ProcessStatus> {
-        let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
+        Self::at(&format!("/proc/{pid}/status"))
+    }
+
+    /// Of the thread that asks: capabilities and filters are a thread's.
+    pub(crate) fn of_this_thread() -> io::Result<ProcessStatus> {
+        Self::at("/proc/thread-self/status")
+    }
+
+    fn at(path: &str) -> io::Result<ProcessStatus> {
+        let text = fs::read_to_string(path)?;
         Self::parse(&text).ok_or_else(|| {
-            io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!("/proc/{pid}/status is not as expected"),
-            )
+            io::Error::new(io::ErrorKind::InvalidData, format!("{path} is not as expected"))
         })
     }
 

@@ -7,10 +7,12 @@
 //! as the stream is the whole machine's, a filter that cannot be taken off lets only these records through.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::poll::PollFlags;
 use nix::sys::socket::{
     AddressFamily, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recvfrom, socket,
@@ -55,6 +57,36 @@ pub fn open() -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
+/// The stream as the service manager opened it for us (sd_listen_fds(3)), so that we need neither the capability
+/// nor the family of sockets: `packaging/bulkhead-audit.socket`. `None`: it did not. Once per process.
+///
+/// # Errors
+/// What was given is something else.
+pub fn given() -> io::Result<Option<OwnedFd>> {
+    /// `SD_LISTEN_FDS_START`.
+    const FIRST: RawFd = 3;
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    let number = |name| std::env::var(name).ok().and_then(|text: String| text.parse::<u32>().ok());
+    let ours = number("LISTEN_PID") == Some(std::process::id());
+    if !ours || number("LISTEN_FDS") != Some(1) || TAKEN.swap(true, Ordering::SeqCst) {
+        return Ok(None);
+    }
+    // SAFETY: the service manager says that it is open and ours, and the flag above lets this line run once,
+    // before anything else takes it: it has one owner. If it is not open, what follows fails with EBADF.
+    let socket = unsafe { OwnedFd::from_raw_fd(FIRST) };
+    fcntl(&socket, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    let domain = get(&socket, libc::SO_DOMAIN)?;
+    let protocol = get(&socket, libc::SO_PROTOCOL)?;
+    if (domain, protocol) != (libc::AF_NETLINK, libc::NETLINK_AUDIT) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "descriptor 3 is no audit socket"));
+    }
+    fcntl(&socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    only_seccomp(&socket)?;
+    // What came before the filter is not for whoever gets the socket.
+    while receive(socket.as_fd()).is_ok() {}
+    Ok(Some(socket))
+}
+
 /// Has the kernel drop all other records (socket(7), SO_ATTACH_FILTER), for whoever gets the socket.
 fn only_seccomp(socket: &OwnedFd) -> io::Result<()> {
     const TYPE_AT: u32 = 4;
@@ -85,6 +117,21 @@ fn set<T>(socket: &OwnedFd, option: i32, value: &T) -> io::Result<()> {
         )
     };
     Errno::result(done).map(drop).map_err(Into::into)
+}
+
+fn get(socket: &OwnedFd, option: i32) -> io::Result<i32> {
+    let (mut value, mut length) = (0_i32, size_of::<i32>() as libc::socklen_t);
+    // SAFETY: value and length are alive for the call, and the length is that of the value.
+    let done = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            option,
+            (&raw mut value).cast(),
+            &raw mut length,
+        )
+    };
+    Errno::result(done).map(|_| value).map_err(Into::into)
 }
 
 /// Reads one record. `None`: it tells of something else, or some were lost as nobody had read them.

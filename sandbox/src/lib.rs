@@ -17,6 +17,7 @@ pub mod attack;
 mod capabilities;
 pub mod cgroup;
 mod child;
+pub mod confinement;
 mod cover;
 pub mod descriptors;
 mod enforcement;
@@ -42,6 +43,7 @@ mod layers_off {
 }
 mod measure;
 mod policy;
+pub mod privilege;
 pub mod probe;
 mod process;
 pub mod quota;

@@ -48,7 +48,7 @@ pub(crate) struct StandIn {
     pub(crate) text: String,
 }
 
-struct Found {
+pub(crate) struct Found {
     asked: String,
     measured: String,
     enforced: bool,
@@ -58,7 +58,11 @@ struct Found {
 }
 
 impl Found {
-    fn new(asked: impl Into<String>, measured: impl Into<String>, enforced: bool) -> Found {
+    pub(crate) fn new(
+        asked: impl Into<String>,
+        measured: impl Into<String>,
+        enforced: bool,
+    ) -> Found {
         Found {
             asked: asked.into(),
             measured: measured.into(),
@@ -69,13 +73,13 @@ impl Found {
         }
     }
 
-    fn because(mut self, why: impl Into<String>, remedy: impl Into<String>) -> Found {
+    pub(crate) fn because(mut self, why: impl Into<String>, remedy: impl Into<String>) -> Found {
         self.why = why.into();
         self.remedy = remedy.into();
         self
     }
 
-    fn at(self, layer: Layer) -> Measured {
+    pub(crate) fn at(self, layer: Layer) -> Measured {
         let missing = (!self.enforced).then(|| Missing {
             layer,
             why: if self.why.is_empty() {
@@ -265,26 +269,11 @@ impl Readings<'_> {
 
     fn privileges(&self) -> Vec<Measured> {
         let status = self.status.as_ref();
-        let none = status.is_some_and(|status| {
-            // Without CAP_SETPCAP the bounding set cannot be emptied; then no_new_privs is what keeps
-            // it from mattering.
-            let [inheritable, permitted, effective, bounding, ambient] = status.capabilities;
-            let held = inheritable | permitted | effective | ambient;
-            held == 0 && (bounding == 0 || self.no_namespaces.is_some() && status.no_new_privs)
-        });
-        let measured = status.map_or("unknown".to_owned(), |status| match status.capabilities {
-            [0, 0, 0, 0, 0] => "none, none to be gained".to_owned(),
-            held => ["inheritable", "permitted", "effective", "bounding", "ambient"]
-                .iter()
-                .zip(held)
-                .map(|(set, held)| format!("{set} {held:x}"))
-                .collect::<Vec<_>>()
-                .join(", "),
-        });
-        let privs = status.is_some_and(|status| status.no_new_privs);
+        // Without CAP_SETPCAP the bounding set cannot be emptied.
+        let bounded = self.no_namespaces.is_none();
         vec![
-            Found::new("none", measured, none).at(Layer::Capabilities),
-            Found::new("set", if privs { "set" } else { "not set" }, privs).at(Layer::NoNewPrivs),
+            capabilities(status, bounded).at(Layer::Capabilities),
+            no_new_privs(status).at(Layer::NoNewPrivs),
         ]
     }
 
@@ -339,14 +328,42 @@ impl Readings<'_> {
 
     fn seccomp(&self) -> Measured {
         let asked = format!("profile {}", self.policy.profile);
-        let mode = self.status.as_ref().map(|status| status.seccomp);
-        let measured = match mode {
-            Some(2) => "filter in force".to_owned(),
-            Some(mode) => format!("mode {mode}"),
-            None => "unknown".to_owned(),
-        };
-        Found::new(asked, measured, mode == Some(2)).at(Layer::Seccomp)
+        seccomp(asked, self.status.as_ref()).at(Layer::Seccomp)
     }
+}
+
+/// `bounded`: the bounding set must be empty too; else no_new_privs is what keeps it from mattering.
+pub(crate) fn capabilities(status: Option<&ProcessStatus>, bounded: bool) -> Found {
+    let none = status.is_some_and(|status| {
+        let [inheritable, permitted, effective, bounding, ambient] = status.capabilities;
+        let held = inheritable | permitted | effective | ambient;
+        held == 0 && (bounding == 0 || !bounded && status.no_new_privs)
+    });
+    let measured = status.map_or("unknown".to_owned(), |status| match status.capabilities {
+        [0, 0, 0, 0, 0] => "none, none to be gained".to_owned(),
+        held => ["inheritable", "permitted", "effective", "bounding", "ambient"]
+            .iter()
+            .zip(held)
+            .map(|(set, held)| format!("{set} {held:x}"))
+            .collect::<Vec<_>>()
+            .join(", "),
+    });
+    Found::new("none", measured, none)
+}
+
+pub(crate) fn no_new_privs(status: Option<&ProcessStatus>) -> Found {
+    let set = status.is_some_and(|status| status.no_new_privs);
+    Found::new("set", if set { "set" } else { "not set" }, set)
+}
+
+pub(crate) fn seccomp(asked: String, status: Option<&ProcessStatus>) -> Found {
+    let mode = status.map(|status| status.seccomp);
+    let measured = match mode {
+        Some(2) => "filter in force".to_owned(),
+        Some(mode) => format!("mode {mode}"),
+        None => "unknown".to_owned(),
+    };
+    Found::new(asked, measured, mode == Some(2))
 }
 
 /// The first kernel with an ABI (landlock(7)).

@@ -104,6 +104,15 @@ impl Child {
         self.cgroup.as_ref().map(Cgroup::usage).unwrap_or_default()
     }
 
+    /// `/proc/PID/net/dev` of the program as the kernel writes it: what went over its network devices. `None`
+    /// where there is no program any more, or no cgroup by which to know it.
+    pub fn network_devices(&self) -> Option<String> {
+        let (cgroup, pid) = (self.cgroup.as_ref()?, self.program_pid?);
+        let text = std::fs::read_to_string(format!("/proc/{pid}/net/dev")).ok()?;
+        // Asked afterwards: the number could by now be another process's.
+        cgroup.has_process(pid).then_some(text)
+    }
+
     /// Sends a signal to the program: to the init, which passes it on. SIGKILL is [`Child::kill`].
     /// A program that has ended already is no error.
     pub fn signal(&self, signal: Signal) -> Result<(), ChildError> {

@@ -121,14 +121,9 @@ impl Rules {
             wanted.push((real(program), execute | AccessFs::ReadFile));
         }
         let mut files = Vec::with_capacity(wanted.len());
-        for (path, mut access) in wanted {
-            // A rule on a file cannot have rights of a directory. A path that is not there (here, or
-            // in the private root) is passed over by the child.
+        for (path, access) in wanted {
             let at = if private_root { source_of(policy, &path) } else { path.clone() };
-            if std::fs::metadata(&at).is_ok_and(|found| !found.is_dir()) {
-                access &= AccessFs::from_file(VETTED);
-            }
-            files.push((terminated(&path)?, access));
+            files.push((terminated(&path)?, possible(access, &at)));
         }
         let (network, ports) = match &policy.network {
             Network::Host => (BitFlags::EMPTY, Vec::new()),
@@ -142,12 +137,32 @@ impl Rules {
         Ok(Rules { files, entry: execute | AccessFs::ReadFile, network, ports })
     }
 
+    /// For a program that confines itself: it reads and writes beneath these paths and executes nothing;
+    /// it connects anywhere and listens nowhere.
+    pub(crate) fn of_ourselves(
+        read: &[PathBuf],
+        write: &[PathBuf],
+    ) -> Result<Rules, FloorViolation> {
+        let reading = AccessFs::ReadFile | AccessFs::ReadDir;
+        let making = AccessFs::MakeReg | AccessFs::MakeDir | AccessFs::MakeSym | AccessFs::Refer;
+        let removing = AccessFs::RemoveFile | AccessFs::RemoveDir;
+        let writing = AccessFs::WriteFile | AccessFs::Truncate | making | removing;
+        let readable = read.iter().map(|path| (path, reading));
+        let writable = write.iter().map(|path| (path, reading | writing));
+        let files = readable
+            .chain(writable)
+            .map(|(path, access)| Ok((terminated(path)?, possible(access, path))))
+            .collect::<Result<_, FloorViolation>>()?;
+        let network = AccessNet::BindTcp.into();
+        Ok(Rules { files, entry: BitFlags::EMPTY, network, ports: Vec::new() })
+    }
+
     /// How many rules there are.
     pub(crate) fn len(&self) -> usize {
         self.files.len() + self.ports.len()
     }
 
-    /// Child, with no new privileges set: puts the rules in force, for good.
+    /// With no new privileges set: puts the rules in force for the calling thread, for good.
     pub(crate) fn restrict(&self, program: Option<BorrowedFd<'_>>) -> Call<LandlockStatus> {
         let number = |error: RulesetError| errno(&error);
         let mut ruleset = Ruleset::default()
@@ -181,6 +196,16 @@ impl Rules {
             RulesetStatus::PartiallyEnforced => LandlockStatus::Partial,
             RulesetStatus::NotEnforced => LandlockStatus::None,
         })
+    }
+}
+
+/// A rule on a file cannot have rights of a directory. A path that is not there (here, or in the private
+/// root) is passed over when the rules are put in force.
+fn possible(access: BitFlags<AccessFs>, at: &Path) -> BitFlags<AccessFs> {
+    if std::fs::metadata(at).is_ok_and(|found| !found.is_dir()) {
+        access & AccessFs::from_file(VETTED)
+    } else {
+        access
     }
 }
 

@@ -15,16 +15,23 @@ pub(crate) struct ProcessStatus {
     pub(crate) no_new_privs: bool,
     /// 2: a filter.
     pub(crate) seccomp: u32,
+    pub(crate) threads: u32,
 }
 
 impl ProcessStatus {
     pub(crate) fn read(pid: i32) -> io::Result<ProcessStatus> {
-        let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
+        Self::at(&format!("/proc/{pid}/status"))
+    }
+
+    /// Of the thread that asks: capabilities and filters are a thread's.
+    pub(crate) fn of_this_thread() -> io::Result<ProcessStatus> {
+        Self::at("/proc/thread-self/status")
+    }
+
+    fn at(path: &str) -> io::Result<ProcessStatus> {
+        let text = fs::read_to_string(path)?;
         Self::parse(&text).ok_or_else(|| {
-            io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!("/proc/{pid}/status is not as expected"),
-            )
+            io::Error::new(io::ErrorKind::InvalidData, format!("{path} is not as expected"))
         })
     }
 
@@ -51,6 +58,7 @@ impl ProcessStatus {
             ],
             no_new_privs: field("NoNewPrivs")? == "1",
             seccomp: field("Seccomp")?.parse().ok()?,
+            threads: field("Threads")?.parse().ok()?,
         })
     }
 }

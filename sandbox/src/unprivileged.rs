@@ -1,6 +1,6 @@
 //! Starting a trusted program of ours without our privilege: the supervisor.
 //!
-//! This is not a compartment. The program is our own and confines itself further; here it only loses
+//! This is not its compartment, which it makes around itself ([`crate::confinement`]); here it only loses
 //! what it must never have: another user's rights, capabilities, descriptors, and a life longer than
 //! ours.
 

@@ -7,6 +7,7 @@ offer_programs() {
     for program in minisign curl python3 socat stress-ng perl git; do
         command -v "$program" >/dev/null || missing+=("$program")
     done
+    command -v systemd-analyze >/dev/null || missing+=(systemd)
     ((${#missing[@]})) || return 0
     if ((EUID == 0)) && command -v apt-get >/dev/null; then
         apt-get update -q && DEBIAN_FRONTEND=noninteractive \

@@ -4,16 +4,19 @@
 #![allow(clippy::unwrap_used, reason = "to fail here is to fail the test")]
 
 use std::fs::{self, File, Permissions};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use bulkhead_tests::admin::Admin;
 use bulkhead_tests::process::{Outcome, Program, bulkhead};
 use bulkhead_tests::service::make_disk_with_quotas;
 use bulkhead_tests::{lane, program, test_name};
 use nix::fcntl::{Flock, FlockArg};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 const UNIT: &str = "/etc/systemd/system/bulkhead.service";
+const AUDIT: &str = "/etc/systemd/system/bulkhead-audit.socket";
 const CONFIGURATION: &str = "/etc/bulkhead/bulkhead.toml";
 const SYSUSERS: &str = "/usr/lib/sysusers.d/bulkhead.conf";
 const PROGRAM: &str = "/usr/bin/bulkhead";
@@ -38,7 +41,7 @@ impl Installed {
         }
         let turn = File::create(std::env::temp_dir().join("bulkhead-unit-test.lock")).unwrap();
         let turn = Flock::lock(turn, FlockArg::LockExclusive).unwrap();
-        for path in [UNIT, CONFIGURATION, SYSUSERS, PROGRAM] {
+        for path in [UNIT, AUDIT, CONFIGURATION, SYSUSERS, PROGRAM] {
             if Path::new(path).exists() {
                 lane::skip(test, &format!("{path} exists: bulkhead is installed here"));
                 return None;
@@ -49,11 +52,13 @@ impl Installed {
         let installed = Self { plugin: PathBuf::from("/opt/bulkhead-test-plugin"), _turn: turn };
         put(&program::bulkhead(), PROGRAM, 0o755);
         put(&packaging.join("bulkhead.service"), UNIT, 0o644);
+        put(&packaging.join("bulkhead-audit.socket"), AUDIT, 0o644);
         put(&packaging.join("bulkhead.sysusers"), SYSUSERS, 0o644);
         // The sample's own lines, with the comment sign taken from those that this test is about.
         let sample = fs::read_to_string(packaging.join("bulkhead.toml")).unwrap();
         let text = uncommented(&sample, "allow_directories = false")
             .replace("allow_directories = false", "allow_directories = true");
+        let text = uncommented(&text, "usage_interval = \"10s\"").replace("\"10s\"", "\"1s\"");
         let text = uncommented(&text, "admin_group = \"bulkhead-admin\"");
         let text = uncommented(&text, "reader_group = \"bulkhead-reader\"");
         fs::create_dir_all("/etc/bulkhead").unwrap();
@@ -74,7 +79,7 @@ impl Drop for Installed {
         // As much as can be done, after a failure too.
         let _ = run("systemctl", &["stop", "bulkhead.service"]);
         let _ = run("systemctl", &["reset-failed", "bulkhead.service"]);
-        for path in [UNIT, SYSUSERS, PROGRAM] {
+        for path in [UNIT, AUDIT, SYSUSERS, PROGRAM] {
             let _ = fs::remove_file(path);
         }
         for path in ["/etc/bulkhead", "/var/lib/bulkhead"] {
@@ -166,12 +171,28 @@ fn the_unit_starts_serves_a_plugin_and_stops_without_a_trace() {
 
     // The launcher is root without CAP_SYS_ADMIN, the supervisor has nothing, and another user.
     let main: u32 = property("MainPID").parse().unwrap();
-    assert_eq!(capabilities(main) & (1 << 21), 0, "CAP_SYS_ADMIN");
+    assert_eq!(set(main, "CapPrm") & (1 << 21), 0, "CAP_SYS_ADMIN");
+    assert_eq!(set(main, "CapBnd"), set(main, "CapPrm"), "nothing but what it keeps");
     let supervisor = supervisor_pid();
-    assert_eq!(capabilities(supervisor), 0);
-    let owner = fs::metadata(format!("/proc/{supervisor}")).unwrap().uid();
+    assert_eq!(set(supervisor, "CapPrm"), 0);
     let user = run("id", &["--user", "bulkhead"]).expect(0).stdout;
-    assert_eq!(owner.to_string(), user.trim());
+    assert_eq!(field(supervisor, "Uid").split('\t').next(), Some(user.trim()));
+    assert_eq!(field(supervisor, "Seccomp"), "2");
+    let machine = machine();
+    for layer in machine["supervisor"]["layers"].as_array().unwrap() {
+        assert_eq!(layer["enforced"], true, "under the unit's own confinement: {layer}");
+    }
+    // systemd has opened the audit stream, for which the launcher has no capability.
+    let layers = machine["layers"].as_array().unwrap();
+    let audit = layers.iter().find(|layer| layer["layer"] == "audit").unwrap();
+    assert!(audit["detail"].as_str().unwrap().contains("service manager"), "{audit}");
+    // Of other users' processes only the launcher sees those of plugins, and tells what they transmit.
+    let used = uses("appointments");
+    assert_eq!(
+        used["network"],
+        serde_json::json!({ "receivedBytes": 0, "sentBytes": 0 }),
+        "{used}"
+    );
 
     run("systemctl", &["stop", "bulkhead.service"]).expect(0);
     assert_eq!(property("ActiveState"), "inactive", "{}", journal());
@@ -267,9 +288,29 @@ fn supervisor_pid() -> u32 {
     words.nth(1).and_then(|pid| pid.parse().ok()).unwrap_or_else(|| panic!("no pid in {status:?}"))
 }
 
-/// The permitted set.
-fn capabilities(pid: u32) -> u64 {
+/// A line of /proc/PID/status.
+fn field(pid: u32, name: &str) -> String {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("CapPrm:")).unwrap();
-    u64::from_str_radix(line.trim(), 16).unwrap()
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    line.unwrap_or_else(|| panic!("no {name} in {status}")).trim().to_owned()
+}
+
+/// A set of capabilities.
+fn set(pid: u32, name: &str) -> u64 {
+    u64::from_str_radix(&field(pid, name), 16).unwrap()
+}
+
+fn machine() -> Value {
+    let mut admin = Admin::connect(Path::new("/run/bulkhead/admin.sock")).unwrap();
+    admin.ask("GET", "/v1/machine", "").unwrap().json()
+}
+
+/// What a plugin was last told to use.
+fn uses(id: &str) -> Value {
+    let mut events = bulkhead(["events", "--follow", "--json"]).start();
+    let wanted = |line: &str| line.contains("plugin:resource:usage") && line.contains(id);
+    let event: Value = serde_json::from_str(&events.stdout.line(wanted)).unwrap();
+    events.signal(Signal::SIGTERM);
+    events.wait();
+    event["metrics"].clone()
 }

@@ -45,6 +45,10 @@ pub const ATTACKS: &[Attack] = &[
     attack("pidfd_open", "hold another process by a descriptor", Target::Process, NONE, |pid| call(libc::SYS_pidfd_open, [number(pid)?, 0, 0, 0])),
     attack("pidfd_getfd", "take another process's descriptor", Target::Kernel, EBADF, |_| call(libc::SYS_pidfd_getfd, [u64::MAX, 0, 0, 0])),
     attack("signal", "signal another process", Target::Process, NONE, |pid| Ok(kill(Pid::from_raw(number(pid)?), None)?)),
+    attack("execute", "become another program", Target::Made, NONE, |path| {
+        Err(std::os::unix::process::CommandExt::exec(&mut std::process::Command::new(path)))
+    }),
+    attack("fork", "be two", Target::Made, NONE, |_| fork()),
     attack("environment", "read another process's environment", Target::ProcFile, NONE, |path| fs::read(path).map(drop)),
     // The kernel.
     attack("io_uring_setup", "make calls past the filter", Target::Kernel, EFAULT, |_| call(libc::SYS_io_uring_setup, [1, 0, 0, 0])),
@@ -112,6 +116,7 @@ pub const ATTACKS: &[Attack] = &[
     attack("packet", "read the wire", Target::Kernel, NONE, |_| made(libc::AF_PACKET, libc::SOCK_RAW, 0)),
     attack("raw", "forge packets", Target::Kernel, NONE, |_| made(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP)),
     attack("vsock", "talk to the hypervisor", Target::Kernel, NONE, |_| made(libc::AF_VSOCK, libc::SOCK_STREAM, 0)),
+    attack("listen", "listen on a port", Target::Made, NONE, |_| std::net::TcpListener::bind("127.0.0.1:0").map(drop)),
     attack("udp", "send datagrams, ask the DNS", Target::Kernel, NONE, |_| made(libc::AF_INET, libc::SOCK_DGRAM, 0)),
     attack("tcp", "make a TCP socket", Target::Kernel, NONE, |_| made(libc::AF_INET, libc::SOCK_STREAM, 0)),
     attack("mptcp", "connect by another protocol than the one with rules", Target::Kernel, NONE, |_| made(libc::AF_INET, libc::SOCK_STREAM, 262)),
@@ -125,6 +130,7 @@ pub const ATTACKS: &[Attack] = &[
     }),
     // Files.
     attack("read", "read a file that all may read", Target::File, NONE, |path| fs::read(path).map(drop)),
+    attack("create", "make a file", Target::Made, NONE, |path| File::create_new(path).map(drop)),
     attack("append", "write to a file that all may write", Target::File, NONE, |path| File::options().append(true).open(path).map(drop)),
     attack("cgroup", "leave its cgroup", Target::Cgroup, NONE, |path| File::options().append(true).open(path).map(drop)),
     attack("truncate", "empty a file", Target::Made, NONE, |path| Ok(truncate(path, 0)?)),
@@ -165,6 +171,19 @@ fn read_memory(pid: &str) -> io::Result<()> {
     let remote = libc::iovec { iov_base: std::ptr::without_provenance_mut(16), iov_len: 1 };
     let arguments = [number(pid)?, (&raw const local) as u64, 1, (&raw const remote) as u64, 1, 0];
     call6(libc::SYS_process_vm_readv, arguments)
+}
+
+fn fork() -> io::Result<()> {
+    // SAFETY: the child only ends.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        // SAFETY: ending needs nothing.
+        0 => unsafe { libc::_exit(0) },
+        child => {
+            nix::sys::wait::waitpid(Pid::from_raw(child), None)?;
+            Ok(())
+        }
+    }
 }
 
 /// A segment of System V shared memory, removed at once.

@@ -57,6 +57,15 @@ impl Cgroup {
         Ok(cgroup)
     }
 
+    /// Whether /proc/PID/cgroup names it. That shows the path within the hierarchy, of which the directory's
+    /// path is the end.
+    pub(crate) fn has_process(&self, pid: i32) -> bool {
+        let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        text.lines()
+            .find_map(|line| line.strip_prefix("0::/"))
+            .is_some_and(|path| !path.is_empty() && self.path().ends_with(path))
+    }
+
     /// Its directory.
     pub fn path(&self) -> &Path {
         &self.path

@@ -19,6 +19,11 @@ composed of the lists below. A call that is not allowed is answered in one of th
 - by an **error**, where a line says so: ordinary runtimes try the call and go on without it;
 - by `ENOSYS`, when its number is newer than Bulkhead's table, so that a newer libc falls back.
 
+The supervisor, which is no compartment of a plugin's, puts itself under the filter of the column `supervisor`.
+There a call of which nothing is said is refused by `EPERM` instead, as a library may try it on a day that no test
+has seen; what is on the [never-list](#never) kills, and so does what would start a program or a process:
+EXECUTING.
+
 Calls by another architecture's entry (`int 0x80`) and those of the x32 ABI always kill.
 
 A policy may name further calls (`--allow SYSCALL`, or the manifest's `[sandbox]`). A call whose arguments are
@@ -34,12 +39,14 @@ and Landlock decide; which ports, Landlock and the network namespace.
 ";
 
 fn render() -> String {
-    let mut page = String::from(INTRODUCTION);
-    page.push_str("\n## Profiles\n\nThe last column is the filter of the init, pid 1 of each compartment.\n\n| list |");
+    let mut page = INTRODUCTION.replace("EXECUTING", &names(lists::EXECUTING));
+    page.push_str(
+        "\n## Profiles\n\n`init` is the filter of pid 1 of each compartment.\n\n| list |",
+    );
     for profile in Profile::ALL {
         write!(page, " `{profile}` |").unwrap();
     }
-    page.push_str(" init |\n|---|---|---|---|---|\n");
+    page.push_str(" init | supervisor |\n|---|---|---|---|---|---|\n");
     let lists = every_list();
     for list in &lists {
         write!(page, "| [{}](#{}) |", list.name, list.name.replace(' ', "-")).unwrap();
@@ -47,6 +54,7 @@ fn render() -> String {
             page.push_str(mark(lists::of(profile), list));
         }
         page.push_str(mark(lists::INIT, list));
+        page.push_str(mark(lists::SUPERVISOR, list));
         page.push('\n');
     }
     for list in lists {
@@ -82,7 +90,8 @@ fn mark(composed: &[&List], list: &List) -> &'static str {
 fn every_list() -> Vec<&'static List> {
     let mut seen = BTreeSet::new();
     let all = Profile::ALL.into_iter().flat_map(lists::of).copied();
-    all.chain(lists::INIT.iter().copied()).filter(|list| seen.insert(list.name)).collect()
+    let ours = [lists::INIT, lists::SUPERVISOR].into_iter().flatten().copied();
+    all.chain(ours).filter(|list| seen.insert(list.name)).collect()
 }
 
 fn names(calls: &[&str]) -> String {

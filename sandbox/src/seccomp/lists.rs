@@ -16,6 +16,7 @@ mod network;
 mod process;
 mod program;
 mod refusals;
+mod supervisor;
 
 use super::Profile;
 use super::line::List;
@@ -34,7 +35,26 @@ pub const fn of(profile: Profile) -> &'static [&'static List] {
 /// What the init of a compartment may call. Its code is our own, so nothing is answered by an error.
 pub static INIT: &[&List] = &[&init::INIT];
 
+/// What the supervisor may call. All else is answered by EPERM, as some library may try it on a day that no
+/// test has seen; but what is on the never-list, and [`EXECUTING`], kills.
+pub static SUPERVISOR: &[&List] = &[
+    &process::RUNTIME,
+    &process::MEMORY,
+    &process::THREADS,
+    &process::TIME,
+    &descriptors::DESCRIPTORS,
+    &descriptors::SESSION,
+    &files::LOOKING,
+    &files::WRITING,
+    &supervisor::SUPERVISOR,
+    &refusals::FALLBACKS,
+];
+
+/// The ways to run another program or another process. Nothing of the supervisor's is ever one of these.
+pub const EXECUTING: &[&str] = &["execve", "execveat", "fork", "vfork"];
+
 static COMPUTE: &[&List] = &[
+    &process::START,
     &process::RUNTIME,
     &process::MEMORY,
     &process::THREADS,
@@ -42,12 +62,14 @@ static COMPUTE: &[&List] = &[
     &process::OWN_SIGNALS,
     &descriptors::DESCRIPTORS,
     &descriptors::SESSION,
+    &descriptors::PAIRS,
     &files::LOOKING,
     &files::READING,
     &refusals::FALLBACKS,
 ];
 
 static PLUGIN: &[&List] = &[
+    &process::START,
     &process::RUNTIME,
     &process::MEMORY,
     &process::THREADS,
@@ -55,6 +77,7 @@ static PLUGIN: &[&List] = &[
     &process::OWN_SIGNALS,
     &descriptors::DESCRIPTORS,
     &descriptors::SESSION,
+    &descriptors::PAIRS,
     &files::LOOKING,
     &files::WRITING,
     &network::INTERNET,
@@ -62,12 +85,14 @@ static PLUGIN: &[&List] = &[
 ];
 
 static PROGRAM: &[&List] = &[
+    &process::START,
     &process::RUNTIME,
     &process::MEMORY,
     &process::THREADS,
     &process::TIME,
     &descriptors::DESCRIPTORS,
     &descriptors::SESSION,
+    &descriptors::PAIRS,
     &files::LOOKING,
     &files::WRITING,
     &network::INTERNET,

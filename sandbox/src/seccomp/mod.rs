@@ -113,6 +113,16 @@ pub fn compile_init() -> Vec<libc::sock_filter> {
     dispatch::assemble(&rules::Rules::of(lists::INIT, Facts::default()))
 }
 
+/// The filter that the supervisor puts itself under. What is neither allowed nor answered is refused by
+/// EPERM, but for what is on the never-list or would execute something: that kills.
+pub fn compile_supervisor(facts: Facts) -> Vec<libc::sock_filter> {
+    let mut rules = rules::Rules::of(lists::SUPERVISOR, facts);
+    rules.refuse_rest(line::e!(EPERM), |call| {
+        never_allowed(call).is_some() || lists::EXECUTING.contains(&call)
+    });
+    dispatch::assemble(&rules)
+}
+
 #[cfg(test)]
 mod document;
 #[cfg(test)]

@@ -50,6 +50,16 @@ impl Rules {
         }
     }
 
+    /// Refuses by `errno` every call of this architecture of which nothing is decided, but for those that
+    /// are to `kill`.
+    pub(super) fn refuse_rest(&mut self, errno: Errno, kill: impl Fn(&str) -> bool) {
+        for (_, number) in calls::HERE.iter().filter(|(call, _)| !kill(call)) {
+            self.0
+                .entry(*number)
+                .or_insert_with(|| Rule { answer: Some(errno), ..Rule::default() });
+        }
+    }
+
     pub(super) fn get(&self, number: u32) -> Option<&Rule> {
         self.0.get(&number)
     }

@@ -468,3 +468,47 @@ fn profiles_have_names_that_read_back() {
         "`Plugin` is no seccomp profile; use `compute`, `plugin` or `program`"
     );
 }
+
+#[test]
+fn the_supervisor_may_do_its_work_and_execute_nothing() {
+    let program = compile_supervisor(Facts { landlock_abi: 6, ..Facts::default() });
+    let answer = |name: &str, given: &[u64]| {
+        let mut arguments = [0; 6];
+        arguments[..given.len()].copy_from_slice(given);
+        run(&program, &call(number(name), arguments)).action
+    };
+    let unix = libc::AF_UNIX as u64;
+    let (stream, datagram, packets) = (1, 2, 5);
+    for (name, given) in [
+        ("accept4", &[][..]),
+        ("connect", &[]),
+        ("splice", &[]),
+        ("openat2", &[]),
+        ("fdatasync", &[]),
+        ("socket", &[libc::AF_INET6 as u64, stream | libc::SOCK_CLOEXEC as u64, 0]),
+        ("socketpair", &[unix, packets]),
+    ] {
+        assert_eq!(answer(name, given), ALLOW, "{name}");
+    }
+    // What nobody has thought of is an error.
+    for name in ["inotify_add_watch", "kill", "chown", "wait4", "setpriority", "swapon"] {
+        let expected = if never_allowed(name).is_some() { KILL } else { refuse(1) };
+        assert_eq!(answer(name, &[]), expected, "{name}");
+    }
+    let family = refuse(libc::EAFNOSUPPORT as u16);
+    assert_eq!(answer("socket", &[unix, stream]), family);
+    assert_eq!(answer("socket", &[libc::AF_NETLINK as u64, 3]), family);
+    assert_eq!(answer("socketpair", &[unix, datagram]), family);
+    assert_eq!(answer("bind", &[]), refuse(libc::EACCES as u16));
+    assert_eq!(answer("clone3", &[]), refuse(libc::ENOSYS as u16));
+    for never in lists::NEVER.iter().filter(|line| line.unless.is_none()) {
+        for name in never.calls.iter().filter(|name| calls::number(name).is_some()) {
+            assert_ne!(answer(name, &[u64::MAX; 6]), ALLOW, "{name}");
+        }
+    }
+    for name in lists::EXECUTING.iter().filter(|name| calls::number(name).is_some()) {
+        assert_eq!(answer(name, &[]), KILL, "{name}");
+    }
+    let newer = Call { architecture: ARCHITECTURE, number: calls::newest() + 1, arguments: [0; 6] };
+    assert_eq!(run(&program, &newer).action, refuse(libc::ENOSYS as u16));
+}

@@ -215,12 +215,9 @@ impl Start<'_> {
         namespaces: &[(Layer, bool)],
     ) -> Enforcement {
         let proc = |file: &str| fs::read_to_string(format!("/proc/{program}/{file}")).ok();
-        let member = proc("cgroup");
         let cgroup = match &newborn.cgroup {
             // The kernel's own word that the program is in it, not only that it was asked for.
-            Some(cgroup) if member.as_deref().is_some_and(|text| is_member(text, cgroup)) => {
-                Ok(cgroup.path().display().to_string())
-            }
+            Some(cgroup) if cgroup.has_process(program) => Ok(cgroup.path().display().to_string()),
             Some(cgroup) => Err((
                 format!("the program is not in {}", cgroup.path().display()),
                 "report this: the kernel was asked to start it there".to_owned(),
@@ -381,14 +378,6 @@ fn program_pid(control: &OwnedFd) -> io::Result<i32> {
         })
         .filter(|&pid| pid > 0)
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the message had no credentials"))
-}
-
-/// Whether /proc/PID/cgroup names the cgroup. It shows the path within the hierarchy, of which the
-/// directory's path is the end.
-fn is_member(text: &str, cgroup: &Cgroup) -> bool {
-    text.lines()
-        .find_map(|line| line.strip_prefix("0::/"))
-        .is_some_and(|path| !path.is_empty() && cgroup.path().ends_with(path))
 }
 
 /// Which of the child's namespaces are not ours, by the inodes in /proc.

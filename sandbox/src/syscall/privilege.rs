@@ -32,6 +32,11 @@ pub(crate) fn prctl(option: c_int, argument: c_ulong, second: c_ulong) -> Call {
 
 /// capset(2): no capability in any set.
 pub(crate) fn drop_capabilities() -> Call {
+    set_capabilities(0)
+}
+
+/// capset(2): these permitted and effective, by number; none to be inherited.
+pub(crate) fn set_capabilities(held: u64) -> Call {
     #[repr(C)]
     struct Header {
         version: u32,
@@ -40,9 +45,11 @@ pub(crate) fn drop_capabilities() -> Call {
     /// _LINUX_CAPABILITY_VERSION_3, which takes two words for each set.
     const VERSION: u32 = 0x2008_0522;
     let header = Header { version: VERSION, pid: 0 };
-    let none = [[0_u32; 3]; 2];
+    let words = [held as u32, (held >> 32) as u32];
+    // Effective, permitted, inheritable.
+    let sets = words.map(|word| [word, word, 0]);
     // SAFETY: header and data have the layout of that version and outlive the call.
-    done(unsafe { libc::syscall(libc::SYS_capset, &raw const header, none.as_ptr()) })
+    done(unsafe { libc::syscall(libc::SYS_capset, &raw const header, sets.as_ptr()) })
 }
 
 /// prlimit64(2) of ourselves, soft and hard at once.

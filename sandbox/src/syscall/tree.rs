@@ -61,26 +61,33 @@ pub(crate) fn clone_tree(path: &CStr) -> Call<OwnedFd> {
     clone_at(libc::AT_FDCWD, path, 0)
 }
 
-/// openat2(2), then open_tree(2): the same of a path without a symbolic link in any part of it
-/// (ELOOP), so that it leads where it led when it was judged.
+/// open_tree(2) of a path without a symbolic link in any part of it (ELOOP), so that it leads where it led
+/// when it was judged. One part at a time, as openat2(2) is refused where systemd's RestrictSUIDSGID= is set.
 pub(crate) fn clone_plain_tree(path: &CStr) -> Call<OwnedFd> {
-    // SAFETY: plain numbers, for which zero is a value.
-    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
-    how.flags = (libc::O_PATH | libc::O_CLOEXEC) as u64;
-    how.resolve = libc::RESOLVE_NO_SYMLINKS;
-    // SAFETY: the path is terminated, the request has the size that is stated, both outlive the call.
-    let fd = check(unsafe {
-        libc::syscall(
-            libc::SYS_openat2,
-            libc::AT_FDCWD,
-            path.as_ptr(),
-            &raw const how,
-            size_of::<libc::open_how>(),
-        )
-    })?;
-    // SAFETY: a new descriptor, owned by nothing else.
-    let file = unsafe { OwnedFd::from_raw_fd(fd as RawFd) };
-    clone_at(file.as_raw_fd(), c"", libc::AT_EMPTY_PATH as c_uint)
+    let mut at = super::open(c"/", libc::O_PATH)?;
+    for part in path.to_bytes().split(|byte| *byte == b'/').filter(|part| !part.is_empty()) {
+        // A name of 255 bytes, and its end: nothing is allocated here.
+        let mut name = [0_u8; 256];
+        name.get_mut(..part.len())
+            .filter(|_| part.len() < 256)
+            .ok_or(Errno::ENAMETOOLONG)?
+            .copy_from_slice(part);
+        // SAFETY: the name ends with a zero that the loop above left, and outlives the call.
+        let fd = check(c_long::from(unsafe {
+            libc::openat(
+                at.as_raw_fd(),
+                name.as_ptr().cast(),
+                libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC,
+            )
+        }))?;
+        // SAFETY: a new descriptor, owned by nothing else.
+        at = unsafe { OwnedFd::from_raw_fd(fd as RawFd) };
+        let found = nix::sys::stat::fstat(&at)?;
+        if found.st_mode & libc::S_IFMT == libc::S_IFLNK {
+            return Err(Errno::ELOOP);
+        }
+    }
+    clone_at(at.as_raw_fd(), c"", libc::AT_EMPTY_PATH as c_uint)
 }
 
 fn clone_at(directory: RawFd, path: &CStr, flags: c_uint) -> Call<OwnedFd> {

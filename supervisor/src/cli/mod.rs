@@ -83,7 +83,9 @@ pub(crate) fn main() -> ExitCode {
         Verb::Test(arguments) => conformance::test(&arguments, &global),
         Verb::Trust(verb) => trust::run(&verb, &global),
         Verb::QuotaInit(arguments) => quota::run(&arguments, &global),
-        Verb::Doctor(arguments) => doctor::run(&mut Screen::stdout(global.json), &arguments),
+        Verb::Doctor(arguments) => {
+            doctor::run(&mut Screen::stdout(global.json), &arguments, &global)
+        }
         Verb::New(arguments) => {
             finish(new::new(&mut Screen::stdout(global.json), &arguments), global.json)
         }

@@ -21,7 +21,9 @@ use super::supervision::Supervision;
 use crate::clock::Monotonic;
 use crate::failure::{Code, Failure};
 use crate::id::{Digest, PluginId};
-use crate::link::{Hidden, Json, LEASES, Numbered, Reply, Request, RequestNumber, Spawn, Spawned};
+use crate::link::{
+    Hidden, Json, LEASES, MAX_PACKET, Numbered, Reply, Request, RequestNumber, Spawn, Spawned,
+};
 
 /// What a request that is not refused is answered with.
 enum Answer {
@@ -73,6 +75,12 @@ impl Launcher {
                 None => Err(Failure::internal("a request to restore data came without one")),
             },
             Request::Measure { id } => self.measure(number, id),
+            Request::NetworkDevices { id } => {
+                let plugin = self.plugins.by_id(&id);
+                let text = plugin.and_then(|plugin| plugin.child.network_devices());
+                let text = text.filter(|text| text.len() < MAX_PACKET / 2);
+                Ok(Answer::Now(Reply::NetworkDevices(text), Vec::new()))
+            }
             Request::Spawn(spawn) => self.spawn(number, *spawn),
             Request::Session { id, generation } => self.session(&id, generation),
             Request::Connection { id, generation, token } => match descriptors.pop() {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use bulkhead_sandbox::cgroup::{Cgroup, CgroupError, Tree};
 use bulkhead_sandbox::floors::AllowedSources;
 use bulkhead_sandbox::kernel_audit;
+use bulkhead_sandbox::privilege;
 use bulkhead_sandbox::probe::probe;
 use bulkhead_sandbox::unprivileged;
 use nix::errno::Errno;
@@ -66,6 +67,8 @@ pub(super) enum StartError {
     Socket(#[from] SocketError),
     #[error(transparent)]
     Storage(#[from] StorageError),
+    #[error("privilege that is not needed cannot be given up: {0}")]
+    Privilege(std::io::Error),
     #[error("cannot wait for events: {0}")]
     Events(#[from] Errno),
 }
@@ -80,6 +83,9 @@ pub(super) fn prepare(config: &Config) -> Result<(Launcher, Held), StartError> {
     let signals = block_signals()?;
     let epoll = new_epoll(&signals)?;
     raise_descriptor_limit();
+    // The last thing that takes more privilege than is kept.
+    let kernel_audit = kernel_audit();
+    privilege::keep_only_the_launchers().map_err(StartError::Privilege)?;
     let privileged = geteuid().is_root();
     directory(&config.state, 0o755)?;
     // What is mounted from it must be named without a symbolic link.
@@ -119,10 +125,14 @@ pub(super) fn prepare(config: &Config) -> Result<(Launcher, Held), StartError> {
         directory(&config.runtime, 0o755)?;
     }
     let admin = AdminSocket::bind(&socket, access)?;
-    let machine = probe();
+    let mut machine = probe();
+    if kernel_audit.is_some() {
+        machine.is_given_audit();
+    }
     for lacking in machine.lacking() {
         tracing::warn!(layer = %lacking.layer, detail = lacking.detail, "this machine lacks a layer");
     }
+    let rules = rules(config);
     let settings = Settings {
         state: own_state,
         store: store.path().to_owned(),
@@ -147,6 +157,7 @@ pub(super) fn prepare(config: &Config) -> Result<(Launcher, Held), StartError> {
             path,
             refuse: config.advisories_policy == AdvisoriesPolicy::Refuse,
         }),
+        sources: [&rules.sources.read_only[..], &rules.sources.read_write].concat(),
         started_ms: u64::try_from(jiff::Timestamp::now().as_millisecond()).ok(),
         supervisor_starts: 0,
         machine: serde_json::to_value(&machine).unwrap_or_default(),
@@ -155,7 +166,7 @@ pub(super) fn prepare(config: &Config) -> Result<(Launcher, Held), StartError> {
     let launcher = Launcher {
         allow_directories: config.allow_directories,
         ownership,
-        rules: rules(config),
+        rules,
         command: command(config, user),
         tree,
         store,
@@ -173,7 +184,7 @@ pub(super) fn prepare(config: &Config) -> Result<(Launcher, Held), StartError> {
         orphaned_since: None,
         stop: None,
         admin,
-        kernel_audit: kernel_audit(),
+        kernel_audit,
         watchdog_at: notify.watchdog_interval().map(|interval| Monotonic::now().plus(interval)),
         notify,
         announced: false,
@@ -273,6 +284,11 @@ fn discover(mode: Mode) -> Option<Tree> {
 
 /// Without it a death by seccomp is told without the name of the call.
 fn kernel_audit() -> Option<OwnedFd> {
+    let given = kernel_audit::given()
+        .inspect_err(|error| tracing::warn!(%error, "the service manager gave no audit stream"));
+    if let Ok(Some(stream)) = given {
+        return Some(stream);
+    }
     kernel_audit::open()
         .inspect_err(|error| {
             tracing::info!(%error, "the kernel's audit stream cannot be read: which system call a plugin died of will not be known");

@@ -11,5 +11,6 @@ mod roles;
 mod service;
 mod stopping;
 mod supervision;
+mod taken_over;
 mod trust;
 mod trusting;

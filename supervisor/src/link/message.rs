@@ -54,6 +54,8 @@ pub(crate) enum Request {
     Release { id: PluginId },
     /// Counts what the plugin's storage takes, and looks what the file system bounds it to. → [`Reply::Measured`]
     Measure { id: PluginId },
+    /// What went over the network devices of a plugin that runs. → [`Reply::NetworkDevices`]
+    NetworkDevices { id: PluginId },
     /// The storage that there is, in the order of the ids, beginning after one: a bounded number.
     /// → [`Reply::Leases`]
     Leases { after: Option<PluginId> },
@@ -141,6 +143,9 @@ pub(crate) enum Reply {
         data: PathBuf,
     },
     Measured(StorageUsage),
+    /// `/proc/PID/net/dev`, which the launcher has not read; `None` where it cannot be had. The launcher sees
+    /// every compartment's processes, and the supervisor under systemd's ProtectProc= does not.
+    NetworkDevices(Option<String>),
     Leases {
         leases: Vec<Lease>,
         /// There are others after the last of these.
@@ -299,6 +304,8 @@ pub(crate) struct Settings {
     pub(crate) launcher_uid: u32,
     /// Where known faults of crates are looked up.
     pub(crate) advisories: Option<Advisories>,
+    /// What a plugin may be shown of this machine besides the system: its libraries are looked for there.
+    pub(crate) sources: Vec<PathBuf>,
     /// Bytes that all archives may take together.
     pub(crate) archives_limit: u64,
     /// What plugins may be promised together.

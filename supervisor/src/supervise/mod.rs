@@ -10,6 +10,7 @@ mod api;
 mod archives;
 mod audit;
 mod broker;
+mod compartment;
 mod denials;
 mod events;
 mod launcher_link;
@@ -26,16 +27,21 @@ mod store;
 mod usage;
 
 use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use bulkhead_sandbox::descriptors::{ReceiveError, recv_with_fds};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
+use crate::config::Journald;
 use crate::failure::Failure;
 use crate::id::PluginId;
-use crate::link::{Adopted, Exited, LinkError, Message, Request, Settings};
+use crate::journal::{self, Journal};
+use crate::link::{
+    self, Adopted, Exited, LinkError, MAX_DESCRIPTORS, MAX_PACKET, Message, Request, Settings,
+};
 use archives::Archives;
 use audit::{Action, Operation};
 use denials::Denials;
@@ -68,19 +74,55 @@ enum Fatal {
     Failure(#[from] Failure),
     #[error("the launcher began with {0}, not with a welcome")]
     NoWelcome(String),
+    #[error(transparent)]
+    Unconfined(#[from] compartment::Unconfined),
 }
 
-/// The role `bulkhead supervise`; `link` is its end of the link to the launcher.
+/// The role `bulkhead supervise`; `link` is its end of the link to the launcher. Called while the process has
+/// one thread.
 pub(crate) fn run(link: OwnedFd) -> ExitCode {
-    let outcome = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => LocalSet::new().block_on(&runtime, async {
+    // Each error is told while the link is open: the launcher kills a supervisor that has closed it.
+    let outcome = welcomed(&link).inspect_err(Fatal::tell).and_then(|welcome| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(Fatal::from).inspect_err(Fatal::tell)?;
+        LocalSet::new().block_on(&runtime, async {
             let launcher = Launcher::new(link).map_err(Fatal::from).inspect_err(Fatal::tell)?;
-            // Told while the link is open: the launcher kills a supervisor that has closed it.
-            serve(launcher.clone()).await.inspect_err(Fatal::tell)
-        }),
-        Err(error) => Err(Fatal::from(error)).inspect_err(Fatal::tell),
-    };
+            serve(launcher.clone(), welcome).await.inspect_err(Fatal::tell)
+        })
+    });
     outcome.map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS)
+}
+
+/// Hears from the launcher what it needs to confine itself, and does. Only then is anything read that a
+/// stranger wrote, and the runtime made, which has threads.
+fn welcomed(link: &OwnedFd) -> Result<Welcome, Fatal> {
+    let packet =
+        recv_with_fds(link.as_fd(), MAX_PACKET, MAX_DESCRIPTORS).map_err(|error| match error {
+            ReceiveError::Closed => LinkError::Closed,
+            other => LinkError::Io(std::io::Error::other(other)),
+        })?;
+    let mut descriptors = packet.descriptors.into_iter();
+    let (mut settings, listener) = match (link::decode(&packet.data)?, descriptors.next()) {
+        (Message::Welcome(settings), Some(listener)) => (settings.0, listener),
+        (other, _) => return Err(Fatal::NoWelcome(format!("{other:?}"))),
+    };
+    // No socket can be made for it afterwards.
+    let journal = journal(settings.logs.journald);
+    let compartment = compartment::enter(&settings)?;
+    settings.machine["supervisor"] = serde_json::json!(compartment);
+    let kernel_audit = descriptors.next();
+    Ok(Welcome { settings: Arc::new(settings), listener, kernel_audit, journal })
+}
+
+/// systemd's journal, where what plugins write goes there too.
+fn journal(wanted: Journald) -> Option<Arc<Journal>> {
+    let wanted = match wanted {
+        Journald::Auto => journal::has_our_output(),
+        Journald::On => true,
+        Journald::Off => false,
+    };
+    let opened = wanted.then(Journal::open)?;
+    opened.inspect_err(|error| tracing::error!(%error, "no journal for plugins")).ok().map(Arc::new)
 }
 
 impl Fatal {
@@ -92,18 +134,23 @@ impl Fatal {
     }
 }
 
-/// What the launcher tells a supervisor that starts.
-struct Inherited {
+/// What the launcher tells a supervisor that starts, first.
+struct Welcome {
     settings: Arc<Settings>,
     listener: OwnedFd,
     kernel_audit: Option<OwnedFd>,
+    journal: Option<Arc<Journal>>,
+}
+
+/// What there is already.
+struct Inherited {
     running: BTreeMap<PluginId, (Box<Adopted>, Vec<OwnedFd>)>,
     exits: Vec<(Box<Exited>, Vec<OwnedFd>)>,
 }
 
-async fn serve(launcher: Launcher) -> Result<(), Fatal> {
+async fn serve(launcher: Launcher, welcome: Welcome) -> Result<(), Fatal> {
     let inherited = inherit(&launcher).await?;
-    let settings = inherited.settings;
+    let settings = welcome.settings;
     let _heart = tokio::task::spawn_local(beat(launcher.clone(), Arc::clone(&settings)));
     let store = Store::open(&settings.state.join("bulkhead.db"))?;
     let events = Events::new(store.clone());
@@ -114,15 +161,16 @@ async fn serve(launcher: Launcher) -> Result<(), Fatal> {
         }
     });
     let archives = Archives::open(settings.state.join("archives"), settings.archives_limit)?;
-    let registry = Arc::new(Registry::new(
+    let registry = Registry::new(
         launcher.clone(),
         store,
         events,
         Arc::clone(&settings),
         archives,
-        Denials::listen(inherited.kernel_audit)?,
+        Denials::listen(welcome.kernel_audit)?,
         local,
-    ));
+    );
+    let registry = Arc::new(registry.with_journal(welcome.journal));
     // From here on replies must be heard, so the link is listened to beside what follows.
     let (told, mut news) = mpsc::unbounded_channel();
     let listening = launcher.clone();
@@ -143,7 +191,7 @@ async fn serve(launcher: Launcher) -> Result<(), Fatal> {
     tokio::spawn(registry.audit.clone().keep_trust_recorded(launcher.clone()));
     tokio::spawn(Arc::clone(&registry).keep_within_retention());
     let starting = take_over(&registry, recovered, inherited.running, inherited.exits).await?;
-    tokio::spawn(api::serve(inherited.listener, Arc::clone(&registry))?);
+    tokio::spawn(api::serve(welcome.listener, Arc::clone(&registry))?);
     launcher.ask_done(Request::Ready).await?;
     let starter = Arc::clone(&registry);
     tokio::spawn(async move { starter.start_wanted(starting).await });
@@ -181,21 +229,9 @@ async fn serve(launcher: Launcher) -> Result<(), Fatal> {
     }
 }
 
-/// Hears what is there, up to [`Message::Current`].
+/// Hears what runs, up to [`Message::Current`].
 async fn inherit(launcher: &Launcher) -> Result<Inherited, Fatal> {
-    let first = launcher.next().await?;
-    let mut descriptors = first.descriptors.into_iter();
-    let (settings, listener) = match (first.value, descriptors.next()) {
-        (Message::Welcome(settings), Some(listener)) => (Arc::new(settings.0), listener),
-        (other, _) => return Err(Fatal::NoWelcome(format!("{other:?}"))),
-    };
-    let mut inherited = Inherited {
-        settings,
-        listener,
-        kernel_audit: descriptors.next(),
-        running: BTreeMap::new(),
-        exits: Vec::new(),
-    };
+    let mut inherited = Inherited { running: BTreeMap::new(), exits: Vec::new() };
     loop {
         let message = launcher.next().await?;
         match message.value {

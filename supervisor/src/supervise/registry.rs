@@ -44,10 +44,9 @@ use super::metrics::Metrics;
 use super::plugin::{self, Command, Context, PluginHandle, StopOptions, StopReport};
 use super::schedule::Schedules;
 use super::store::{PluginRow, Store};
-use crate::config::Journald;
 use crate::failure::{Code, Failure};
 use crate::id::PluginId;
-use crate::journal::{self, Journal};
+use crate::journal::Journal;
 use crate::link::Settings;
 use crate::manifest::Manifest;
 
@@ -77,6 +76,7 @@ pub(crate) struct Registry {
     pub(crate) metrics: Metrics,
     pub(crate) schedules: Schedules,
     archives: Archives,
+    journal: Option<Arc<Journal>>,
     pub(crate) denials: Arc<Denials>,
     local: mpsc::UnboundedSender<LocalJob>,
     /// Events that did not arrive.
@@ -105,6 +105,11 @@ pub(crate) struct DisableRequest {
 }
 
 impl Registry {
+    /// With systemd's journal, for what plugins write.
+    pub(crate) fn with_journal(self, journal: Option<Arc<Journal>>) -> Self {
+        Self { journal, ..self }
+    }
+
     pub(crate) fn new(
         launcher: Launcher,
         store: Store,
@@ -127,6 +132,7 @@ impl Registry {
             local,
             losses: losses::Losses::new(metrics.clone()),
             metrics,
+            journal: None,
             plugins: Mutex::default(),
             broken: Mutex::default(),
             admitted: Mutex::default(),
@@ -239,17 +245,9 @@ impl Registry {
             });
             events.emit("plugin:warning", &flooding, body);
         };
-        let journalled = match settings.journald {
-            Journald::Auto => journal::has_our_output(),
-            Journald::On => true,
-            Journald::Off => false,
-        };
-        let journal = journalled.then(Journal::open).and_then(|opened| {
-            opened.inspect_err(|error| tracing::error!(%error, "no journal for plugins")).ok()
-        });
         Rules {
             rate: Some(rate),
-            journal: journal.map(|journal| Journalled::new(journal, id.as_str())),
+            journal: self.journal.clone().map(|journal| Journalled::new(journal, id.as_str())),
             on_flood: Some(Box::new(on_flood)),
         }
     }

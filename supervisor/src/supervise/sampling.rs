@@ -154,7 +154,8 @@ impl Sampler {
     async fn sample(&mut self, handle: &PluginHandle, process: &ProcessView) -> Known {
         let (id, generation) = (&handle.manifest.id, process.generation);
         self.arm(id, process);
-        let look = Look::new(process);
+        let mut look = Look::new(process);
+        look.network = network::network(&self.registry.launcher, id, process).await;
         let Known { look: before, mut alarms, .. } = match self.known.remove(id) {
             Some(known) if known.generation == generation => known,
             Some(known) => Known { look: None, alarms: known.alarms.next(&look), generation },

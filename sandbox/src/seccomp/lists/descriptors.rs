@@ -79,7 +79,7 @@ pub(super) static DESCRIPTORS: List = List {
 
 pub(super) static SESSION: List = List {
     name: "session",
-    purpose: "Sockets that arrive over the bootstrap socket, and pairs between own threads.",
+    purpose: "Using sockets that arrived over the bootstrap socket.",
     lines: &[
         allow(
             &["recvfrom", "recvmsg", "recvmmsg", "shutdown"],
@@ -131,6 +131,13 @@ pub(super) static SESSION: List = List {
         )
         .given(Given::Internet),
         answer(&["setsockopt"], e!(ENOPROTOOPT), "what a socket that knows no such option answers"),
+    ],
+};
+
+pub(super) static PAIRS: List = List {
+    name: "pairs",
+    purpose: "Pairs of connected sockets.",
+    lines: &[
         when(
             &["socketpair"],
             &[&[is(0, "domain", c!(AF_UNIX))]],

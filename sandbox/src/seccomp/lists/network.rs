@@ -3,15 +3,15 @@
 use crate::seccomp::line::{Check, Given, List, Named, allow, answer, bits, c, e, is, when};
 
 /// The kind of a socket, without its flags. Source: the kernel's `include/linux/net.h`.
-const TYPE: Named = (0xf, "SOCK_TYPE_MASK");
+pub(super) const TYPE: Named = (0xf, "SOCK_TYPE_MASK");
 
-const INET: Check = is(0, "domain", c!(AF_INET));
-const INET6: Check = is(0, "domain", c!(AF_INET6));
-const STREAM: Check = bits(1, "type", TYPE, c!(SOCK_STREAM));
-const DATAGRAM: Check = bits(1, "type", TYPE, c!(SOCK_DGRAM));
-const DEFAULT: Check = is(2, "protocol", (0, "0"));
-const TCP: Check = is(2, "protocol", c!(IPPROTO_TCP));
-const UDP: Check = is(2, "protocol", c!(IPPROTO_UDP));
+pub(super) const INET: Check = is(0, "domain", c!(AF_INET));
+pub(super) const INET6: Check = is(0, "domain", c!(AF_INET6));
+pub(super) const STREAM: Check = bits(1, "type", TYPE, c!(SOCK_STREAM));
+pub(super) const DATAGRAM: Check = bits(1, "type", TYPE, c!(SOCK_DGRAM));
+pub(super) const DEFAULT: Check = is(2, "protocol", (0, "0"));
+pub(super) const TCP: Check = is(2, "protocol", c!(IPPROTO_TCP));
+pub(super) const UDP: Check = is(2, "protocol", c!(IPPROTO_UDP));
 
 pub(super) static INTERNET: List = List {
     name: "internet",

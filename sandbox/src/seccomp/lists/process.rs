@@ -4,14 +4,19 @@ use crate::seccomp::line::{
     Check, Given, List, allow, answer, at_least, at_most, bits, c, e, has, is, lacks, when,
 };
 
+pub(super) static START: List = List {
+    name: "start",
+    purpose: "The filter is in force before the program is, so it lets the program be executed.",
+    lines: &[allow(
+        &["execve", "execveat"],
+        "the start itself; afterwards Landlock confines what may be executed",
+    )],
+};
+
 pub(super) static RUNTIME: List = List {
     name: "runtime",
     purpose: "What the dynamic loader and a language's runtime call before and after `main`.",
     lines: &[
-        allow(
-            &["execve", "execveat"],
-            "the start itself; afterwards Landlock confines what may be executed",
-        ),
         allow(&["exit", "exit_group", "restart_syscall"], "ending, and resuming after a stop"),
         allow(
             &["arch_prctl", "set_tid_address", "set_robust_list", "rseq"],

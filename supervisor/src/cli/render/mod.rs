@@ -16,7 +16,7 @@ use std::io::{self, IsTerminal as _, StderrLock, StdoutLock, Write};
 use serde_json::Value;
 
 pub(super) use archive::{archives, total};
-pub(super) use layers::{brief, machine};
+pub(super) use layers::{brief, enforcement, machine};
 pub(super) use measure::{bytes, short_bytes, short_span, span};
 pub(super) use plugin::{Plugin, list, tone};
 pub(super) use record::{audit, event, log, state};

@@ -3,22 +3,42 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
-use nix::sys::stat::{FileStat, SFlag, fstat};
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
 use nix::time::{ClockId, clock_gettime};
 
-/// Opens `path` beneath `root`: no symbolic link, no mount point and no `..` is followed on the way
-/// (openat2(2)). O_NONBLOCK, so that opening a FIFO does not wait for a writer.
+/// Opens `path` beneath `root`: no symbolic link (ELOOP), no other file system (EXDEV) and no `..` (EXDEV) is
+/// followed on the way. O_NONBLOCK, so that opening a FIFO does not wait for a writer.
+///
+/// One part at a time, as openat2(2), which does this in one call, is refused where systemd's
+/// RestrictSUIDSGID= is set: its filter cannot see the mode.
 pub(super) fn open_beneath(root: impl AsFd, path: &str, flags: OFlag) -> Result<OwnedFd, Errno> {
-    let how = OpenHow::new()
-        .flags(flags | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY)
-        .resolve(
-            ResolveFlag::RESOLVE_BENEATH
-                | ResolveFlag::RESOLVE_NO_SYMLINKS
-                | ResolveFlag::RESOLVE_NO_MAGICLINKS
-                | ResolveFlag::RESOLVE_NO_XDEV,
-        );
-    openat2(root, path, how)
+    let parts = path.split('/');
+    if parts.clone().any(|part| matches!(part, "" | "." | "..")) {
+        return Err(Errno::EXDEV);
+    }
+    let device = fstat(&root)?.st_dev;
+    let mut at = open_at(&root, ".", OFlag::O_PATH | OFlag::O_DIRECTORY)?;
+    let mut last = "";
+    for part in parts {
+        if !last.is_empty() {
+            at = open_at(&at, last, OFlag::O_PATH)?;
+            let found = fstat(&at)?;
+            if Kind::of(&found) == Kind::LINK {
+                return Err(Errno::ELOOP);
+            }
+            if found.st_dev != device {
+                return Err(Errno::EXDEV);
+            }
+        }
+        last = part;
+    }
+    let file = open_at(&at, last, flags | OFlag::O_NONBLOCK | OFlag::O_NOCTTY)?;
+    if fstat(&file)?.st_dev == device { Ok(file) } else { Err(Errno::EXDEV) }
+}
+
+fn open_at(directory: impl AsFd, name: &str, flags: OFlag) -> Result<OwnedFd, Errno> {
+    openat(directory, name, flags | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW, Mode::empty())
 }
 
 /// What a file is, by the format bits of its mode.
@@ -31,11 +51,13 @@ pub(super) enum Kind {
 }
 
 impl Kind {
+    const LINK: Self = Kind::Other("a symbolic link");
+
     pub(super) fn of(stat: &FileStat) -> Self {
         match SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT {
             SFlag::S_IFREG => Kind::Regular,
             SFlag::S_IFDIR => Kind::Directory,
-            SFlag::S_IFLNK => Kind::Other("a symbolic link"),
+            SFlag::S_IFLNK => Self::LINK,
             SFlag::S_IFIFO => Kind::Other("a FIFO"),
             SFlag::S_IFSOCK => Kind::Other("a socket"),
             SFlag::S_IFCHR | SFlag::S_IFBLK => Kind::Other("a device node"),
@@ -83,5 +105,46 @@ impl Fingerprint {
             modified: (stat.st_mtime, stat.st_mtime_nsec),
             changed: (stat.st_ctime, stat.st_ctime_nsec),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::io::Read as _;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn nothing_is_reached_that_does_not_lie_beneath() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        fs::create_dir_all(at("root/bin")).unwrap();
+        fs::write(at("root/bin/entry"), "inside").unwrap();
+        fs::write(at("secret"), "outside").unwrap();
+        symlink("../secret", at("root/link")).unwrap();
+        symlink("bin", at("root/directory")).unwrap();
+        let root = File::open(at("root")).unwrap();
+        let open = |path| open_beneath(&root, path, OFlag::O_RDONLY);
+        let mut text = String::new();
+        File::from(open("bin/entry").unwrap()).read_to_string(&mut text).unwrap();
+        assert_eq!(text, "inside");
+        for path in ["link", "directory/entry"] {
+            assert_eq!(open(path).unwrap_err(), Errno::ELOOP, "{path}");
+        }
+        for path in
+            ["../secret", "bin/../../secret", "bin/../bin/entry", "/etc/passwd", "", "bin//entry"]
+        {
+            assert_eq!(open(path).unwrap_err(), Errno::EXDEV, "{path}");
+        }
+        assert_eq!(open("bin/other").unwrap_err(), Errno::ENOENT);
+        assert_eq!(open("bin/entry/more").unwrap_err(), Errno::ENOTDIR);
+        // Another file system is another place.
+        let root = File::open("/").unwrap();
+        assert_eq!(
+            open_beneath(&root, "proc/self/status", OFlag::O_RDONLY).unwrap_err(),
+            Errno::EXDEV
+        );
     }
 }

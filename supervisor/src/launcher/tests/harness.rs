@@ -187,6 +187,10 @@ impl Supervisor {
         self.number
     }
 
+    pub(super) fn link(&self) -> BorrowedFd<'_> {
+        self.link.as_fd()
+    }
+
     pub(super) fn send_garbage(&self) {
         send_with_fds(self.link.as_fd(), b"\xff\xfe\xfd", &[]).unwrap();
     }

@@ -39,7 +39,8 @@ pub(super) async fn health(State(registry): Server) -> Json<Health> {
 
 /// What this machine enforces, and what it lacks
 ///
-/// As `bulkhead doctor --json` shows it.
+/// As `bulkhead doctor --json` shows it. `supervisor` is the compartment that the supervisor has made around
+/// itself, as it was measured.
 #[utoipa::path(get, path = "/v1/machine", operation_id = "machine", tag = "service",
     responses((status = 200, description = "The layers, each with its state.", body = Object)))]
 pub(super) async fn machine(State(registry): Server) -> Json<Value> {

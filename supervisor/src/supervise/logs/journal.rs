@@ -1,16 +1,18 @@
 //! A plugin's records as entries of systemd's journal.
 
 use super::{Level, Record};
+use std::sync::Arc;
+
 use crate::journal::{Entry, Journal, Priority};
 
 /// The journal, for the records of one plugin.
 pub(crate) struct Journalled {
-    journal: Journal,
+    journal: Arc<Journal>,
     plugin: String,
 }
 
 impl Journalled {
-    pub(crate) fn new(journal: Journal, plugin: &str) -> Self {
+    pub(crate) fn new(journal: Arc<Journal>, plugin: &str) -> Self {
         Self { journal, plugin: plugin.to_owned() }
     }
 

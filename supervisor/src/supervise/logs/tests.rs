@@ -1,6 +1,7 @@
 use std::future::{pending, ready};
 use std::io::Write;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use super::*;
 
@@ -169,7 +170,7 @@ fn each_record_goes_to_the_journal_with_its_fields() {
     use crate::journal::tests::{journal, next};
     let directory = tempfile::tempdir().unwrap();
     let (journal, socket) = journal(directory.path());
-    let journal = Some(Journalled::new(journal, "clinic"));
+    let journal = Some(Journalled::new(Arc::new(journal), "clinic"));
     let logs = directory.path().join("logs");
     let book = Book::open(&logs, Rules { journal, ..Rules::default() }).unwrap();
     book.is_of("1.2.0");

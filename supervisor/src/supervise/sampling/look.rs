@@ -3,7 +3,7 @@
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::network::{Network, network};
+use super::network::Network;
 use crate::supervise::metrics;
 use crate::supervise::plugin::{Kept, ProcessView};
 use crate::supervise::store::Used;
@@ -21,6 +21,7 @@ pub(super) struct Look {
 }
 
 impl Look {
+    /// Without the network, which the launcher is asked for.
     pub(super) fn new(process: &ProcessView) -> Self {
         let cgroup = process.cgroup.as_deref();
         Self {
@@ -29,7 +30,7 @@ impl Look {
             bounds: cgroup.map(Bounds::read).unwrap_or_default(),
             limit_events: cgroup.map(LimitEvents::read).unwrap_or_default(),
             stalls: cgroup.map(Stalls::read).unwrap_or_default(),
-            network: network(process),
+            network: None,
         }
     }
 

@@ -1,10 +1,11 @@
 //! What a plugin sent and received.
 
-use std::path::Path;
-
 use bulkhead_sandbox::Layer;
 use serde::Serialize;
 
+use crate::id::PluginId;
+use crate::link::{Reply, Request};
+use crate::supervise::launcher_link::Launcher;
 use crate::supervise::plugin::ProcessView;
 
 /// Through its own network namespace.
@@ -17,13 +18,19 @@ pub(super) struct Network {
 
 /// The counters of a namespace that is the plugin's alone; in the machine's own they would be
 /// everybody's.
-pub(super) fn network(process: &ProcessView) -> Option<Network> {
+pub(super) async fn network(
+    launcher: &Launcher,
+    id: &PluginId,
+    process: &ProcessView,
+) -> Option<Network> {
     let own = process.enforcement.layer(Layer::NetNamespace)?;
     if !own.enforced {
         return None;
     }
-    let path = format!("/proc/{}/net/dev", process.pid);
-    counters(&std::fs::read_to_string(Path::new(&path)).ok()?)
+    match launcher.ask(Request::NetworkDevices { id: id.clone() }).await {
+        Ok((Reply::NetworkDevices(text), _)) => counters(&text?),
+        Ok(_) | Err(_) => None,
+    }
 }
 
 /// The sums of `/proc/PID/net/dev`, proc_pid_net(5): two lines of heading, then a line a device with

@@ -22,6 +22,7 @@ mod logging;
 mod manifest;
 mod package;
 mod plugin_data;
+mod refusal;
 mod signing;
 mod supervise;
 mod trust;

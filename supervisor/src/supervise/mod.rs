@@ -120,9 +120,12 @@ async fn serve(launcher: Launcher) -> Result<(), Fatal> {
         events,
         Arc::clone(&settings),
         archives,
-        Denials::listen(inherited.kernel_audit)?,
+        Denials::new(inherited.kernel_audit.is_some()),
         local,
     ));
+    if let Some(stream) = inherited.kernel_audit {
+        denials::listen(&registry, stream)?;
+    }
     // From here on replies must be heard, so the link is listened to beside what follows.
     let (told, mut news) = mpsc::unbounded_channel();
     let listening = launcher.clone();

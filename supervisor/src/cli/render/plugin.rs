@@ -40,6 +40,21 @@ pub(in crate::cli) struct Plugin {
     last_exit: Option<LastExit>,
     last_error: Option<LastError>,
     unfinished: Option<Unfinished>,
+    denials: Vec<Denial>,
+    denials_unobservable: Option<String>,
+}
+
+/// What the kernel refused to it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Denial {
+    layer: String,
+    access: String,
+    path: Option<String>,
+    port: Option<u16>,
+    count: u64,
+    last: String,
+    remedy: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -197,6 +212,7 @@ impl Plugin {
             screen.line(&format!("compartment, as measured: {verdict}"))?;
             layers::enforcement(screen, enforcement)?;
         }
+        self.show_denials(screen)?;
         if let Some(LastExit { time, explanation }) = &self.last_exit {
             let (time, text) = (printable(time), printable(explanation));
             screen.line(&format!("last exit, {time}"))?;
@@ -208,6 +224,28 @@ impl Plugin {
             screen.line(&format!("  {code}: {}", printable(message)))?;
         }
         self.show_unfinished(screen)
+    }
+
+    fn show_denials<W: Write>(&self, screen: &mut Screen<W>) -> io::Result<()> {
+        if !self.denials.is_empty() || self.denials_unobservable.is_some() {
+            screen.line("denied")?;
+        }
+        for denial in &self.denials {
+            let Denial { layer, access, path, port, count, last, remedy } = denial;
+            let on = match (path, port) {
+                (Some(path), _) => format!(" on {path:?}"),
+                (_, Some(port)) => format!(" on port {port}"),
+                _ => String::new(),
+            };
+            let text = format!("{layer}: {access}{on}, {count} times, last {last}");
+            screen.line(&format!("  {}", printable(&text)))?;
+            let remedy = remedy.as_deref().unwrap_or("no setting allows it");
+            screen.line(&screen.paint(Tone::Faint, &format!("    {}", printable(remedy))))?;
+        }
+        match &self.denials_unobservable {
+            Some(why) => screen.line(&screen.paint(Tone::Faint, &format!("  {}", printable(why)))),
+            None => Ok(()),
+        }
     }
 
     fn show_unfinished<W: Write>(&self, screen: &mut Screen<W>) -> io::Result<()> {
@@ -328,6 +366,9 @@ mod tests {
             "enforcement": {"layers": []},
             "lastExit": {"time": "then", "exit": {}, "explanation": "it ran out of memory"},
             "lastError": {"code": "PLUGIN_DIED", "message": "the plugin died\u{1b}[2J", "details": {}},
+            "denials": [{"layer": "landlock", "access": "fs.read_file", "path": "/etc/shadow",
+                         "count": 3, "last": "then", "remedy": "[sandbox] read = [\"/etc/shadow\"]"}],
+            "denialsUnobservable": "not observable here: why",
             "aKeyOfALaterVersion": 1,
         }))
         .unwrap()
@@ -365,6 +406,9 @@ mod tests {
             "1.5 s, at most 20% of a cpu",
             "3 of 32",
             "it ran out of memory",
+            "landlock: fs.read_file on \"/etc/shadow\", 3 times, last then",
+            "[sandbox] read = [\"/etc/shadow\"]",
+            "not observable here: why",
             "PLUGIN_DIED: the plugin died\u{fffd}[2J",
         ] {
             assert!(text.contains(part), "{part:?} in\n{text}");

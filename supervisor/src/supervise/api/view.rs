@@ -15,6 +15,7 @@ use crate::failure::Failure;
 use crate::id::{Digest, PluginId};
 use crate::manifest::secrets::blank;
 use crate::manifest::{Limits, Line, Permission, ServiceName};
+use crate::supervise::denials::Counted as Denial;
 use crate::supervise::plugin::{Enforced, Kept, PluginHandle, STATES};
 use crate::supervise::registry::{Broken, Registry, Remainder};
 use crate::supervise::store::Previous;
@@ -84,6 +85,11 @@ pub(super) struct Plugin {
     #[schema(value_type = Option<Object>)]
     last_exit: Option<Value>,
     last_error: Option<Failure>,
+    /// What seccomp and Landlock refused to it under this supervisor, the last first; empty in a list.
+    denials: Vec<Denial>,
+    /// Why that cannot be told here of what runs, and what would make it so; null in a list.
+    #[schema(value_type = Option<String>)]
+    denials_unobservable: Option<&'static str>,
     /// An operation that could be neither done nor undone yet, and is tried again; null in a list.
     unfinished: Option<Remainder>,
 }
@@ -188,6 +194,8 @@ impl Plugin {
             failures: view.failures,
             last_exit: view.last_exit,
             last_error: view.last_failure,
+            denials: Vec::new(),
+            denials_unobservable: None,
             unfinished: None,
         }
     }
@@ -203,7 +211,11 @@ impl Plugin {
             Storage { enforcement, limit_bytes, kept }
         });
         let unfinished = registry.remainder(id);
-        Self { storage, unfinished, ..Self::new(handle, registry.settings.strict) }
+        let shown = Self::new(handle, registry.settings.strict);
+        let denials = registry.denials.of(id);
+        let runs = shown.process.is_some();
+        let denials_unobservable = runs.then(|| registry.denials.unobservable(id)).flatten();
+        Self { storage, denials, denials_unobservable, unfinished, ..shown }
     }
 }
 

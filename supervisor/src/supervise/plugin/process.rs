@@ -20,6 +20,7 @@ use super::quota::Kept;
 use crate::clock::Monotonic;
 use crate::failure::{Code, Failure};
 use crate::link::{Adopted, Exited, Json, Reply, Request, Spawn, Spawned};
+use crate::supervise::denials::Denials;
 use crate::supervise::launcher_link::unexpected;
 use crate::supervise::logs::{self, Stream};
 use crate::supervise::timestamp;
@@ -76,6 +77,7 @@ pub(crate) async fn start(
         Ok((other, _)) => return Err(StartError::Failed(unexpected(&other))),
         Err(failure) => return Err(StartError::Failed(failure)),
     };
+    Denials::begin(&context.registry, &plan.id, spawned.uid, spawned.generation, false);
     take_up(context, plan, exits, spawned, descriptors, cancelled).await
 }
 
@@ -115,6 +117,8 @@ pub(crate) async fn adopt(
     descriptors: Vec<OwnedFd>,
     cancelled: watch::Receiver<bool>,
 ) -> Result<Process, StartError> {
+    let Spawned { uid, generation, .. } = adopted.spawned;
+    Denials::begin(&context.registry, &plan.id, uid, generation, true);
     take_up(context, plan, exits, adopted.spawned, descriptors, cancelled).await
 }
 

@@ -7,7 +7,7 @@ in_machine() {
     case $1/$2 in
         tests/tidy | sandbox/closure) return 1 ;; # read the sources, with cargo
         tests/crashes | tests/interleaving) return 1 ;; # many services, of which no kernel matters
-        tests/signing | tests/cli | tests/api_docs | tests/review | tests/permissions) return 1 ;; # nor of these
+        tests/signing | tests/cli | tests/api_docs | tests/review | tests/permissions | tests/exposure) return 1 ;; # nor of these
         tests/conformance | tests/dev | tests/schedules) return 1 ;; # what they run, others do in the machine
         sandbox/* | supervisor/* | tests/*) return 0 ;;
         *) return 1 ;;
@@ -15,7 +15,7 @@ in_machine() {
 }
 
 # Unit tests of these packages that compute all the same: long under emulation, for nothing.
-computing='^(sandbox seccomp::(calls|tests|lists)|supervisor (manifest|cli|link|package|signing|trust|fuzzing_tests|supervise::(store|audit|logs|archives|metrics|schedule|registry::review)))::'
+computing='^(sandbox seccomp::(calls|tests|lists)|supervisor (manifest|cli|link|package|signing|trust|exposure|refusal|fuzzing_tests|supervise::(store|audit|logs|archives|metrics|schedule|registry::review)))::'
 
 # Prints cargo's target directory.
 target_directory() {

@@ -43,6 +43,7 @@ fn every_field_is_read() {
         [admission]
         memory = "2G"
         pids = 500
+        max_exposure = 4.0
         [mounts]
         read_only = ["/srv/a"]
         read_write = ["/srv/b"]
@@ -61,6 +62,7 @@ fn every_field_is_read() {
     assert_eq!(config.admission.memory.map(ByteSize::bytes), Some(2 << 30));
     assert_eq!(config.retention.archives_bytes(), 2 << 30);
     assert_eq!(config.admission.pids, Some(500));
+    assert_eq!(config.admission.max_exposure, Some("4".parse().unwrap()));
     assert_eq!(config.advisories_policy, AdvisoriesPolicy::Refuse);
     assert_eq!(config.trust, Path::new("/t"));
 }

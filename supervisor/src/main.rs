@@ -8,6 +8,7 @@ mod audit_chain;
 mod cli;
 mod clock;
 mod config;
+mod exposure;
 mod failure;
 mod file_system;
 #[cfg(test)]

@@ -37,13 +37,13 @@ impl Domains {
         match record {
             Record::Call(denial) => vec![denial],
             Record::Access { refusal, .. } if refusal.is_on(CANARY) => Vec::new(),
-            Record::Access { domain, refusal } => match self.owner(domain) {
-                Some(uid) => vec![Denial { uid, refusal }],
-                None => {
-                    push(&mut self.waiting, MOST_WAITING, (domain, refusal));
-                    Vec::new()
+            Record::Access { domain, refusal } => {
+                if let Some(uid) = self.owner(domain) {
+                    return vec![Denial { uid, refusal }];
                 }
-            },
+                push(&mut self.waiting, MOST_WAITING, (domain, refusal));
+                Vec::new()
+            }
             Record::Domain { domain, uid } => {
                 self.owners.retain(|&(known, _)| known != domain);
                 push(&mut self.owners, MOST, (domain, uid));

@@ -245,19 +245,15 @@ impl Denials {
 impl Known {
     fn add(&mut self, denial: Denial) -> Option<News> {
         let of_uid = self.plugins.iter_mut().find(|(_, ledger)| ledger.uid == denial.uid);
-        match (&denial.refusal, of_uid) {
-            (Refusal::Landlock { .. }, Some((plugin, ledger))) => {
-                let refusal = denial.refusal;
-                ledger.note(refusal.clone()).then(|| News { plugin: plugin.clone(), refusal })
-            }
-            _ => {
-                if self.kept.len() == KEPT {
-                    self.kept.pop_front();
-                }
-                self.kept.push_back(denial);
-                None
-            }
+        if let (Refusal::Landlock { .. }, Some((plugin, ledger))) = (&denial.refusal, of_uid) {
+            let refusal = denial.refusal;
+            return ledger.note(refusal.clone()).then(|| News { plugin: plugin.clone(), refusal });
         }
+        if self.kept.len() == KEPT {
+            self.kept.pop_front();
+        }
+        self.kept.push_back(denial);
+        None
     }
 
     fn begin(&mut self, id: &PluginId, uid: u32, generation: u64, adopted: bool) -> Vec<News> {

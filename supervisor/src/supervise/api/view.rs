@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 use utoipa::openapi::{ObjectBuilder, RefOr, Schema};
 
 use crate::clock::Monotonic;
+use crate::exposure::Exposure;
 use crate::failure::Failure;
 use crate::id::{Digest, PluginId};
 use crate::manifest::secrets::blank;
@@ -73,6 +74,8 @@ pub(super) struct Plugin {
     /// The compartment as it was measured after the start; null if nothing runs.
     #[schema(value_type = Option<Object>)]
     enforcement: Option<Enforcement>,
+    /// How exposed the machine is to it, and why.
+    exposure: Exposure,
     usage: Option<Usage>,
     /// What it keeps on disk now, of the `storage` of its limits; null in a list.
     storage: Option<Storage>,
@@ -158,7 +161,8 @@ pub(super) struct Process {
 }
 
 impl Plugin {
-    pub(super) fn new(handle: &PluginHandle, strict: bool) -> Self {
+    pub(super) fn new(handle: &PluginHandle, registry: &Registry) -> Self {
+        let strict = registry.settings.strict;
         let (manifest, view) = (&handle.manifest, handle.view());
         let process = view.process.as_ref();
         Self {
@@ -187,6 +191,7 @@ impl Plugin {
                 started_at: process.started_at.clone(),
                 uptime_ms: process.started.until(Monotonic::now()).as_millis() as u64,
             }),
+            exposure: registry.exposure(handle),
             enforcement: process.map(|process| Enforcement::clone(&process.enforcement)),
             usage: process.and_then(|process| process.cgroup.as_deref()).map(usage::read),
             storage: None,
@@ -211,7 +216,7 @@ impl Plugin {
             Storage { enforcement, limit_bytes, kept }
         });
         let unfinished = registry.remainder(id);
-        let shown = Self::new(handle, registry.settings.strict);
+        let shown = Self::new(handle, registry);
         let denials = registry.denials.of(id);
         let runs = shown.process.is_some();
         let denials_unobservable = runs.then(|| registry.denials.unobservable(id)).flatten();

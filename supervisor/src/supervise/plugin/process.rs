@@ -18,6 +18,7 @@ use super::host::HostSide;
 use super::plan::StartPlan;
 use super::quota::Kept;
 use crate::clock::Monotonic;
+use crate::exposure::Exposure;
 use crate::failure::{Code, Failure};
 use crate::link::{Adopted, Exited, Json, Reply, Request, Spawn, Spawned};
 use crate::supervise::denials::Denials;
@@ -135,6 +136,7 @@ async fn take_up(
     let stage = watch::Sender::new("handshake");
     let effective = plan.effective(&context.launcher).await;
     let outcome = match attached
+        .and_then(|process| within_bound(context, plan, process))
         .and_then(|process| Ok((process, effective.as_ref().map_err(Clone::clone)?)))
     {
         Err(failure) => Err(StartError::Failed(failure)),
@@ -165,6 +167,14 @@ async fn take_up(
             })
         }
     }
+}
+
+/// What was measured may be worse than what was expected when the start was admitted.
+fn within_bound(context: &Context, plan: &StartPlan, process: Process) -> Result<Process, Failure> {
+    if let Some(maximum) = context.settings.admission.max_exposure {
+        Exposure::measured(&plan.manifest, &process.enforcement).check(&plan.id, maximum)?;
+    }
+    Ok(process)
 }
 
 /// Connects the descriptors of a process to the session, the log and the exits.

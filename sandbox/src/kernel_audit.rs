@@ -35,6 +35,8 @@ const READLOG: u32 = 1;
 const MAX_RECORD: usize = 8970;
 /// The record is written by a thread of the kernel's, so it may come after the death itself.
 pub const LATENESS: Duration = Duration::from_millis(500);
+/// The same for a refusal that a failure may or may not have come of.
+pub const JUST_BEFORE: Duration = Duration::from_millis(100);
 
 /// Joins the stream, with a non-blocking socket.
 ///
@@ -112,10 +114,21 @@ pub struct Gathered {
     pub landlock_observable: bool,
 }
 
-/// Reads what was refused to `uid`. Where `last_call` is set, seccomp ended it, and the record of that is
-/// waited for a moment.
-pub fn gather(socket: BorrowedFd<'_>, uid: u32, last_call: bool, most: usize) -> Gathered {
-    let until = Instant::now() + LATENESS;
+/// What is waited for a moment, as its record may come after the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Awaited {
+    /// Nothing: it ended well.
+    Nothing,
+    /// Any refusal, where they can be seen: it failed.
+    Any,
+    /// The system call that it died of.
+    Call,
+}
+
+/// Reads what was refused to `uid`.
+pub fn gather(socket: BorrowedFd<'_>, uid: u32, awaited: Awaited, most: usize) -> Gathered {
+    let patience = if awaited == Awaited::Call { LATENESS } else { JUST_BEFORE };
+    let until = Instant::now() + patience;
     let mut domains = Domains::default();
     let mut gathered = Gathered::default();
     loop {
@@ -129,7 +142,12 @@ pub fn gather(socket: BorrowedFd<'_>, uid: u32, last_call: bool, most: usize) ->
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => return gathered,
             Err(_) => {
                 let left = until.saturating_duration_since(Instant::now());
-                if !last_call || gathered.last_call().is_some() || left.is_zero() {
+                let is_whole = match awaited {
+                    Awaited::Nothing => true,
+                    Awaited::Any => !gathered.landlock_observable || !gathered.refusals.is_empty(),
+                    Awaited::Call => gathered.last_call().is_some(),
+                };
+                if is_whole || left.is_zero() {
                     return gathered;
                 }
                 wait_for(socket, PollFlags::POLLIN, left);

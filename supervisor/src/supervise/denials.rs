@@ -15,7 +15,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bulkhead_sandbox::kernel_audit::{self, Denial, Domains, LATENESS, Refusal};
+use bulkhead_sandbox::kernel_audit::{self, Denial, Domains, JUST_BEFORE, LATENESS, Refusal};
 use bulkhead_sandbox::{Cause, Exit};
 use serde_json::json;
 use tokio::io::Interest;
@@ -42,8 +42,6 @@ const BURST: usize = 256;
 const SPAN: Duration = Duration::from_millis(100);
 /// Of what was refused before a death, so many are told with it.
 const TOLD: usize = 3;
-/// How long the record of a denial may come after the death that it led to, where none has come yet.
-const JUST_BEFORE: Duration = Duration::from_millis(100);
 
 #[derive(Default)]
 pub(crate) struct Denials {
@@ -57,8 +55,10 @@ pub(crate) struct Denials {
 #[derive(Default)]
 struct Known {
     domains: Domains,
-    /// Calls that processes died of, and what was refused to a plugin that is not known to run yet.
-    kept: VecDeque<Denial>,
+    /// Calls that processes died of.
+    calls: VecDeque<Denial>,
+    /// What Landlock refused to processes that are no plugins, or not known to be ones yet.
+    early: VecDeque<Denial>,
     plugins: BTreeMap<PluginId, Ledger>,
 }
 
@@ -249,10 +249,14 @@ impl Known {
             let refusal = denial.refusal;
             return ledger.note(refusal.clone()).then(|| News { plugin: plugin.clone(), refusal });
         }
-        if self.kept.len() == KEPT {
-            self.kept.pop_front();
+        let kept = match &denial.refusal {
+            Refusal::Seccomp { .. } => &mut self.calls,
+            Refusal::Landlock { .. } => &mut self.early,
+        };
+        if kept.len() == KEPT {
+            kept.pop_front();
         }
-        self.kept.push_back(denial);
+        kept.push_back(denial);
         None
     }
 
@@ -261,11 +265,8 @@ impl Known {
         self.plugins.retain(|other, ledger| other == id || ledger.uid != uid);
         let ledger = self.plugins.entry(id.clone()).or_default();
         (ledger.uid, ledger.generation, ledger.adopted) = (uid, generation, adopted);
-        let is_early = |denial: &Denial| {
-            denial.uid == uid && matches!(denial.refusal, Refusal::Landlock { .. })
-        };
-        let (early, others) = self.kept.drain(..).partition(is_early);
-        self.kept = others;
+        let (early, others) = self.early.drain(..).partition(|denial| denial.uid == uid);
+        self.early = others;
         let early: VecDeque<Denial> = early;
         early.into_iter().filter_map(|denial| self.add(denial)).collect()
     }
@@ -276,8 +277,8 @@ impl Known {
             Refusal::Seccomp { call } if denial.uid == uid => Some(call.clone()),
             _ => None,
         };
-        let last = self.kept.iter().rev().find_map(call)?;
-        self.kept.retain(|denial| call(denial).is_none());
+        let last = self.calls.iter().rev().find_map(call)?;
+        self.calls.retain(|denial| call(denial).is_none());
         Some(last)
     }
 

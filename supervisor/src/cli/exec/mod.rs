@@ -23,7 +23,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use bulkhead_sandbox::cgroup::{CgroupError, Tree};
-use bulkhead_sandbox::kernel_audit::{self, Gathered};
+use bulkhead_sandbox::kernel_audit::{self, Awaited, Gathered};
 use bulkhead_sandbox::{
     Access, Cause, Child, Exit, Identity, Launch, Policy, Program, ProgramFile, SpawnError, Status,
     Stdio, Strictness,
@@ -100,8 +100,12 @@ fn start_and_watch(arguments: &Exec) -> Result<Report, Problem> {
     let mut ended = watch::until_end(child, &signals, arguments.timeout, arguments.kill_after)?;
     let mut gathered = Gathered::default();
     if let (Some(audit), Identity::Leased { uid, .. }) = (&audit, identity) {
-        let last_call = ended.exit.cause == Cause::Seccomp;
-        gathered = kernel_audit::gather(audit.as_fd(), uid, last_call, MOST_DENIALS);
+        let awaited = match ended.exit.cause {
+            Cause::Code(0) => Awaited::Nothing,
+            Cause::Seccomp => Awaited::Call,
+            _ => Awaited::Any,
+        };
+        gathered = kernel_audit::gather(audit.as_fd(), uid, awaited, MOST_DENIALS);
     }
     ended.exit.denied_call = gathered.last_call().map(str::to_owned);
     let denials = report::Denials::of(gathered);

@@ -112,8 +112,10 @@ fn what_nobody_asks_for_is_bounded() {
     let denials = Denials::new(true);
     for uid in 0..2 * KEPT as u32 {
         denials.add(call(uid, "bpf"));
+        denials.add(read(uid, "/a"));
     }
-    assert_eq!(denials.known().kept.len(), KEPT);
+    assert_eq!(denials.known().calls.len(), KEPT);
+    assert_eq!(denials.known().early.len(), KEPT);
     assert_eq!(denials.known().take_call(0), None);
     assert!(denials.known().take_call(2 * KEPT as u32 - 1).is_some());
 }

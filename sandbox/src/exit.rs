@@ -21,6 +21,9 @@ pub struct Exit {
     /// [`crate::kernel_audit`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub denied_call: Option<String>,
+    /// What Landlock had refused it last, for a person, if somebody has learned it from there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub denied_accesses: Vec<String>,
 }
 
 /// The program's wait status (wait(2)), as the compartment's init saw it.
@@ -164,7 +167,11 @@ impl Status {
 impl Exit {
     /// One line for a person: what happened, and the setting that would change it.
     pub fn explain(&self) -> String {
-        let cause = self.explain_cause();
+        let mut cause = self.explain_cause();
+        if !self.denied_accesses.is_empty() {
+            let denied = self.denied_accesses.join("; ");
+            cause = format!("{cause}; before that Landlock refused it {denied}");
+        }
         match self.usage.pids_refused {
             0 => cause,
             1 => format!("{cause}; once it was refused a process or thread: raise limits.pids"),

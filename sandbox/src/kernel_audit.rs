@@ -1,10 +1,18 @@
-//! What the kernel's audit stream tells of a compartment: which system call seccomp refused.
+//! What the kernel's audit stream tells of a compartment: what seccomp and Landlock refused.
 //!
-//! A wait status says only SIGSYS. The record AUDIT_SECCOMP says which call, of which uid; it is sent
-//! to the multicast group AUDIT_NLGRP_READLOG (include/uapi/linux/audit.h), whether or not an audit
-//! daemon runs. Joining the group takes CAP_AUDIT_READ; who holds the socket goes on receiving without.
-//! A record holds text that the program chose, its name, so it is parsed where there is no privilege; and
-//! as the stream is the whole machine's, a filter that cannot be taken off lets only these records through.
+//! A wait status says only SIGSYS. The record AUDIT_SECCOMP says which call, of which uid; and from
+//! kernel 6.15 (Landlock ABI 7), where auditing is switched on, AUDIT_LANDLOCK_ACCESS says which access to
+//! which path or port was refused. They are sent to the multicast group AUDIT_NLGRP_READLOG
+//! (include/uapi/linux/audit.h), whether or not an audit daemon runs. Joining the group takes
+//! CAP_AUDIT_READ; who holds the socket goes on receiving without. A record holds text that the program
+//! chose, so it is parsed where there is no privilege; and as the stream is the whole machine's, a filter
+//! that cannot be taken off lets only records of these kinds through. They are those of every process
+//! that seccomp or Landlock confines: the numbers of domains are not known before, and BPF cannot read
+//! uids that are written in decimal.
+
+mod denial;
+mod domains;
+mod record;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -18,28 +26,19 @@ use nix::sys::socket::{
     AddressFamily, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recvfrom, socket,
 };
 
+pub use self::denial::{Denial, Object, Refusal};
+pub use self::domains::Domains;
+use self::record::{HEADER, LANDLOCK_ACCESS, LANDLOCK_DOMAIN, SECCOMP, parse};
 use crate::process::wait_for;
-use crate::seccomp::calls;
 
-/// `AUDIT_SECCOMP`.
-const SECCOMP: u16 = 1326;
 /// AUDIT_NLGRP_READLOG, as the mask that bind(2) takes.
 const READLOG: u32 = 1;
-/// `struct nlmsghdr`: length, type, flags, sequence, port.
-const HEADER: usize = 16;
 /// `MAX_AUDIT_MESSAGE_LENGTH`.
 const MAX_RECORD: usize = 8970;
 /// The record is written by a thread of the kernel's, so it may come after the death itself.
 pub const LATENESS: Duration = Duration::from_millis(500);
-
-/// A system call that seccomp did not let pass.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Denial {
-    /// Of the process, in the initial user namespace: the compartment's own.
-    pub uid: u32,
-    /// The call's name, or what there is instead: `number 1000`, `getpid by int 0x80`.
-    pub call: String,
-}
+/// The same for a refusal that a failure may or may not have come of.
+pub const JUST_BEFORE: Duration = Duration::from_millis(100);
 
 /// Joins the stream, with a non-blocking socket.
 ///
@@ -52,7 +51,7 @@ pub fn open() -> io::Result<OwnedFd> {
         SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
         SockProtocol::NetlinkAudit,
     )?;
-    only_seccomp(&socket)?;
+    only_denials(&socket)?;
     bind(socket.as_raw_fd(), &NetlinkAddr::new(0, READLOG))?;
     Ok(socket)
 }
@@ -81,21 +80,24 @@ pub fn given() -> io::Result<Option<OwnedFd>> {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "descriptor 3 is no audit socket"));
     }
     fcntl(&socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-    only_seccomp(&socket)?;
+    only_denials(&socket)?;
     // What came before the filter is not for whoever gets the socket.
-    while receive(socket.as_fd()).is_ok() {}
+    let mut nobodys = Domains::default();
+    while receive(socket.as_fd(), &mut nobodys).is_ok() {}
     Ok(Some(socket))
 }
 
 /// Has the kernel drop all other records (socket(7), SO_ATTACH_FILTER), for whoever gets the socket.
-fn only_seccomp(socket: &OwnedFd) -> io::Result<()> {
+fn only_denials(socket: &OwnedFd) -> io::Result<()> {
     const TYPE_AT: u32 = 4;
     // BPF reads numbers in network order; a netlink header is in the machine's.
-    let kind = u32::from(SECCOMP.to_be());
+    let kind = |kind: u16| u32::from(kind.to_be());
     let line = |code, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
     let mut lines = [
         line(libc::BPF_LD | libc::BPF_H | libc::BPF_ABS, 0, 0, TYPE_AT),
-        line(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, kind),
+        line(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 2, 0, kind(SECCOMP)),
+        line(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 1, 0, kind(LANDLOCK_ACCESS)),
+        line(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, kind(LANDLOCK_DOMAIN)),
         line(libc::BPF_RET | libc::BPF_K, 0, 0, u32::MAX),
         line(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
     ];
@@ -134,33 +136,67 @@ fn get(socket: &OwnedFd, option: i32) -> io::Result<i32> {
     Errno::result(done).map(|_| value).map_err(Into::into)
 }
 
-/// Reads one record. `None`: it tells of something else, or some were lost as nobody had read them.
+/// Reads one record; what it makes known is mostly nothing or one refusal. Nothing also where it tells
+/// of something else, or some were lost as nobody had read them.
 ///
 /// # Errors
 /// `WouldBlock` when none waits.
-pub fn receive(socket: BorrowedFd<'_>) -> io::Result<Option<Denial>> {
+pub fn receive(socket: BorrowedFd<'_>, domains: &mut Domains) -> io::Result<Vec<Denial>> {
     let mut buffer = [0; MAX_RECORD + HEADER];
     match recvfrom::<NetlinkAddr>(socket.as_raw_fd(), &mut buffer) {
         // Port 0 is the kernel's.
-        Ok((length, Some(sender))) if sender.pid() == 0 => Ok(parse(&buffer[..length])),
-        Ok(_) | Err(Errno::ENOBUFS | Errno::EINTR) => Ok(None),
+        Ok((length, Some(sender))) if sender.pid() == 0 => {
+            Ok(parse(&buffer[..length]).map_or_else(Vec::new, |record| domains.join(record)))
+        }
+        Ok(_) | Err(Errno::ENOBUFS | Errno::EINTR) => Ok(Vec::new()),
         Err(errno) => Err(errno.into()),
     }
 }
 
-/// The last call that was refused to `uid`, waiting a moment for it.
-pub fn wait_for_denial(socket: BorrowedFd<'_>, uid: u32) -> Option<String> {
-    let until = Instant::now() + LATENESS;
-    let mut found = None;
+/// What was refused to a uid whose last process has ended, in order; of each the first `most`.
+#[derive(Debug, Default)]
+pub struct Gathered {
+    /// The refusals, and how many of the same there were.
+    pub refusals: Vec<(Refusal, u64)>,
+    /// Refusals by Landlock could be seen.
+    pub landlock_observable: bool,
+}
+
+/// What is waited for a moment, as its record may come after the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Awaited {
+    /// Nothing: it ended well.
+    Nothing,
+    /// Any refusal, where they can be seen: it failed.
+    Any,
+    /// The system call that it died of.
+    Call,
+}
+
+/// Reads what was refused to `uid`.
+pub fn gather(socket: BorrowedFd<'_>, uid: u32, awaited: Awaited, most: usize) -> Gathered {
+    let patience = if awaited == Awaited::Call { LATENESS } else { JUST_BEFORE };
+    let until = Instant::now() + patience;
+    let mut domains = Domains::default();
+    let mut gathered = Gathered::default();
     loop {
-        match receive(socket) {
-            Ok(Some(denial)) if denial.uid == uid => found = Some(denial.call),
-            Ok(_) => {}
-            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return found,
+        match receive(socket, &mut domains) {
+            Ok(denials) => {
+                gathered.landlock_observable |= domains.knows(uid);
+                for denial in denials.into_iter().filter(|denial| denial.uid == uid) {
+                    gathered.add(denial.refusal, most);
+                }
+            }
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return gathered,
             Err(_) => {
                 let left = until.saturating_duration_since(Instant::now());
-                if found.is_some() || left.is_zero() {
-                    return found;
+                let is_whole = match awaited {
+                    Awaited::Nothing => true,
+                    Awaited::Any => !gathered.landlock_observable || !gathered.refusals.is_empty(),
+                    Awaited::Call => gathered.last_call().is_some(),
+                };
+                if is_whole || left.is_zero() {
+                    return gathered;
                 }
                 wait_for(socket, PollFlags::POLLIN, left);
             }
@@ -168,35 +204,26 @@ pub fn wait_for_denial(socket: BorrowedFd<'_>, uid: u32) -> Option<String> {
     }
 }
 
-fn parse(packet: &[u8]) -> Option<Denial> {
-    let (header, text) = packet.split_at_checked(HEADER)?;
-    if u16::from_ne_bytes([header[4], header[5]]) != SECCOMP {
-        return None;
+impl Gathered {
+    fn add(&mut self, refusal: Refusal, most: usize) {
+        let room = self.refusals.len() < most;
+        match self.refusals.iter_mut().find(|(known, _)| *known == refusal) {
+            Some((_, count)) => *count += 1,
+            // A call is what the program died of.
+            None if room || matches!(refusal, Refusal::Seccomp { .. }) => {
+                self.refusals.push((refusal, 1));
+            }
+            None => {}
+        }
     }
-    let text = std::str::from_utf8(text).ok()?;
-    // What the program chose is quoted and without blanks, or in hexadecimal
-    // (audit_log_untrustedstring): no other field can be forged in it.
-    let field = |key: &str| {
-        text.trim_end_matches(['\0', '\n'])
-            .split(' ')
-            .find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
-    };
-    let arch = u32::from_str_radix(field("arch")?, 16).ok()?;
-    let number = field("syscall")?.parse().ok()?;
-    Some(Denial { uid: field("uid")?.parse().ok()?, call: name(arch, number) })
-}
 
-/// How a person knows the call. `arch`: AUDIT_ARCH_*.
-fn name(arch: u32, number: u32) -> String {
-    const X32: u32 = 0x4000_0000;
-    const I386: u32 = 0x4000_0003;
-    if arch == I386 {
-        return format!("number {number} by int 0x80");
+    /// The last system call that was refused.
+    pub fn last_call(&self) -> Option<&str> {
+        self.refusals.iter().rev().find_map(|(refusal, _)| match refusal {
+            Refusal::Seccomp { call } => Some(call.as_str()),
+            Refusal::Landlock { .. } => None,
+        })
     }
-    if cfg!(target_arch = "x86_64") && number & X32 != 0 {
-        return format!("number {} of x32", number & !X32);
-    }
-    calls::name(number).map_or_else(|| format!("number {number}"), str::to_owned)
 }
 
 #[cfg(test)]

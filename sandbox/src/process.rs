@@ -193,7 +193,13 @@ impl Child {
             file_size_limit: self.file_size_limit,
             killed: self.killed.get(),
         };
-        Exit { status, usage, cause: Cause::of(status, &usage, evidence), denied_call: None }
+        Exit {
+            status,
+            usage,
+            cause: Cause::of(status, &usage, evidence),
+            denied_call: None,
+            denied_accesses: Vec::new(),
+        }
     }
 
     /// Removes the cgroup of a compartment that is empty, and gives its end. Refused (and the

@@ -8,7 +8,7 @@ in_machine() {
         tests/tidy | tests/promises | sandbox/closure) return 1 ;; # read the sources, with cargo
         sandbox/layers) return 1 ;; # each attack eight times; the machine has them once, in tests/exec
         tests/crashes | tests/interleaving) return 1 ;; # many services, of which no kernel matters
-        tests/signing | tests/cli | tests/api_docs | tests/review | tests/permissions | tests/clients | tests/top) return 1 ;; # nor of these
+        tests/signing | tests/cli | tests/api_docs | tests/review | tests/permissions | tests/clients | tests/top | tests/exposure) return 1 ;; # nor of these
         tests/conformance | tests/dev | tests/schedules | tests/calls | tests/health | tests/attacks | tests/history | tests/logs | tests/security) return 1 ;; # what they run, others do in the machine
         sandbox/* | supervisor/* | tests/*) return 0 ;;
         *) return 1 ;;
@@ -16,7 +16,7 @@ in_machine() {
 }
 
 # Unit tests of these packages that compute all the same: long under emulation, for nothing.
-computing='^(sandbox seccomp::(calls|tests|lists)|supervisor (manifest|cli|link|package|signing|trust|fuzzing_tests|supervise::(store|audit|logs|archives|metrics|schedule|registry::review)))::'
+computing='^(sandbox seccomp::(calls|tests|lists)|supervisor (manifest|cli|link|package|signing|trust|exposure|refusal|fuzzing_tests|supervise::(store|audit|logs|archives|metrics|schedule|registry::review)))::'
 
 # Prints cargo's target directory.
 target_directory() {

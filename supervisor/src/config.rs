@@ -23,6 +23,7 @@ use std::time::Duration;
 use nix::unistd::geteuid;
 use serde::{Deserialize, Serialize};
 
+use crate::exposure::Score;
 use crate::failure::{Code, Failure};
 use crate::manifest::{ByteSize, TimeSpan};
 
@@ -149,6 +150,8 @@ impl Default for Uids {
 pub(crate) struct Admission {
     pub(crate) memory: Option<ByteSize>,
     pub(crate) pids: Option<u64>,
+    /// The highest exposure that a plugin may have; any, if it is not said.
+    pub(crate) max_exposure: Option<Score>,
 }
 
 impl Admission {

@@ -48,6 +48,7 @@ fn every_field_is_read() {
         [admission]
         memory = "2G"
         pids = 500
+        max_exposure = 4.0
         [mounts]
         read_only = ["/srv/a"]
         read_write = ["/srv/b"]
@@ -70,6 +71,7 @@ fn every_field_is_read() {
     assert_eq!(config.logs.bytes_per_second.bytes(), 64 << 10);
     assert_eq!(config.logs.journald, Journald::Off);
     assert_eq!(config.admission.pids, Some(500));
+    assert_eq!(config.admission.max_exposure, Some("4".parse().unwrap()));
     assert_eq!(config.advisories_policy, AdvisoriesPolicy::Refuse);
     assert_eq!(config.trust, Path::new("/t"));
 }

@@ -42,6 +42,9 @@ pub(crate) enum Code {
     /// A crate that the plugin is built with has a known fault, and the configuration refuses those.
     /// Details: `dependency`, `required`, `found`, `advisories`.
     VulnerableDependency,
+    /// The machine would be more exposed to the plugin than is allowed. Details: `score`, `maximum`,
+    /// `measured`, `reasons`.
+    ExposureTooHigh,
     /// Other plugins that are enabled need this one. Details: `dependents`.
     DependentsEnabled,
     /// Details: `resource`, `limit`, `used`.
@@ -111,6 +114,7 @@ impl Code {
             | Code::DependencyCycle
             | Code::VulnerableDependency
             | Code::ConsentRequired
+            | Code::ExposureTooHigh
             | Code::VersionIncompatible => 409,
             Code::IntegrityFailed
             | Code::PackageInvalid

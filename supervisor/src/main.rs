@@ -8,6 +8,7 @@ mod audit_chain;
 mod cli;
 mod clock;
 mod config;
+mod exposure;
 mod failure;
 mod file_system;
 #[cfg(test)]
@@ -24,6 +25,7 @@ mod logging;
 mod manifest;
 mod package;
 mod plugin_data;
+mod refusal;
 mod signing;
 mod supervise;
 mod trust;

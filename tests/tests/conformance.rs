@@ -77,7 +77,7 @@ fn plugins_that_behave_pass() {
     let provider = plugin::example(below.path(), "appointments");
     let outcome = test(&provider, &[]).expect(0);
     let lines: Vec<&str> = outcome.stdout.lines().collect();
-    for (at, name) in [(0, "build"), (2, "package"), (3, "review"), (4, "start")] {
+    for (at, name) in [(0, "build"), (2, "package"), (3, "exposure"), (4, "review"), (5, "start")] {
         assert!(lines[at].contains(name), "{lines:?}");
     }
     assert!(outcome.stdout.contains("method appointments/stats"), "{outcome:?}");

@@ -33,7 +33,8 @@ fn records_of_the_init_survive_the_pipe() {
 #[test]
 fn explanations_name_the_setting_that_would_change_it() {
     let exit = |status, cause| {
-        Exit { status, usage: Usage::default(), cause, denied_call: None }.explain()
+        Exit { status, usage: Usage::default(), cause, denied_call: None, denied_accesses: vec![] }
+            .explain()
     };
     let oom = exit(SIGKILL, Cause::OutOfMemory { limit: Some(64 << 20), peak: Some(67_000_000) });
     assert!(oom.contains("64 MiB") && oom.contains("63.9 MiB") && oom.contains("limits.memory"));
@@ -41,7 +42,14 @@ fn explanations_name_the_setting_that_would_change_it() {
     assert_eq!(exit(abort, Cause::Signal(6)), "SIGABRT ended it and it dumped core");
     let usage = Usage { pids_refused: 3, ..Usage::default() };
     let code = Cause::Code(1);
-    let held = Exit { status: Status::Exited(1), usage, cause: code, denied_call: None }.explain();
+    let held = Exit {
+        status: Status::Exited(1),
+        usage,
+        cause: code,
+        denied_call: None,
+        denied_accesses: vec![],
+    }
+    .explain();
     assert!(
         held.contains("exit code 1") && held.contains("3 times") && held.contains("limits.pids")
     );
@@ -49,7 +57,8 @@ fn explanations_name_the_setting_that_would_change_it() {
     let denied = |call: &str| {
         let denied_call = Some(call.to_owned());
         let (status, usage) = (SIGKILL, Usage::default());
-        Exit { status, usage, cause: Cause::Seccomp, denied_call }.explain()
+        Exit { status, usage, cause: Cause::Seccomp, denied_call, denied_accesses: vec![] }
+            .explain()
     };
     assert!(denied("sysinfo").contains("allow_syscalls = [\"sysinfo\"]"));
     assert!(denied("ptrace").contains("no policy can allow"));

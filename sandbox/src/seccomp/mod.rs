@@ -71,7 +71,7 @@ pub fn check_extra(extra: &[String], facts: &Facts) -> Result<(), CompileError> 
 }
 
 /// Why no policy whatever can allow `call`, if that is so.
-pub(crate) fn never_allowed(call: &str) -> Option<&'static str> {
+pub fn never_allowed(call: &str) -> Option<&'static str> {
     let line = lists::NEVER.iter().find(|line| line.calls.contains(&call))?;
     line.unless.is_none().then_some(line.reason)
 }

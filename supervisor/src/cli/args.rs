@@ -13,6 +13,7 @@ pub(crate) use exec::Exec;
 use super::permissions::Grantable;
 use super::trust::Trust;
 use crate::audit_chain::Head;
+use crate::exposure::Score;
 use crate::id::PluginId;
 use crate::manifest::{ByteSize, Permission, TimeSpan};
 
@@ -195,6 +196,9 @@ pub(crate) struct Word {
     /// Grant only this of the permissions that it asks for; repeatable
     #[arg(long, value_name = "PERMISSION")]
     pub(crate) grant: Vec<Permission>,
+    /// Refuse it if this machine would be more exposed to it than that, 0 to 10
+    #[arg(long, value_name = "SCORE")]
+    pub(crate) max_exposure: Option<Score>,
 }
 
 #[derive(Debug, Args)]

@@ -21,6 +21,9 @@ impl Word {
         if !self.grant.is_empty() {
             options.insert("permissions".to_owned(), json!(self.grant));
         }
+        if let Some(maximum) = self.max_exposure {
+            options.insert("maxExposure".to_owned(), json!(maximum));
+        }
         options
     }
 }
@@ -132,7 +135,7 @@ mod tests {
 
     #[test]
     fn flags_are_the_word() {
-        let word = Word { yes: true, grant: vec!["read:x".parse().unwrap()] };
+        let word = Word { yes: true, grant: vec!["read:x".parse().unwrap()], ..Word::default() };
         let options = json!({"consent": "all", "permissions": ["read:x"]});
         assert_eq!(Value::Object(word.options()), options);
         assert!(Word::default().options().is_empty());

@@ -152,6 +152,7 @@ pub(super) fn prepare(config: &Config) -> Result<(Launcher, Held), StartError> {
         admission: Admission {
             memory: config.admission.memory_bytes(),
             pids: config.admission.pids,
+            max_exposure: config.admission.max_exposure,
         },
         advisories: config.advisories.clone().map(|path| Advisories {
             path,

@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::audit_chain::Head;
 use crate::clock::Monotonic;
 use crate::config::{AuditedCalls, Logs, Retention};
+use crate::exposure::Score;
 use crate::failure::Failure;
 use crate::id::{Digest, PluginId};
 use crate::trust::{Change, KeyId};
@@ -326,6 +327,9 @@ pub(crate) struct Admission {
     /// Bytes.
     pub(crate) memory: Option<u64>,
     pub(crate) pids: Option<u64>,
+    /// Of each plugin; no bound, if it is not said.
+    #[serde(default)]
+    pub(crate) max_exposure: Option<Score>,
 }
 
 /// A local copy of an advisory database.

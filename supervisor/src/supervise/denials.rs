@@ -1,87 +1,238 @@
-//! Which system call a plugin died of.
+//! What the kernel refused to plugins: the system call that one died of, and what Landlock denied.
 //!
 //! Theory of operation. The launcher opens the kernel's audit stream, where it may, and hands it on: its
-//! records hold text that plugins chose, so they are read here. One task keeps the last refusals, by
-//! uid; who tells of a death asks for that of the plugin's uid, and waits a moment for it.
+//! records hold text that plugins chose, so they are read here. One task reads them. A system call ends
+//! its process, so it is kept until somebody who tells of the death asks for that of the plugin's uid,
+//! and waits a moment for it. What Landlock denied the plugin goes on with: each different denial is told
+//! once, as a warning and in the audit, and counted in the plugin's [`Ledger`]. What comes faster than it
+//! can be read is dropped by the kernel.
 
-use std::collections::VecDeque;
+mod ledger;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use bulkhead_sandbox::kernel_audit::{self, Denial, LATENESS};
+use bulkhead_sandbox::kernel_audit::{self, Denial, Domains, JUST_BEFORE, LATENESS, Refusal};
 use bulkhead_sandbox::{Cause, Exit};
+use serde_json::json;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::audit::{Action, Entry, Outcome, Throttle};
+use super::principal::Principal;
+use super::registry::Registry;
+use crate::clock::Monotonic;
+use crate::failure::Code;
+use crate::id::PluginId;
+use crate::link::Exited;
+use crate::refusal::{Refused, Settings};
+pub(crate) use ledger::Counted;
+use ledger::Ledger;
 
 /// Refusals that nobody has asked for yet; the oldest go first.
 const KEPT: usize = 256;
+/// Records that are read in each of these spans: a plugin that is refused something in a loop must not
+/// cost the others their supervisor.
+const BURST: usize = 256;
+const SPAN: Duration = Duration::from_millis(100);
+/// Of what was refused before a death, so many are told with it.
+const TOLD: usize = 3;
 
 #[derive(Default)]
 pub(crate) struct Denials {
     /// Whether there is a stream.
     observable: bool,
-    kept: Mutex<VecDeque<Denial>>,
+    known: Mutex<Known>,
     arrived: Notify,
+    told: Mutex<Throttle>,
+}
+
+#[derive(Default)]
+struct Known {
+    domains: Domains,
+    /// Calls that processes died of.
+    calls: VecDeque<Denial>,
+    /// What Landlock refused to processes that are no plugins, or not known to be ones yet.
+    early: VecDeque<Denial>,
+    plugins: BTreeMap<PluginId, Ledger>,
+}
+
+/// A denial that was not seen before.
+struct News {
+    plugin: PluginId,
+    refusal: Refusal,
+}
+
+/// Reads the stream from now on. Must run inside the runtime.
+pub(crate) fn listen(registry: &Arc<Registry>, stream: OwnedFd) -> io::Result<()> {
+    #[expect(
+        deprecated,
+        reason = "its replacement is unsafe, for types that close early: OwnedFd does not"
+    )]
+    let stream = AsyncFd::with_interest(stream, Interest::READABLE)?;
+    tokio::spawn(keep(Arc::clone(registry), stream));
+    Ok(())
+}
+
+async fn keep(registry: Arc<Registry>, stream: AsyncFd<OwnedFd>) {
+    let denials = &registry.denials;
+    let (mut since, mut read) = (Instant::now(), 0);
+    loop {
+        let receive =
+            |stream: &OwnedFd| kernel_audit::receive(stream.as_fd(), &mut denials.known().domains);
+        match stream.async_io(Interest::READABLE, receive).await {
+            Ok(found) => {
+                for news in found.into_iter().filter_map(|denial| denials.add(denial)) {
+                    tell(&registry, news).await;
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the kernel's audit stream cannot be read any more");
+                return;
+            }
+        }
+        read += 1;
+        if since.elapsed() >= SPAN {
+            (since, read) = (Instant::now(), 0);
+        } else if read == BURST {
+            tokio::time::sleep_until(since + SPAN).await;
+        }
+    }
+}
+
+/// Tells of a denial, in the log, as an event and in the audit.
+async fn tell(registry: &Registry, News { plugin, refusal }: News) {
+    let refused = Refused::new(&refusal, Settings::Manifest);
+    let principal = Principal::plugin(&plugin, None);
+    let entry = Entry::new(principal, Action::Denied, Outcome::Failed(Code::PermissionDenied));
+    registry.audit.refused(entry.about(&plugin).with("refused", &refused)).await;
+    let Some(untold) = registry.denials.may_tell(&plugin) else { return };
+    let message = format!("Landlock refused {plugin} {}", refused.sentence());
+    tracing::warn!(%plugin, "{message}");
+    let mut body = json!(refused);
+    body["code"] = json!(Code::PermissionDenied);
+    body["message"] = json!(message);
+    if untold > 0 {
+        body["untold"] = json!(untold);
+    }
+    registry.events.emit("plugin:warning", &plugin, body);
 }
 
 impl Denials {
-    /// Listens from now on. Must run inside the runtime.
-    pub(crate) fn listen(stream: Option<OwnedFd>) -> io::Result<Arc<Self>> {
-        let denials = Arc::new(Self { observable: stream.is_some(), ..Self::default() });
-        if let Some(stream) = stream {
-            #[expect(
-                deprecated,
-                reason = "its replacement is unsafe, for types that close early: OwnedFd does not"
-            )]
-            let stream = AsyncFd::with_interest(stream, Interest::READABLE)?;
-            tokio::spawn(Arc::clone(&denials).keep(stream));
-        }
-        Ok(denials)
+    pub(crate) fn new(observable: bool) -> Arc<Self> {
+        Arc::new(Self { observable, ..Self::default() })
     }
 
-    async fn keep(self: Arc<Self>, stream: AsyncFd<OwnedFd>) {
-        loop {
-            let read = |stream: &OwnedFd| kernel_audit::receive(stream.as_fd());
-            match stream.async_io(Interest::READABLE, read).await {
-                Ok(Some(denial)) => self.add(denial),
-                Ok(None) => {}
-                Err(error) => {
-                    tracing::warn!(%error, "the kernel's audit stream cannot be read any more");
-                    return;
+    fn known(&self) -> MutexGuard<'_, Known> {
+        // Nothing that holds it can leave it half changed.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a warning of that plugin's is told, and how many before it were not.
+    fn may_tell(&self, plugin: &PluginId) -> Option<u64> {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.admit(plugin.as_str(), Monotonic::now())
+    }
+
+    fn add(&self, denial: Denial) -> Option<News> {
+        let news = self.known().add(denial);
+        self.arrived.notify_waiters();
+        news
+    }
+
+    /// A start of a plugin runs under that uid; `adopted`, it did before this supervisor.
+    pub(crate) fn begin(
+        registry: &Arc<Registry>,
+        plugin: &PluginId,
+        uid: u32,
+        generation: u64,
+        adopted: bool,
+    ) {
+        let news = registry.denials.known().begin(plugin, uid, generation, adopted);
+        if !news.is_empty() {
+            let registry = Arc::clone(registry);
+            tokio::spawn(async move {
+                for news in news {
+                    tell(&registry, news).await;
+                }
+            });
+        }
+    }
+
+    /// The plugin is uninstalled.
+    pub(crate) fn forget(&self, plugin: &PluginId) {
+        self.known().plugins.remove(plugin);
+    }
+
+    /// What was refused to a plugin, the last first.
+    pub(crate) fn of(&self, plugin: &PluginId) -> Vec<Counted> {
+        self.known().plugins.get(plugin).map(Ledger::shown).unwrap_or_default()
+    }
+
+    /// Why denials of a plugin that runs cannot be told here, and what would make it so.
+    pub(crate) fn unobservable(&self, plugin: &PluginId) -> Option<&'static str> {
+        if !self.observable {
+            return Some(
+                "not observable here: the kernel's audit stream cannot be read; run the service with \
+             AmbientCapabilities=CAP_AUDIT_READ",
+            );
+        }
+        let known = self.known();
+        let ledger = known.plugins.get(plugin)?;
+        if known.domains.knows(ledger.uid) {
+            return None;
+        }
+        Some(if ledger.adopted {
+            "what Landlock denies is not observable: the plugin was started under an earlier \
+             supervisor; it is after its next start"
+        } else {
+            "what Landlock denies is not observable here: that takes Landlock ABI 7 (kernel 6.15) and \
+             auditing switched on, audit=1 on the kernel's command line or `auditctl -e 1`"
+        })
+    }
+
+    /// Adds to the end of a plugin what had been refused to it.
+    pub(crate) async fn explain(&self, exited: &mut Exited) {
+        let exit = &mut exited.exit.0;
+        if !self.observable {
+            return;
+        }
+        self.explain_call(exit, exited.uid).await;
+        let denied = || self.known().denied_before(exited);
+        let mut found = denied();
+        let failed = matches!(exited.exit.0.cause, Cause::Code(1..) | Cause::Signal(_));
+        if found.is_empty() && failed && self.known().domains.knows(exited.uid) {
+            let until = Instant::now() + JUST_BEFORE;
+            loop {
+                let arrived = self.arrived.notified();
+                found = denied();
+                if !found.is_empty() || tokio::time::timeout_at(until, arrived).await.is_err() {
+                    break;
                 }
             }
         }
-    }
-
-    fn add(&self, denial: Denial) {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() == KEPT {
-            kept.pop_front();
+        if let Some(call) = exited.exit.0.denied_call.clone()
+            && let Some(ledger) = self.known().plugins.get_mut(&exited.id)
+        {
+            ledger.note(Refusal::Seccomp { call });
         }
-        kept.push_back(denial);
-        drop(kept);
-        self.arrived.notify_waiters();
+        exited.exit.0.denied_accesses = found;
     }
 
-    /// The last refusal of this uid; it and those before it are forgotten.
-    fn take(&self, uid: u32) -> Option<String> {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let last = kept.iter().rev().find(|denial| denial.uid == uid)?.call.clone();
-        kept.retain(|denial| denial.uid != uid);
-        Some(last)
-    }
-
-    /// Adds to the end of a plugin with this uid which system call it was, where it was one.
-    pub(crate) async fn explain(&self, exit: &mut Exit, uid: u32) {
-        if exit.cause != Cause::Seccomp || !self.observable {
+    /// Which system call it was, where it was one.
+    async fn explain_call(&self, exit: &mut Exit, uid: u32) {
+        if exit.cause != Cause::Seccomp {
             return;
         }
         let found = async {
             loop {
                 let arrived = self.arrived.notified();
-                if let Some(call) = self.take(uid) {
+                if let Some(call) = self.known().take_call(uid) {
                     return call;
                 }
                 arrived.await;
@@ -91,59 +242,53 @@ impl Denials {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use bulkhead_sandbox::{Status, Usage};
-
-    use super::*;
-
-    fn death(cause: Cause) -> Exit {
-        let status = Status::Signaled { signal: 31, core: false };
-        Exit { status, usage: Usage::default(), cause, denied_call: None }
-    }
-
-    fn denial(uid: u32, call: &str) -> Denial {
-        Denial { uid, call: call.to_owned() }
-    }
-
-    #[tokio::test]
-    async fn a_death_gets_the_last_call_of_its_own_uid_once() {
-        let denials = Denials { observable: true, ..Denials::default() };
-        denials.add(denial(7, "bpf"));
-        denials.add(denial(7, "ptrace"));
-        denials.add(denial(8, "mount"));
-        let mut exit = death(Cause::Seccomp);
-        denials.explain(&mut exit, 7).await;
-        assert_eq!(exit.denied_call.as_deref(), Some("ptrace"));
-        let mut another = death(Cause::Seccomp);
-        denials.explain(&mut another, 7).await;
-        assert_eq!(another.denied_call, None, "a call is the cause of one death");
-        let mut other_cause = death(Cause::Killed);
-        denials.explain(&mut other_cause, 8).await;
-        assert_eq!(other_cause.denied_call, None);
-    }
-
-    #[tokio::test]
-    async fn a_record_that_comes_after_the_death_is_waited_for() {
-        let denials = Arc::new(Denials { observable: true, ..Denials::default() });
-        let late = Arc::clone(&denials);
-        tokio::spawn(async move {
-            tokio::task::yield_now().await;
-            late.add(denial(7, "ptrace"));
-        });
-        let mut exit = death(Cause::Seccomp);
-        denials.explain(&mut exit, 7).await;
-        assert_eq!(exit.denied_call.as_deref(), Some("ptrace"));
-    }
-
-    #[test]
-    fn what_nobody_asks_for_is_bounded() {
-        let denials = Denials { observable: true, ..Denials::default() };
-        for uid in 0..2 * KEPT as u32 {
-            denials.add(denial(uid, "bpf"));
+impl Known {
+    fn add(&mut self, denial: Denial) -> Option<News> {
+        let of_uid = self.plugins.iter_mut().find(|(_, ledger)| ledger.uid == denial.uid);
+        if let (Refusal::Landlock { .. }, Some((plugin, ledger))) = (&denial.refusal, of_uid) {
+            let refusal = denial.refusal;
+            return ledger.note(refusal.clone()).then(|| News { plugin: plugin.clone(), refusal });
         }
-        assert_eq!(denials.kept.lock().unwrap().len(), KEPT);
-        assert_eq!(denials.take(0), None);
-        assert!(denials.take(2 * KEPT as u32 - 1).is_some());
+        let kept = match &denial.refusal {
+            Refusal::Seccomp { .. } => &mut self.calls,
+            Refusal::Landlock { .. } => &mut self.early,
+        };
+        if kept.len() == KEPT {
+            kept.pop_front();
+        }
+        kept.push_back(denial);
+        None
+    }
+
+    fn begin(&mut self, id: &PluginId, uid: u32, generation: u64, adopted: bool) -> Vec<News> {
+        // A uid that another plugin had is this one's now.
+        self.plugins.retain(|other, ledger| other == id || ledger.uid != uid);
+        let ledger = self.plugins.entry(id.clone()).or_default();
+        (ledger.uid, ledger.generation, ledger.adopted) = (uid, generation, adopted);
+        let (early, others) = self.early.drain(..).partition(|denial| denial.uid == uid);
+        self.early = others;
+        let early: VecDeque<Denial> = early;
+        early.into_iter().filter_map(|denial| self.add(denial)).collect()
+    }
+
+    /// The last call that was refused to this uid; it and those before it are forgotten.
+    fn take_call(&mut self, uid: u32) -> Option<String> {
+        let call = |denial: &Denial| match &denial.refusal {
+            Refusal::Seccomp { call } if denial.uid == uid => Some(call.clone()),
+            _ => None,
+        };
+        let last = self.calls.iter().rev().find_map(call)?;
+        self.calls.retain(|denial| call(denial).is_none());
+        Some(last)
+    }
+
+    /// What Landlock refused to a start that has ended, the last first.
+    fn denied_before(&self, exited: &Exited) -> Vec<String> {
+        let Some(ledger) = self.plugins.get(&exited.id) else { return Vec::new() };
+        let last = ledger.accesses(exited.generation).take(TOLD);
+        last.map(|refusal| Refused::new(refusal, Settings::Manifest).sentence()).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -167,10 +167,13 @@ async fn serve(launcher: Launcher, welcome: Welcome) -> Result<(), Fatal> {
         events,
         Arc::clone(&settings),
         archives,
-        Denials::listen(welcome.kernel_audit)?,
+        Denials::new(welcome.kernel_audit.is_some()),
         local,
     );
     let registry = Arc::new(registry.with_journal(welcome.journal));
+    if let Some(stream) = welcome.kernel_audit {
+        denials::listen(&registry, stream)?;
+    }
     // From here on replies must be heard, so the link is listened to beside what follows.
     let (told, mut news) = mpsc::unbounded_channel();
     let listening = launcher.clone();

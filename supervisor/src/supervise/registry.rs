@@ -31,6 +31,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bulkhead_sandbox::probe::Machine;
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -44,6 +45,7 @@ use super::metrics::Metrics;
 use super::plugin::{self, Command, Context, PluginHandle, StopOptions, StopReport};
 use super::schedule::Schedules;
 use super::store::{PluginRow, Store};
+use crate::exposure::Exposure;
 use crate::failure::{Code, Failure};
 use crate::id::PluginId;
 use crate::journal::Journal;
@@ -72,6 +74,8 @@ pub(crate) struct Registry {
     pub(crate) events: Events,
     pub(crate) audit: Audit,
     pub(crate) settings: Arc<Settings>,
+    /// What this machine was found to enforce.
+    machine: Option<Machine>,
     /// What is counted and sampled.
     pub(crate) metrics: Metrics,
     pub(crate) schedules: Schedules,
@@ -125,6 +129,7 @@ impl Registry {
             audit: Audit::new(store.clone()),
             store,
             events,
+            machine: serde_json::from_value(settings.machine.clone()).ok(),
             settings,
             schedules: Schedules::default(),
             archives,
@@ -250,6 +255,18 @@ impl Registry {
             journal: self.journal.clone().map(|journal| Journalled::new(journal, id.as_str())),
             on_flood: Some(Box::new(on_flood)),
         }
+    }
+
+    /// How exposed the machine is to a plugin: measured if it runs, else expected.
+    pub(crate) fn exposure(&self, handle: &PluginHandle) -> Exposure {
+        match handle.view().process {
+            Some(process) => Exposure::measured(&handle.manifest, &process.enforcement),
+            None => self.expected_exposure(&handle.manifest),
+        }
+    }
+
+    fn expected_exposure(&self, manifest: &Manifest) -> Exposure {
+        Exposure::expected(manifest, self.machine.as_ref())
     }
 
     /// The manifest of an installed plugin, from its tree in the store.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueHint};
 
 use super::StrictnessFlags;
+use crate::exposure::Score;
 use crate::id::PluginId;
 
 #[derive(Debug, Args)]
@@ -53,6 +54,9 @@ pub(crate) struct Dev {
 pub(crate) struct Test {
     #[command(flatten)]
     pub(crate) project: ProjectFlags,
+    /// Fail if what it asks for exposes a machine more than that, 0 to 10
+    #[arg(long, value_name = "SCORE")]
+    pub(crate) max_exposure: Option<Score>,
 }
 
 #[derive(Debug, Args)]

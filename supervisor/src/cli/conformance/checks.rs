@@ -14,10 +14,11 @@ use crate::manifest::Manifest;
 /// All of them, in order, but for those of the methods, which come before this one.
 const AFTER_METHODS: &str = "unknown method";
 /// One that was never come to is skipped.
-const ALL: [&str; 13] = [
+const ALL: [&str; 14] = [
     "build",
     "cargo test",
     "package",
+    "exposure",
     "review",
     "start",
     "handshake",

@@ -16,28 +16,30 @@ use std::process::ExitCode;
 
 use self::checks::Checks;
 use self::life::Life;
-use super::args::{Global, ProjectFlags, Run, Test};
+use super::args::{Global, Run, Test};
 use super::problem::Problem;
 use super::project::{Built, Project};
 use super::render::Screen;
 use super::run::{self, Interrupts, Plan, Scratch, Service};
 use super::{Ended, block_on, finish};
+use crate::exposure::{Exposure, Score};
+use crate::manifest::Manifest;
 use crate::package;
 
 pub(super) fn test(arguments: &Test, global: &Global) -> ExitCode {
     // A service that is named there is another one.
     let global = Global { socket: None, json: global.json };
-    finish(block_on(whole(&arguments.project, &global)), global.json)
+    finish(block_on(whole(arguments, &global)), global.json)
 }
 
-async fn whole(flags: &ProjectFlags, global: &Global) -> Result<(), Ended> {
+async fn whole(arguments: &Test, global: &Global) -> Result<(), Ended> {
     let mut interrupts = Interrupts::new()?;
     let mut checks = Checks::new(Screen::stdout(global.json));
-    let project = Project::find(flags)?;
+    let project = Project::find(&arguments.project)?;
     // Out here, so that it is ended however the checks end.
     let mut service = None;
     let told = tokio::select! {
-        told = examine(flags, global, &project, &mut checks, &mut service) => told,
+        told = examine(arguments, global, &project, &mut checks, &mut service) => told,
         () = interrupts.next() => Err(interrupted().into()),
     };
     if let Some(service) = service {
@@ -53,12 +55,13 @@ async fn whole(flags: &ProjectFlags, global: &Global) -> Result<(), Ended> {
 
 /// Every check up to the end of the service. A failure of a check is in `checks`.
 async fn examine(
-    flags: &ProjectFlags,
+    asked: &Test,
     global: &Global,
     project: &Project,
     checks: &mut Checks,
     running: &mut Option<Service>,
 ) -> Result<(), Ended> {
+    let flags = &asked.project;
     let built = checks.run("build", project.build(), |built| build_text(project, built)).await?;
     let Some(built) = built else { return Ok(()) };
     checks.about(&built.manifest);
@@ -76,6 +79,7 @@ async fn examine(
         format!("{} files in {} bytes, opened again in a compartment", packed.files, packed.bytes)
     })?;
     let Some((_, tree)) = tree else { return Ok(()) };
+    checks.note("exposure", exposure(&built.manifest, asked.max_exposure))?;
     // From here on it is the package that is looked at, not the project.
     let others = run::open(&flags.with)?;
     let mut directories = vec![tree.clone()];
@@ -89,6 +93,15 @@ async fn examine(
     let life =
         Life { client: &service.client, manifest: &built.manifest, plan: &plan, tree: &tree };
     life.check(checks).await
+}
+
+/// What it asks for: whatever this machine lacks is not the author's to mend.
+fn exposure(manifest: &Manifest, maximum: Option<Score>) -> Result<String, Problem> {
+    let exposure = Exposure::expected(manifest, None);
+    if let Some(maximum) = maximum {
+        exposure.check(&manifest.id, maximum)?;
+    }
+    Ok(format!("{} of 10 by what it asks for", exposure.score))
 }
 
 fn build_text(project: &Project, built: &Built) -> String {

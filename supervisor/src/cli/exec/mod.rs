@@ -23,9 +23,10 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use bulkhead_sandbox::cgroup::{CgroupError, Tree};
+use bulkhead_sandbox::kernel_audit::{self, Awaited, Gathered};
 use bulkhead_sandbox::{
     Access, Cause, Child, Exit, Identity, Launch, Policy, Program, ProgramFile, SpawnError, Status,
-    Stdio, Strictness, kernel_audit,
+    Stdio, Strictness,
 };
 use nix::errno::Errno;
 use nix::unistd::{User, geteuid};
@@ -39,6 +40,8 @@ use crate::failure::{Code, Failure};
 const COULD_NOT_START: u8 = 125;
 /// The command is there and cannot be executed.
 const NOT_EXECUTABLE: u8 = 126;
+/// Different denials in a report.
+const MOST_DENIALS: usize = 32;
 /// There is no such command.
 const NOT_FOUND: u8 = 127;
 
@@ -95,11 +98,18 @@ fn start_and_watch(arguments: &Exec) -> Result<Report, Problem> {
     let pid = child.pid();
     let enforcement = child.enforcement().clone();
     let mut ended = watch::until_end(child, &signals, arguments.timeout, arguments.kill_after)?;
-    if let (Cause::Seccomp, Some(audit), Identity::Leased { uid, .. }) =
-        (ended.exit.cause, &audit, identity)
-    {
-        ended.exit.denied_call = kernel_audit::wait_for_denial(audit.as_fd(), uid);
+    let mut gathered = Gathered::default();
+    if let (Some(audit), Identity::Leased { uid, .. }) = (&audit, identity) {
+        let awaited = match ended.exit.cause {
+            Cause::Code(0) => Awaited::Nothing,
+            Cause::Seccomp => Awaited::Call,
+            _ => Awaited::Any,
+        };
+        gathered = kernel_audit::gather(audit.as_fd(), uid, awaited, MOST_DENIALS);
     }
+    ended.exit.denied_call = gathered.last_call().map(str::to_owned);
+    let denials = report::Denials::of(gathered);
+    ended.exit.denied_accesses = denials.accesses();
     Ok(Report {
         command: command.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
         pid,
@@ -111,6 +121,7 @@ fn start_and_watch(arguments: &Exec) -> Result<Report, Problem> {
         exit: ended.exit,
         timeline: ended.timeline,
         complete: enforcement.is_complete(),
+        denials,
         enforcement,
         policy,
     })
@@ -289,6 +300,7 @@ mod tests {
                 usage: Usage::default(),
                 cause: Cause::Unknown,
                 denied_call: None,
+                denied_accesses: vec![],
             })
         };
         assert_eq!(code(Status::Exited(7)), 7);

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use bulkhead_sandbox::kernel_audit::Gathered;
 use bulkhead_sandbox::stop::{Step, StepName};
 use bulkhead_sandbox::{Enforcement, Exit, Policy};
 use serde::Serialize;
@@ -11,6 +12,10 @@ use serde::Serialize;
 use super::say;
 use crate::cli::problem::Problem;
 use crate::failure::Code;
+use crate::refusal::{Refused, Settings};
+
+/// Of what was refused, so many are told with the end.
+const TOLD: usize = 3;
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -30,8 +35,45 @@ pub(super) struct Report {
     /// Whether all of the policy is in force.
     pub(super) complete: bool,
     pub(super) enforcement: Enforcement,
+    #[serde(flatten)]
+    pub(super) denials: Denials,
     /// As it was asked for: a `--policy` file for the next time.
     pub(super) policy: Policy,
+}
+
+/// What seccomp and Landlock refused.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Denials {
+    /// In the order in which they were first refused.
+    denials: Vec<Counted>,
+    /// Whether what Landlock denies could be seen: that takes root, kernel 6.15 and auditing
+    /// switched on.
+    denials_observable: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Counted {
+    #[serde(flatten)]
+    refused: Refused,
+    count: u64,
+}
+
+impl Denials {
+    pub(super) fn of(gathered: Gathered) -> Self {
+        let counted =
+            |(refusal, count)| Counted { refused: Refused::new(&refusal, Settings::Flags), count };
+        Self {
+            denials: gathered.refusals.into_iter().map(counted).collect(),
+            denials_observable: gathered.landlock_observable,
+        }
+    }
+
+    /// The last that Landlock refused, for a person.
+    pub(super) fn accesses(&self) -> Vec<String> {
+        let by_landlock = self.denials.iter().rev().filter(|it| it.refused.is_by_landlock());
+        by_landlock.take(TOLD).map(|it| it.refused.sentence()).collect()
+    }
 }
 
 #[derive(Debug, Serialize)]

@@ -41,6 +41,39 @@ pub(in crate::cli) struct Plugin {
     pub(in crate::cli) last_exit: Option<LastExit>,
     last_error: Option<LastError>,
     unfinished: Option<Unfinished>,
+    exposure: Option<Exposure>,
+    denials: Vec<Denial>,
+    denials_unobservable: Option<String>,
+}
+
+/// How exposed the machine is to it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Exposure {
+    score: f64,
+    measured: bool,
+    reasons: Vec<Part>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Part {
+    weight: f64,
+    reason: String,
+    remedy: String,
+}
+
+/// What the kernel refused to it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Denial {
+    layer: String,
+    access: String,
+    path: Option<String>,
+    port: Option<u16>,
+    count: u64,
+    last: String,
+    remedy: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -166,11 +199,15 @@ pub(in crate::cli) fn list<W: Write>(screen: &mut Screen<W>, plugins: &[Plugin])
                     usage.and_then(|it| it.cpu_usec).map_or_else(none, |it| span(it / 1000)),
                     Tone::Plain,
                 ),
+                (
+                    plugin.exposure.as_ref().map_or_else(none, |it| format!("{:.1}", it.score)),
+                    Tone::Plain,
+                ),
                 (plugin.name.clone(), Tone::Faint),
             ]
         })
         .collect();
-    let head = ["ID", "VERSION", "STATE", "PID", "UPTIME", "MEMORY", "CPU", "NAME"];
+    let head = ["ID", "VERSION", "STATE", "PID", "UPTIME", "MEMORY", "CPU", "EXPOSURE", "NAME"];
     table(screen, &head, &rows)
 }
 
@@ -210,6 +247,8 @@ impl Plugin {
             screen.line(&format!("compartment, as measured: {verdict}"))?;
             layers::enforcement(screen, enforcement)?;
         }
+        self.show_exposure(screen)?;
+        self.show_denials(screen)?;
         if let Some(LastExit { time, explanation }) = &self.last_exit {
             let (time, text) = (printable(time), printable(explanation));
             screen.line(&format!("last exit, {time}"))?;
@@ -225,6 +264,39 @@ impl Plugin {
             screen.line(&format!("  {code}: {}", printable(message)))?;
         }
         self.show_unfinished(screen)
+    }
+
+    fn show_exposure<W: Write>(&self, screen: &mut Screen<W>) -> io::Result<()> {
+        let Some(Exposure { score, measured, reasons }) = &self.exposure else { return Ok(()) };
+        let how = if *measured { "as measured" } else { "as expected on this machine" };
+        screen.line(&format!("exposure {score:.1} of 10, {how}"))?;
+        for Part { weight, reason, remedy } in reasons {
+            screen.line(&format!("  {weight:.1}  {}", printable(reason)))?;
+            screen.line(&screen.paint(Tone::Faint, &format!("       {}", printable(remedy))))?;
+        }
+        Ok(())
+    }
+
+    fn show_denials<W: Write>(&self, screen: &mut Screen<W>) -> io::Result<()> {
+        if !self.denials.is_empty() || self.denials_unobservable.is_some() {
+            screen.line("denied")?;
+        }
+        for denial in &self.denials {
+            let Denial { layer, access, path, port, count, last, remedy } = denial;
+            let on = match (path, port) {
+                (Some(path), _) => format!(" on {path:?}"),
+                (_, Some(port)) => format!(" on port {port}"),
+                _ => String::new(),
+            };
+            let text = format!("{layer}: {access}{on}, {count} times, last {last}");
+            screen.line(&format!("  {}", printable(&text)))?;
+            let remedy = remedy.as_deref().unwrap_or("no setting allows it");
+            screen.line(&screen.paint(Tone::Faint, &format!("    {}", printable(remedy))))?;
+        }
+        match &self.denials_unobservable {
+            Some(why) => screen.line(&screen.paint(Tone::Faint, &format!("  {}", printable(why)))),
+            None => Ok(()),
+        }
     }
 
     fn show_unfinished<W: Write>(&self, screen: &mut Screen<W>) -> io::Result<()> {
@@ -359,6 +431,11 @@ mod tests {
             "enforcement": {"layers": []},
             "lastExit": {"time": "then", "exit": {}, "explanation": "it ran out of memory"},
             "lastError": {"code": "PLUGIN_DIED", "message": "the plugin died\u{1b}[2J", "details": {}},
+            "exposure": {"score": 1.4, "measured": true, "reasons": [
+                {"name": "network", "weight": 1.0, "reason": "it is in the network", "remedy": "leave it"}]},
+            "denials": [{"layer": "landlock", "access": "fs.read_file", "path": "/etc/shadow",
+                         "count": 3, "last": "then", "remedy": "[sandbox] read = [\"/etc/shadow\"]"}],
+            "denialsUnobservable": "not observable here: why",
             "aKeyOfALaterVersion": 1,
         }))
         .unwrap()
@@ -368,7 +445,7 @@ mod tests {
     fn a_row_per_plugin() {
         let mut screen = Screen::of_test(false);
         list(&mut screen, &[plugin()]).unwrap();
-        let row = "scheduler\t1.0.0\tenabled\t42\t1 min 1 s\t1 MiB\t1.5 s\tScheduler\n";
+        let row = "scheduler\t1.0.0\tenabled\t42\t1 min 1 s\t1 MiB\t1.5 s\t1.4\tScheduler\n";
         assert_eq!(screen.text(), row);
     }
 
@@ -409,6 +486,11 @@ mod tests {
             "3 of 32, 4 times refused one more",
             "1 KiB read, 0 B written",
             "it ran out of memory",
+            "landlock: fs.read_file on \"/etc/shadow\", 3 times, last then",
+            "[sandbox] read = [\"/etc/shadow\"]",
+            "not observable here: why",
+            "exposure 1.4 of 10, as measured",
+            "1.0  it is in the network",
             "PLUGIN_DIED: the plugin died\u{fffd}[2J",
         ] {
             assert!(text.contains(part), "{part:?} in\n{text}");

@@ -75,6 +75,9 @@ pub(in crate::cli) fn review<W: Write>(screen: &mut Screen<W>, review: &Value) -
     if let Some(found) = review["advisories"].as_array() {
         screen.line(&format!("  advisories   {}", found.len()))?;
     }
+    if let Some(score) = review["exposure"]["score"].as_f64() {
+        screen.line(&format!("  exposure     {score:.1} of 10, expected on this machine"))?;
+    }
     match review.as_object().filter(|of| texts(of.get("added")).next().is_some()) {
         Some(of) => {
             screen.line("it asks for what an operator must consent to:")?;

@@ -66,7 +66,7 @@ pub(super) struct InstalledPlugin {
         (status = 201, description = "It is installed.", body = InstalledPlugin)),
     extensions(("x-codes" = json!(["INVALID_REQUEST", "NOT_FOUND", "ALREADY_EXISTS", "CONFLICT",
         "SIGNATURE_INVALID", "PACKAGE_INVALID", "INTEGRITY_FAILED", "TIMEOUT", "MANIFEST_INVALID",
-        "ENTRY_INVALID", "VERSION_INCOMPATIBLE", "DEPENDENCY_MISSING", "VULNERABLE_DEPENDENCY",
+        "ENTRY_INVALID", "VERSION_INCOMPATIBLE", "DEPENDENCY_MISSING", "VULNERABLE_DEPENDENCY", "EXPOSURE_TOO_HIGH",
         "CONSENT_REQUIRED", "CONFIG_INVALID", "RESOURCE_EXHAUSTED",
         "STORAGE_FAILED", "SHUTTING_DOWN"]))))]
 pub(super) async fn install(
@@ -91,7 +91,7 @@ pub(super) async fn install(
         )
         .await?;
     let Some(handle) = plugin else { return Ok(Json(review).into_response()) };
-    let plugin = Plugin::new(&handle, registry.settings.strict);
+    let plugin = Plugin::new(&handle, &registry);
     Ok((StatusCode::CREATED, Json(InstalledPlugin { plugin, review })).into_response())
 }
 

@@ -59,7 +59,7 @@ pub(super) struct Enabled {
     responses((status = 200, description = "It is enabled.", body = Enabled)),
     extensions(("x-codes" = json!(["INVALID_REQUEST", "NOT_FOUND", "CONFLICT", "CONFIG_INVALID",
         "DEPENDENCY_MISSING", "DEPENDENCY_CYCLE", "VERSION_INCOMPATIBLE", "INTEGRITY_FAILED",
-        "SIGNATURE_INVALID", "ENTRY_INVALID", "RESOURCE_EXHAUSTED", "INITIALIZATION_FAILED",
+        "SIGNATURE_INVALID", "ENTRY_INVALID", "RESOURCE_EXHAUSTED", "EXPOSURE_TOO_HIGH", "INITIALIZATION_FAILED",
         "PROTOCOL_VIOLATION", "SANDBOX_UNAVAILABLE", "SANDBOX_FAILED", "TIMEOUT",
         "STORAGE_FAILED", "SHUTTING_DOWN"]))))]
 pub(super) async fn enable(
@@ -84,7 +84,7 @@ pub(super) async fn enable(
         version: handle.manifest.version.clone(),
         state: handle.view().state,
         started_in_ms: report.started_in.as_secs_f64() * 1e3,
-        plugin: Plugin::new(&handle, registry.settings.strict),
+        plugin: Plugin::new(&handle, &registry),
     }))
 }
 

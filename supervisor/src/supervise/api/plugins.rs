@@ -20,9 +20,8 @@ pub(super) struct PluginList {
 #[utoipa::path(get, path = "/v1/plugins", operation_id = "listPlugins", tag = "plugins",
     responses((status = 200, description = "All that are installed.", body = PluginList)))]
 pub(super) async fn list(State(registry): Server) -> Json<PluginList> {
-    let strict = registry.settings.strict;
     let managed = registry.all();
-    let managed = managed.iter().map(|handle| Plugin::new(handle, strict).into());
+    let managed = managed.iter().map(|handle| Plugin::new(handle, &registry).into());
     let broken = registry.all_broken();
     let broken = broken.iter().map(|broken| BrokenPlugin::new(broken).into());
     let mut plugins: Vec<Listed> = managed.chain(broken).collect();

@@ -29,7 +29,7 @@ use crate::supervise::registry::{Installed, Source};
     extensions(("x-codes" = json!(["INVALID_REQUEST", "NOT_FOUND", "CONFLICT", "ALREADY_EXISTS",
         "MANIFEST_INVALID", "CONFIG_INVALID", "ENTRY_INVALID", "VERSION_INCOMPATIBLE",
         "DEPENDENCY_MISSING", "DEPENDENCY_CYCLE", "INTEGRITY_FAILED", "SIGNATURE_INVALID",
-        "PACKAGE_INVALID", "VULNERABLE_DEPENDENCY", "CONSENT_REQUIRED", "RESOURCE_EXHAUSTED", "INITIALIZATION_FAILED", "PROTOCOL_VIOLATION", "SANDBOX_UNAVAILABLE",
+        "PACKAGE_INVALID", "VULNERABLE_DEPENDENCY", "EXPOSURE_TOO_HIGH", "CONSENT_REQUIRED", "RESOURCE_EXHAUSTED", "INITIALIZATION_FAILED", "PROTOCOL_VIOLATION", "SANDBOX_UNAVAILABLE",
         "SANDBOX_FAILED", "TIMEOUT", "STORAGE_FAILED", "SHUTTING_DOWN"]))))]
 pub(super) async fn upgrade(
     State(registry): Server,
@@ -53,7 +53,7 @@ pub(super) async fn upgrade(
         })
         .await?;
     let Some(handle) = plugin else { return Ok(Json(review).into_response()) };
-    let plugin = Plugin::new(&handle, registry.settings.strict);
+    let plugin = Plugin::new(&handle, &registry);
     Ok(Json(InstalledPlugin { plugin, review }).into_response())
 }
 
@@ -82,5 +82,5 @@ pub(super) async fn rollback(
             registry.rollback(&id, &principal).await
         })
         .await?;
-    Ok(Json(Plugin::new(&handle, registry.settings.strict)))
+    Ok(Json(Plugin::new(&handle, &registry)))
 }

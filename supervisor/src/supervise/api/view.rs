@@ -11,10 +11,12 @@ use utoipa::ToSchema;
 use utoipa::openapi::{ObjectBuilder, RefOr, Schema};
 
 use crate::clock::Monotonic;
+use crate::exposure::Exposure;
 use crate::failure::Failure;
 use crate::id::{Digest, PluginId};
 use crate::manifest::secrets::blank;
 use crate::manifest::{Limits, Line, Permission, ServiceName};
+use crate::supervise::denials::Counted as Denial;
 use crate::supervise::plugin::{Enforced, Kept, PluginHandle, STATES};
 use crate::supervise::registry::{Broken, Registry, Remainder};
 use crate::supervise::store::Previous;
@@ -72,6 +74,8 @@ pub(super) struct Plugin {
     /// The compartment as it was measured after the start; null if nothing runs.
     #[schema(value_type = Option<Object>)]
     enforcement: Option<Enforcement>,
+    /// How exposed the machine is to it, and why.
+    exposure: Exposure,
     usage: Option<Usage>,
     /// What its limits did to it.
     limit_events: Option<LimitEvents>,
@@ -92,6 +96,11 @@ pub(super) struct Plugin {
     #[schema(value_type = Option<Object>)]
     last_exit: Option<Value>,
     last_error: Option<Failure>,
+    /// What seccomp and Landlock refused to it under this supervisor, the last first; empty in a list.
+    denials: Vec<Denial>,
+    /// Why that cannot be told here of what runs, and what would make it so; null in a list.
+    #[schema(value_type = Option<String>)]
+    denials_unobservable: Option<&'static str>,
     /// An operation that could be neither done nor undone yet, and is tried again; null in a list.
     unfinished: Option<Remainder>,
 }
@@ -184,7 +193,8 @@ pub(super) struct Process {
 }
 
 impl Plugin {
-    pub(super) fn new(handle: &PluginHandle, strict: bool) -> Self {
+    pub(super) fn new(handle: &PluginHandle, registry: &Registry) -> Self {
+        let strict = registry.settings.strict;
         let (manifest, view) = (&handle.manifest, handle.view());
         let process = view.process.as_ref();
         let cgroup = process.and_then(|process| process.cgroup.as_deref());
@@ -214,6 +224,7 @@ impl Plugin {
                 started_at: process.started_at.clone(),
                 uptime_ms: process.started.until(Monotonic::now()).as_millis() as u64,
             }),
+            exposure: registry.exposure(handle),
             enforcement: process.map(|process| Enforcement::clone(&process.enforcement)),
             usage: cgroup.map(usage::read),
             limit_events: cgroup.map(LimitEvents::read),
@@ -225,6 +236,8 @@ impl Plugin {
             call_circuit: CallCircuit::new(handle),
             last_exit: view.last_exit,
             last_error: view.last_failure,
+            denials: Vec::new(),
+            denials_unobservable: None,
             unfinished: None,
         }
     }
@@ -240,7 +253,11 @@ impl Plugin {
             Storage { enforcement, limit_bytes, kept }
         });
         let unfinished = registry.remainder(id);
-        Self { storage, unfinished, ..Self::new(handle, registry.settings.strict) }
+        let shown = Self::new(handle, registry);
+        let denials = registry.denials.of(id);
+        let runs = shown.process.is_some();
+        let denials_unobservable = runs.then(|| registry.denials.unobservable(id)).flatten();
+        Self { storage, denials, denials_unobservable, unfinished, ..shown }
     }
 }
 

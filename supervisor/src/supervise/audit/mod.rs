@@ -29,6 +29,7 @@ use serde_json::{Value, json};
 pub(crate) use entry::{Action, Entry, Outcome};
 pub(crate) use notice::of_event;
 pub(crate) use operation::{Operation, Subject};
+pub(super) use throttle::Throttle;
 pub(crate) use verification::Verified;
 
 use super::principal::Principal;
@@ -37,7 +38,6 @@ use crate::audit_chain::Head;
 use crate::clock::Monotonic;
 use crate::failure::Failure;
 use crate::id::PluginId;
-use throttle::Throttle;
 
 /// The row of an operation that goes on after the death of its supervisor.
 pub(crate) struct Unended {

@@ -13,7 +13,7 @@ const PRINCIPALS: usize = 256;
 
 /// Counts the refusals of each principal.
 #[derive(Debug, Default)]
-pub(super) struct Throttle {
+pub(in crate::supervise) struct Throttle {
     windows: HashMap<String, Window>,
 }
 
@@ -26,7 +26,7 @@ struct Window {
 
 impl Throttle {
     /// Whether this one is to be written down, and how many before it were not.
-    pub(super) fn admit(&mut self, who: &str, now: Monotonic) -> Option<u64> {
+    pub(in crate::supervise) fn admit(&mut self, who: &str, now: Monotonic) -> Option<u64> {
         if !self.windows.contains_key(who) && self.windows.len() >= PRINCIPALS {
             // One that hid refusals is kept until it has told how many.
             self.windows.retain(|_, w| w.since.until(now) < WINDOW || w.unrecorded > 0);

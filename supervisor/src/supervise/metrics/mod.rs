@@ -159,7 +159,9 @@ impl Metrics {
         let states =
             plugins.iter().map(PluginHandle::state).chain(broken.iter().map(Broken::state));
         service_families::write(&mut out, &known, &(&*registry.settings).into(), states);
-        plugin_families::write(&mut out, &known, &plugins);
+        plugin_families::write(&mut out, &known, &plugins, |plugin| {
+            registry.exposure(plugin).score
+        });
         series::write(&mut out, &known, |id| {
             plugins.iter().any(|handle| handle.manifest.id == *id && handle.is_up())
         });

@@ -7,6 +7,7 @@ use super::counts::{Counts, LOSSES, REASONS, REFUSALS};
 use super::exposition::{Exposition, Kind, Number};
 use super::histogram::{BOUNDS, Histogram};
 use super::sample::{ProcessSample, Sample};
+use crate::exposure::Score;
 use crate::manifest::Limits;
 use crate::supervise::logs::LogCounts;
 use crate::supervise::plugin::{PluginHandle, STATES};
@@ -19,6 +20,7 @@ struct Seen<'a> {
     state: &'static str,
     enabled: bool,
     limits: &'a Limits,
+    exposure: Score,
     /// Of the process that runs.
     process: Option<ProcessSample>,
     sample: Option<&'a Sample>,
@@ -29,7 +31,7 @@ struct Seen<'a> {
 }
 
 impl<'a> Seen<'a> {
-    fn new(known: &'a Known, handle: &'a PluginHandle) -> Self {
+    fn new(known: &'a Known, handle: &'a PluginHandle, exposure: Score) -> Self {
         let (id, view) = (&handle.manifest.id, handle.view());
         let sample = known.samples.get(id);
         let generation = view.process.map(|process| process.generation);
@@ -39,6 +41,7 @@ impl<'a> Seen<'a> {
             state: view.state,
             enabled: view.enabled,
             limits: &handle.manifest.limits,
+            exposure,
             process: sample
                 .and_then(|sample| sample.process)
                 .filter(|process| Some(process.generation) == generation),
@@ -50,8 +53,14 @@ impl<'a> Seen<'a> {
     }
 }
 
-pub(super) fn write(out: &mut Exposition, known: &Known, plugins: &[PluginHandle]) {
-    let seen: Vec<Seen<'_>> = plugins.iter().map(|handle| Seen::new(known, handle)).collect();
+pub(super) fn write(
+    out: &mut Exposition,
+    known: &Known,
+    plugins: &[PluginHandle],
+    exposure: impl Fn(&PluginHandle) -> Score,
+) {
+    let seen: Vec<Seen<'_>> =
+        plugins.iter().map(|handle| Seen::new(known, handle, exposure(handle))).collect();
     families(out, &seen);
 }
 
@@ -109,6 +118,11 @@ fn lives(out: &mut Exposition, seen: &[Seen<'_>]) {
     });
     let wanted = ("bulkhead_wanted", Kind::Gauge, "1 if the operator wants it enabled, else 0.");
     each(out, wanted, seen, |plugin| Some(u64::from(plugin.enabled)));
+    let exposure =
+        "How exposed the machine is to it: 0 to 10, measured where it runs, else expected.";
+    each(out, ("bulkhead_exposure", Kind::Gauge, exposure), seen, |plugin| {
+        Some(f64::from(plugin.exposure))
+    });
 }
 
 fn usage(out: &mut Exposition, seen: &[Seen<'_>]) {

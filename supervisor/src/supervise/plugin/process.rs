@@ -18,8 +18,10 @@ use super::host::HostSide;
 use super::plan::StartPlan;
 use super::quota::Kept;
 use crate::clock::Monotonic;
+use crate::exposure::Exposure;
 use crate::failure::{Code, Failure};
 use crate::link::{Adopted, Exited, Json, Reply, Request, Spawn, Spawned};
+use crate::supervise::denials::Denials;
 use crate::supervise::launcher_link::unexpected;
 use crate::supervise::logs::{self, Stream};
 use crate::supervise::timestamp;
@@ -76,6 +78,7 @@ pub(crate) async fn start(
         Ok((other, _)) => return Err(StartError::Failed(unexpected(&other))),
         Err(failure) => return Err(StartError::Failed(failure)),
     };
+    Denials::begin(&context.registry, &plan.id, spawned.uid, spawned.generation, false);
     take_up(context, plan, exits, spawned, descriptors, cancelled).await
 }
 
@@ -115,6 +118,8 @@ pub(crate) async fn adopt(
     descriptors: Vec<OwnedFd>,
     cancelled: watch::Receiver<bool>,
 ) -> Result<Process, StartError> {
+    let Spawned { uid, generation, .. } = adopted.spawned;
+    Denials::begin(&context.registry, &plan.id, uid, generation, true);
     take_up(context, plan, exits, adopted.spawned, descriptors, cancelled).await
 }
 
@@ -131,6 +136,7 @@ async fn take_up(
     let stage = watch::Sender::new("handshake");
     let effective = plan.effective(&context.launcher).await;
     let outcome = match attached
+        .and_then(|process| within_bound(context, plan, process))
         .and_then(|process| Ok((process, effective.as_ref().map_err(Clone::clone)?)))
     {
         Err(failure) => Err(StartError::Failed(failure)),
@@ -161,6 +167,14 @@ async fn take_up(
             })
         }
     }
+}
+
+/// What was measured may be worse than what was expected when the start was admitted.
+fn within_bound(context: &Context, plan: &StartPlan, process: Process) -> Result<Process, Failure> {
+    if let Some(maximum) = context.settings.admission.max_exposure {
+        Exposure::measured(&plan.manifest, &process.enforcement).check(&plan.id, maximum)?;
+    }
+    Ok(process)
 }
 
 /// Connects the descriptors of a process to the session, the log and the exits.

@@ -60,7 +60,7 @@ fn the_lowest_limit_above_counts() {
 fn this_machine_has_some_of_each() {
     let measured = Capacity::measure(&Admission::default());
     assert!(measured.memory > 1 << 20 && measured.pids > 100 && measured.descriptors > 0);
-    let configured = Admission { memory: Some(7), pids: Some(8) };
+    let configured = Admission { memory: Some(7), pids: Some(8), max_exposure: None };
     let said = Capacity::measure(&configured);
     assert_eq!((said.memory, said.pids), (7, 8));
 }

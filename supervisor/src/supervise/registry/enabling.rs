@@ -56,6 +56,9 @@ impl Registry {
     pub(super) async fn bring_up(self: &Arc<Self>, id: &PluginId) -> Result<EnableReport, Failure> {
         self.bring_up_dependencies(id).await?;
         let handle = self.get(id)?;
+        if let Some(maximum) = self.settings.admission.max_exposure {
+            self.exposure(&handle).check(id, maximum)?;
+        }
         let _place = self.admit(&handle)?;
         let (answer, answered) = oneshot::channel();
         ask(&handle, Command::Enable { answer }, answered).await

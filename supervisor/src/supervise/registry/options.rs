@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 
 use super::review::Consent;
 use super::source::Expected;
+use crate::exposure::Score;
 use crate::id::PluginId;
 use crate::manifest::Permission;
 use crate::supervise::archives::ArchiveName;
@@ -31,6 +32,9 @@ pub(crate) struct InstallOptions {
     pub(crate) dry_run: bool,
     /// An older version than the installed one will do, or the same one with another content.
     pub(crate) allow_downgrade: bool,
+    /// The highest exposure that it may have here; the service's own bound holds as well.
+    #[schema(value_type = Option<f64>)]
+    pub(crate) max_exposure: Option<Score>,
     /// The name of an archive whose state, configuration and data it takes up again.
     #[schema(value_type = Option<String>)]
     pub(crate) restore: Option<ArchiveName>,

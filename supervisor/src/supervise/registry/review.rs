@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{InstallOptions, Registry};
+use crate::exposure::Exposure;
 use crate::failure::{Code, Failure};
 use crate::id::{Digest, PluginId};
 use crate::link::Advisories;
@@ -63,6 +64,8 @@ pub(crate) struct Review {
     /// What the advisory database has against them; null where none is configured or there is no
     /// list.
     pub(crate) advisories: Option<Vec<Finding>>,
+    /// How exposed this machine will be to it, as far as that is known before it has run.
+    pub(crate) exposure: Exposure,
     /// What does not keep it from being installed and should be known.
     pub(crate) warnings: Vec<String>,
 }
@@ -102,7 +105,7 @@ impl Registry {
     /// it is to replace.
     ///
     /// # Errors
-    /// Those of [`review`](Self::review); [`Code::ConsentRequired`]; [`Code::InvalidRequest`].
+    /// Those of [`review`](Self::review); [`Code::ExposureTooHigh`]; [`Code::ConsentRequired`]; [`Code::InvalidRequest`].
     pub(crate) async fn examine(
         &self,
         digest: Digest,
@@ -121,6 +124,12 @@ impl Registry {
             return Err(Failure::new(Code::Conflict, message).with("state", before.view().state));
         }
         let mut review = self.review(digest, root, manifest).await?;
+        if !options.dry_run {
+            let bounds = [options.max_exposure, self.settings.admission.max_exposure];
+            for maximum in bounds.into_iter().flatten() {
+                review.exposure.check(&manifest.id, maximum)?;
+            }
+        }
         let then = before
             .map(|before| (Asks::new(&before.manifest, |_| Vec::new()), before.view().granted));
         let then = then.as_ref().map(|(asks, granted)| consent::Before { asks, granted });
@@ -170,6 +179,7 @@ impl Registry {
             libraries: files.libraries,
             crates: files.crates,
             advisories: files.advisories,
+            exposure: self.expected_exposure(manifest),
             warnings,
         })
     }

@@ -126,7 +126,7 @@ impl Actor {
     }
 
     pub(super) async fn exited(&mut self, mut exited: Box<Exited>, descriptors: Vec<OwnedFd>) {
-        self.context.registry.denials.explain(&mut exited.exit.0, exited.uid).await;
+        self.context.registry.denials.explain(&mut exited).await;
         let exited: Arc<Exited> = Arc::from(exited);
         self.exits.send_replace(Some(Arc::clone(&exited)));
         if exited.generation > self.heard

@@ -190,6 +190,7 @@ impl Registry {
         };
         if plan.kind == Kind::Uninstall && undone.is_none() {
             self.metrics.forget(&operation.plugin);
+            self.denials.forget(&operation.plugin);
         }
         self.events.emit(name, &operation.plugin, body);
     }

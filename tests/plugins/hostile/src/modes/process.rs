@@ -129,7 +129,32 @@ pub(super) static MODES: &[Mode] = &[
             Ok(Next::Well)
         }),
     ),
+    mode(
+        "read-outside",
+        "lists /etc NUMBER times once ready, tells what came of it, and behaves",
+        3,
+        at!(Moment::Ready => |plugin| {
+            (0..plugin.number).for_each(|_| list_outside());
+            Ok(Next::Well)
+        }),
+    ),
+    mode(
+        "read-outside-and-exit",
+        "lists /etc once ready, tells what came of it, and exits with status NUMBER",
+        3,
+        at!(Moment::Ready => |plugin| {
+            list_outside();
+            exit(plugin.number)
+        }),
+    ),
 ];
+
+fn list_outside() {
+    match std::fs::read_dir("/etc") {
+        Ok(_) => eprintln!("/etc was listed"),
+        Err(error) => eprintln!("/etc was not listed: {error}"),
+    }
+}
 
 fn ignore(which: Signal) -> io::Result<()> {
     // A blocked signal is not delivered: the same to an observer as an ignored one, and no unsafe call.

@@ -1,0 +1,204 @@
+use bulkhead_sandbox::probe::Capability;
+use bulkhead_sandbox::{Measured, Missing};
+
+use super::*;
+
+const GUIDE: &str = include_str!("../../docs/security.md");
+
+fn manifest(section: &str) -> Manifest {
+    let text = format!("id = 'a'\nversion = '1.0.0'\n{section}");
+    Manifest::parse(text.as_bytes(), Path::new("x")).unwrap()
+}
+
+fn of(section: &str) -> Exposure {
+    Exposure::expected(&manifest(section), None)
+}
+
+fn names(exposure: &Exposure) -> Vec<&str> {
+    exposure.reasons.iter().map(|reason| reason.name.as_str()).collect()
+}
+
+fn measured(section: &str, layers: &[(Layer, bool, Option<&str>)]) -> Exposure {
+    let layers = layers.iter().map(|&(layer, enforced, stood_in_by)| Measured {
+        layer,
+        asked: String::new(),
+        measured: String::new(),
+        enforced,
+        missing: (!enforced).then(|| Missing {
+            layer,
+            why: String::new(),
+            remedy: String::new(),
+            stood_in_by: stood_in_by.map(str::to_owned),
+        }),
+    });
+    Exposure::measured(&manifest(section), &Enforcement { layers: layers.collect() })
+}
+
+#[test]
+fn a_plugin_that_asks_for_nothing_has_none_in_a_whole_compartment() {
+    assert_eq!(of(""), Exposure { score: Score(0), measured: false, reasons: vec![] });
+    let whole = measured("", &[(Layer::Seccomp, true, None), (Layer::Memory, true, None)]);
+    assert_eq!((whole.score, whole.measured), (Score(0), true));
+}
+
+#[test]
+fn each_grant_is_a_reason_and_the_worst_is_first() {
+    let exposure = of("[network]\nhosts = ['a.example:1', 'b.example:2']\n\
+         [sandbox]\nprofile = 'program'\nproc = true\nallow_syscalls = ['getrusage']\n\
+         read = ['/usr/share/zoneinfo', '/home']\nwrite = ['/srv/x/y', '/srv']");
+    assert_eq!(
+        names(&exposure),
+        [
+            "write-broad",
+            "profile",
+            "read-broad",
+            "write",
+            "host",
+            "read",
+            "syscall",
+            "proc-visible"
+        ]
+    );
+    assert!(exposure.reasons[0].reason.ends_with(": /srv"), "{exposure:?}");
+    assert_eq!(exposure.score.to_string(), "6.7");
+    let ports = of("[network]\nconnect = [80, 443]\nbind = [8080]");
+    assert_eq!(names(&ports), ["connect", "network", "bind"]);
+    let wide = of("[limits]\nmemory = '16G'\npids = 4096\nstorage = '1T'");
+    assert_eq!((names(&wide).as_slice(), wide.score), (["limits"].as_slice(), Score(9)));
+}
+
+#[test]
+fn a_layer_that_is_missing_is_a_reason_and_half_of_one_where_something_stands_in() {
+    let bare =
+        measured("", &[(Layer::Seccomp, false, None), (Layer::Memory, false, Some("rlimit"))]);
+    assert_eq!(names(&bare), ["seccomp", "memory"]);
+    assert_eq!(bare.score, Score(23));
+}
+
+#[test]
+fn more_grants_and_fewer_layers_never_make_it_less_and_ten_is_the_most() {
+    let mut before = Score(0);
+    for section in ["", "[sandbox]\nread = ['/srv/a']", "[sandbox]\nread = ['/srv/a', '/srv/b']"] {
+        let score = of(section).score;
+        assert!(score >= before, "{section}");
+        before = score;
+    }
+    let many: Vec<String> = (1..60).map(|port| port.to_string()).collect();
+    let everything = format!(
+        "[network]\nconnect = [{}]\n[sandbox]\nprofile = 'program'\nwrite = ['/srv', '/opt', '/home']",
+        many.join(",")
+    );
+    let none: Vec<_> = [Layer::Uid, Layer::Seccomp, Layer::PrivateRoot, Layer::LandlockFiles]
+        .map(|layer| (layer, false, None))
+        .to_vec();
+    assert_eq!(measured(&everything, &none).score, WORST);
+    assert!(of(&everything).score < WORST);
+}
+
+#[test]
+fn what_the_policy_does_not_involve_does_not_count() {
+    let missing =
+        |layer| Capability { layer, state: State::Missing, detail: String::new(), remedy: None };
+    let layers = [Layer::NetNamespace, Layer::Proc, Layer::Io, Layer::Audit].map(missing).to_vec();
+    let machine = Machine { kernel: String::new(), architecture: String::new(), uid: 0, layers };
+    let expected = |section| Exposure::expected(&manifest(section), Some(&machine));
+    assert_eq!(names(&expected("")), ["net-namespace"]);
+    assert_eq!(names(&expected("[network]\nconnect = [80]")), ["network", "connect"]);
+    assert_eq!(
+        names(&expected("[sandbox]\nproc = true")),
+        ["net-namespace", "proc", "proc-visible"]
+    );
+}
+
+#[test]
+fn a_bound_holds_exactly() {
+    let id = "a".parse().unwrap();
+    let exposure = of("[sandbox]\nread = ['/srv/a']");
+    assert_eq!(exposure.score, Score(3));
+    exposure.check(&id, "0.3".parse().unwrap()).unwrap();
+    let refused = exposure.check(&id, "0.2".parse().unwrap()).unwrap_err();
+    assert_eq!(refused.code, Code::ExposureTooHigh);
+    assert_eq!(refused.details["score"], 0.3);
+    assert_eq!(refused.details["maximum"], 0.2);
+    assert_eq!(refused.details["reasons"][0]["name"], "read");
+    assert!(refused.message.contains("/srv/a"), "{refused}");
+}
+
+#[test]
+fn a_score_is_a_number_from_0_to_10_with_one_decimal() {
+    for (text, tenths) in [("0", 0), ("4", 40), ("4.0", 40), ("0.3", 3), ("10", 100)] {
+        assert_eq!(text.parse(), Ok(Score(tenths)), "{text}");
+    }
+    for bad in ["-1", "10.1", "0.25", "NaN", "inf", "", "four"] {
+        assert!(bad.parse::<Score>().unwrap_err().contains("from 0 to 10"), "{bad}");
+    }
+}
+
+/// The rows of the guide's table beneath a heading, without its head.
+fn rows(heading: &str) -> Vec<Vec<String>> {
+    let section = GUIDE.split_once(heading).unwrap().1;
+    let lines = section.lines().skip_while(|line| !line.starts_with("|---")).skip(1);
+    let lines = lines.take_while(|line| line.starts_with('|'));
+    let cells = |line: &str| -> Vec<String> {
+        line.trim_matches('|')
+            .split('|')
+            .map(|cell| cell.trim().trim_matches('`').to_owned())
+            .collect()
+    };
+    lines.map(cells).collect()
+}
+
+#[test]
+fn the_guide_has_the_weights_of_the_code() {
+    let of_layer = |layer: Layer| {
+        let name = layer.name().to_owned();
+        vec![name, Score(weight(layer)).to_string(), layer.purpose().to_owned()]
+    };
+    let mut layers: Vec<_> = LAYERS.into_iter().filter(|layer| weight(*layer) > 0).collect();
+    layers.sort_by_key(|layer| (std::cmp::Reverse(weight(*layer)), *layer));
+    let layers: Vec<Vec<String>> = layers.into_iter().map(of_layer).collect();
+    assert_eq!(rows("### Layers"), layers, "docs/security.md, Layers:\n{}", table(&layers));
+    let kinds: Vec<Vec<String>> = KINDS
+        .iter()
+        .map(|kind| {
+            let (each, most) = (Score(kind.each).to_string(), Score(kind.most).to_string());
+            vec![kind.name.to_owned(), each, most, kind.reason.to_owned(), kind.remedy.to_owned()]
+        })
+        .collect();
+    assert_eq!(rows("### Grants"), kinds, "docs/security.md, Grants:\n{}", table(&kinds));
+}
+
+/// As the guide has them, to be copied there.
+fn table(rows: &[Vec<String>]) -> String {
+    let lines: Vec<String> = rows.iter().map(|row| format!("| {} |", row.join(" | "))).collect();
+    lines.join("\n")
+}
+
+/// [`weight`] knows each of them, by its match; this is what the guide is held against.
+const LAYERS: [Layer; 25] = [
+    Layer::Uid,
+    Layer::Groups,
+    Layer::UserNamespace,
+    Layer::PidNamespace,
+    Layer::MountNamespace,
+    Layer::IpcNamespace,
+    Layer::UtsNamespace,
+    Layer::NetNamespace,
+    Layer::PrivateRoot,
+    Layer::Proc,
+    Layer::Cgroup,
+    Layer::Memory,
+    Layer::Pids,
+    Layer::Cpu,
+    Layer::Io,
+    Layer::OpenFiles,
+    Layer::FileSize,
+    Layer::OomScore,
+    Layer::Capabilities,
+    Layer::NoNewPrivs,
+    Layer::LandlockFiles,
+    Layer::LandlockNetwork,
+    Layer::LandlockScopes,
+    Layer::Seccomp,
+    Layer::Audit,
+];

@@ -1,0 +1,115 @@
+//! What was refused to one plugin, counted.
+
+use bulkhead_sandbox::kernel_audit::Refusal;
+use jiff::Timestamp;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::refusal::{Refused, Settings};
+
+/// Different refusals that are kept; of the others the one that was not seen for longest goes.
+const MOST: usize = 32;
+
+/// Of one plugin, through all its starts under this supervisor.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    /// What its processes run as.
+    pub(super) uid: u32,
+    /// The start that refusals are of now.
+    pub(super) generation: u64,
+    /// Nobody listened when that start made itself known.
+    pub(super) adopted: bool,
+    /// The last seen is last.
+    seen: Vec<Seen>,
+}
+
+#[derive(Clone, Debug)]
+struct Seen {
+    refusal: Refusal,
+    count: u64,
+    last: Timestamp,
+    generation: u64,
+}
+
+/// A refusal, and how often it was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Denial)]
+pub(crate) struct Counted {
+    #[serde(flatten)]
+    refused: Refused,
+    count: u64,
+    /// RFC 3339, UTC.
+    last: String,
+}
+
+impl Ledger {
+    /// Counts a refusal; whether it is a new one.
+    pub(super) fn note(&mut self, refusal: Refusal) -> bool {
+        let (last, generation) = (Timestamp::now(), self.generation);
+        if let Some(at) = self.seen.iter().position(|seen| seen.refusal == refusal) {
+            let seen = self.seen.remove(at);
+            self.seen.push(Seen { count: seen.count.saturating_add(1), last, generation, ..seen });
+            return false;
+        }
+        if self.seen.len() == MOST {
+            self.seen.remove(0);
+        }
+        self.seen.push(Seen { refusal, count: 1, last, generation });
+        true
+    }
+
+    /// All that is kept, the last seen first.
+    pub(super) fn shown(&self) -> Vec<Counted> {
+        self.seen.iter().rev().map(Seen::shown).collect()
+    }
+
+    /// What Landlock refused to a start, the last first.
+    pub(super) fn accesses(&self, generation: u64) -> impl Iterator<Item = &Refusal> {
+        self.seen
+            .iter()
+            .rev()
+            .filter(move |seen| seen.generation == generation)
+            .map(|seen| &seen.refusal)
+            .filter(|refusal| matches!(refusal, Refusal::Landlock { .. }))
+    }
+}
+
+impl Seen {
+    fn shown(&self) -> Counted {
+        Counted {
+            refused: Refused::new(&self.refusal, Settings::Manifest),
+            count: self.count,
+            last: format!("{:.3}", self.last),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(name: impl ToString) -> Refusal {
+        Refusal::Seccomp { call: name.to_string() }
+    }
+
+    #[test]
+    fn the_same_again_is_counted_and_not_new() {
+        let mut ledger = Ledger::default();
+        assert!(ledger.note(call("bpf")));
+        assert!(ledger.note(call("mount")));
+        assert!(!ledger.note(call("bpf")));
+        let counts: Vec<u64> = ledger.shown().iter().map(|seen| seen.count).collect();
+        assert_eq!(counts, [2, 1], "the last seen is first");
+    }
+
+    #[test]
+    fn a_flood_of_different_ones_is_bounded() {
+        let mut ledger = Ledger::default();
+        for number in 0..1000 {
+            ledger.note(call(number));
+        }
+        assert_eq!(ledger.seen.len(), MOST);
+        assert_eq!(ledger.shown()[0].refused, Refused::new(&call(999), Settings::Manifest));
+    }
+}

@@ -485,13 +485,14 @@ fn the_supervisor_may_do_its_work_and_execute_nothing() {
         ("splice", &[]),
         ("openat2", &[]),
         ("fdatasync", &[]),
+        ("inotify_add_watch", &[]),
         ("socket", &[libc::AF_INET6 as u64, stream | libc::SOCK_CLOEXEC as u64, 0]),
         ("socketpair", &[unix, packets]),
     ] {
         assert_eq!(answer(name, given), ALLOW, "{name}");
     }
     // What nobody has thought of is an error.
-    for name in ["inotify_add_watch", "kill", "chown", "wait4", "setpriority", "swapon"] {
+    for name in ["fanotify_mark", "kill", "chown", "wait4", "setpriority", "swapon"] {
         let expected = if never_allowed(name).is_some() { KILL } else { refuse(1) };
         assert_eq!(answer(name, &[]), expected, "{name}");
     }

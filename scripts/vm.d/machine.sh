@@ -26,8 +26,7 @@ run_machine() {
         arguments+=(-chardev "file,id=$name,path=$work/$name"
             -device "virtserialport,chardev=$name,name=bulkhead.$name")
     done
-    # Landlock's denials are in the audit stream only where auditing is switched on.
-    start_machine "$accel" "$timeout" "systemd.show_status=0 audit=1" "${arguments[@]}" {out}>&- {err}>&-
+    start_machine "$accel" "$timeout" "systemd.show_status=0" "${arguments[@]}" {out}>&- {err}>&-
     if [[ -n $console ]]; then
         tail -n +1 -f --pid="$machine_pid" "$work/console" >&2 {out}>&- {err}>&- &
         readers+=($!)

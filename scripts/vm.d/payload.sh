@@ -50,17 +50,18 @@ source_files() {
 
 # Makes $work/job.tar from the mode and the command.
 make_job() {
-    local job=$work/job mode=$1 skips='' test kind directory name file
+    local job=$work/job mode=$1 skips='' auditing='' test kind directory name file
     shift
     cp -r "$here/job" "$job"
     # Kernel 6.1 has Landlock ABI 2, and 6.12 none of the records of what was denied; the newest promises all.
     case $kernel in
         6.1) skips=landlock ;;
         6.12) skips='landlock abi 7' ;;
+        *) auditing=on ;;
     esac
     printf '%s=%q\n' mode "$mode" workspace "$root" target "$target" \
         within $((timeout > 240 ? timeout - 120 : timeout / 2)) \
-        jobs "${BULKHEAD_VM_TEST_JOBS:-2}" allowed_skips "$skips" \
+        jobs "${BULKHEAD_VM_TEST_JOBS:-2}" allowed_skips "$skips" auditing "$auditing" \
         only "$only" except "$([[ -n $only ]] || echo "$computing")" >"$job/settings"
     if [[ $mode == command ]]; then
         printf '%s\0' "$@" >"$job/command"

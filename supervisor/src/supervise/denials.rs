@@ -192,7 +192,7 @@ impl Denials {
              supervisor; it is after its next start"
         } else {
             "what Landlock denies is not observable here: that takes Landlock ABI 7 (kernel 6.15) and \
-             auditing switched on, audit=1 on the kernel's command line or `auditctl -e 1`"
+             auditing switched on, by an audit daemon or `auditctl -e 1`"
         })
     }
 

@@ -12,6 +12,8 @@
 //! read by the launcher, which has privilege: it must belong to root (or to the invoking user) and
 //! nobody else may write it. A plugin or a client of the API never has a say in it.
 
+mod endpoint;
+
 use std::ffi::OsString;
 use std::fs::{File, Metadata};
 use std::io::{ErrorKind, Read as _};
@@ -26,6 +28,8 @@ use serde::{Deserialize, Serialize};
 use crate::exposure::Score;
 use crate::failure::{Code, Failure};
 use crate::manifest::{ByteSize, TimeSpan};
+
+pub(crate) use endpoint::OtlpEndpoint;
 
 /// Where the file is looked for when none is named.
 const SYSTEM_FILE: &str = "/etc/bulkhead/bulkhead.toml";
@@ -72,6 +76,8 @@ pub(crate) struct Config {
     pub(crate) retention: Retention,
     /// What plugins may write to their logs.
     pub(crate) logs: Logs,
+    /// To whom spans are told.
+    pub(crate) tracing: Tracing,
     /// What all plugins that are enabled may use together.
     pub(crate) admission: Admission,
     /// What plugins may be shown of this machine beyond its system directories.
@@ -244,6 +250,22 @@ impl Default for Logs {
     }
 }
 
+/// To whom the spans of calls are told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Tracing {
+    /// A collector that takes OTLP over HTTP, in JSON. None: to nobody.
+    pub(crate) otlp_endpoint: Option<OtlpEndpoint>,
+    /// How often. At least 100 ms.
+    pub(crate) otlp_interval: TimeSpan,
+}
+
+impl Default for Tracing {
+    fn default() -> Self {
+        Self { otlp_endpoint: None, otlp_interval: TimeSpan::from_secs(5) }
+    }
+}
+
 /// What the audit has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -299,6 +321,7 @@ impl Default for Config {
             audit: Audit::default(),
             retention: Retention::default(),
             logs: Logs::default(),
+            tracing: Tracing::default(),
             stop_timeout: TimeSpan::from_secs(5),
             resume_timeout: TimeSpan::from_secs(30),
             heartbeat: TimeSpan::from_secs(1),
@@ -410,6 +433,10 @@ impl Config {
         }
         if bytes_per_second.bytes() < 16 << 10 {
             return Err(format!("logs.bytes_per_second: {bytes_per_second} must be at least 16K"));
+        }
+        let pace = self.tracing.otlp_interval;
+        if pace.duration() < Duration::from_millis(100) {
+            return Err(format!("tracing.otlp_interval: {pace} must be at least 100ms"));
         }
         let Uids { first, count } = self.uids;
         if first < 1000 || count < 2 || first.checked_add(count).is_none() {

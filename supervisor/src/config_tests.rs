@@ -45,6 +45,9 @@ fn every_field_is_read() {
         lines_per_second = 50
         bytes_per_second = "64K"
         journald = "off"
+        [tracing]
+        otlp_endpoint = "http://collector:4318"
+        otlp_interval = "1s"
         [admission]
         memory = "2G"
         pids = 500
@@ -70,6 +73,12 @@ fn every_field_is_read() {
     assert_eq!(config.logs.lines_per_second, 50);
     assert_eq!(config.logs.bytes_per_second.bytes(), 64 << 10);
     assert_eq!(config.logs.journald, Journald::Off);
+    let collector = config.tracing.otlp_endpoint.unwrap();
+    assert_eq!(
+        (collector.host(), collector.port(), collector.path()),
+        ("collector", 4318, "/v1/traces")
+    );
+    assert_eq!(config.tracing.otlp_interval.millis(), 1000);
     assert_eq!(config.admission.pids, Some(500));
     assert_eq!(config.admission.max_exposure, Some("4".parse().unwrap()));
     assert_eq!(config.advisories_policy, AdvisoriesPolicy::Refuse);
@@ -100,6 +109,7 @@ fn values_that_cannot_work_are_refused() {
         ("[retention]\nusage_15m = \"401d\"", "retention.usage_15m"),
         ("[logs]\nlines_per_second = 9", "logs.lines_per_second"),
         ("[logs]\nbytes_per_second = \"8K\"", "logs.bytes_per_second"),
+        ("[tracing]\notlp_interval = \"99ms\"", "tracing.otlp_interval"),
         ("[uids]\nfirst = 0", "uids"),
         ("[uids]\ncount = 1", "uids"),
         ("[uids]\nfirst = 4294967295\ncount = 10", "uids"),

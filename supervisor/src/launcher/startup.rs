@@ -147,6 +147,7 @@ pub(super) fn prepare(config: &Config) -> Result<(Launcher, Held), StartError> {
         audited_calls: config.audit.calls,
         retention: config.retention,
         logs: config.logs,
+        tracing: config.tracing.clone(),
         launcher_uid: geteuid().as_raw(),
         archives_limit: config.retention.archives_bytes(),
         admission: Admission {

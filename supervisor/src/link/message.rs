@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::audit_chain::Head;
 use crate::clock::Monotonic;
-use crate::config::{AuditedCalls, Logs, Retention};
+use crate::config::{AuditedCalls, Logs, Retention, Tracing};
 use crate::exposure::Score;
 use crate::failure::Failure;
 use crate::id::{Digest, PluginId};
@@ -302,6 +302,7 @@ pub(crate) struct Settings {
     pub(crate) audited_calls: AuditedCalls,
     pub(crate) retention: Retention,
     pub(crate) logs: Logs,
+    pub(crate) tracing: Tracing,
     pub(crate) launcher_uid: u32,
     /// Where known faults of crates are looked up.
     pub(crate) advisories: Option<Advisories>,

@@ -23,6 +23,7 @@ mod retention;
 mod retry;
 mod sampling;
 mod schedule;
+mod spans;
 mod store;
 mod usage;
 

@@ -44,6 +44,7 @@ use super::logs::{Book, Dropped, Journalled, Rate, Rules, finish_spools};
 use super::metrics::Metrics;
 use super::plugin::{self, Command, Context, PluginHandle, StopOptions, StopReport};
 use super::schedule::Schedules;
+use super::spans::Spans;
 use super::store::{PluginRow, Store};
 use crate::exposure::Exposure;
 use crate::failure::{Code, Failure};
@@ -81,6 +82,7 @@ pub(crate) struct Registry {
     pub(crate) schedules: Schedules,
     archives: Archives,
     journal: Option<Arc<Journal>>,
+    pub(crate) spans: Spans,
     pub(crate) denials: Arc<Denials>,
     local: mpsc::UnboundedSender<LocalJob>,
     /// Events that did not arrive.
@@ -130,6 +132,7 @@ impl Registry {
             store,
             events,
             machine: serde_json::from_value(settings.machine.clone()).ok(),
+            spans: Spans::new(&settings.tracing),
             settings,
             schedules: Schedules::default(),
             archives,

@@ -159,6 +159,7 @@ impl Metrics {
         let states =
             plugins.iter().map(PluginHandle::state).chain(broken.iter().map(Broken::state));
         service_families::write(&mut out, &known, &(&*registry.settings).into(), states);
+        service_families::spans(&mut out, registry.spans.counts());
         plugin_families::write(&mut out, &known, &plugins, |plugin| {
             registry.exposure(plugin).score
         });

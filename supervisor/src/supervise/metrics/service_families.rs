@@ -6,6 +6,7 @@ use super::Known;
 use super::exposition::{Exposition, Kind};
 use crate::link::Settings;
 use crate::supervise::plugin::STATES;
+use crate::supervise::spans::SpanCounts;
 
 /// What the launcher says of itself.
 pub(super) struct Launched {
@@ -88,6 +89,23 @@ pub(super) fn write<'a>(
         let status = status.to_string();
         requests.series(&[("method", method), ("route", route), ("status", &status)], *count);
     }
+}
+
+/// Only where spans are told to somebody.
+pub(super) fn spans(out: &mut Exposition, counts: Option<SpanCounts>) {
+    let Some(SpanCounts { exported, dropped }) = counts else { return };
+    out.single(
+        "bulkhead_spans_exported_total",
+        Kind::Counter,
+        "Spans that the collector took.",
+        exported,
+    );
+    out.single(
+        "bulkhead_spans_dropped_total",
+        Kind::Counter,
+        "Spans that were not told, as the collector was away or too slow.",
+        dropped,
+    );
 }
 
 fn count<'a>(out: &mut Exposition, states: impl Iterator<Item = &'a str>) {

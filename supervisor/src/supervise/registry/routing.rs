@@ -18,11 +18,13 @@ use crate::supervise::principal::Principal;
 
 impl Registry {
     /// Calls a method of a plugin for the host application.
-    pub(crate) async fn call(&self, id: &PluginId, call: Call) -> Result<Payload, Failure> {
+    pub(crate) async fn call(&self, id: &PluginId, mut call: Call) -> Result<Payload, Failure> {
         let handle = self.get(id)?;
         let timing = self.metrics.call(&handle.manifest, &call.method);
+        let span = self.spans.begin(&handle, &call.method, None, &mut call.trace);
         let answer = self.call_of(&handle, call).await;
         timing.end(&answer);
+        span.end(&answer);
         answer
     }
 
@@ -44,13 +46,15 @@ impl Registry {
     pub(crate) async fn call_between(
         &self,
         caller: &StartPlan,
-        call: IncomingCall,
+        mut call: IncomingCall,
     ) -> Result<Payload, Failure> {
         let (provider, permission) = self.provider(caller, &call.method)?;
         let left = call.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let timing = self.metrics.call(&provider.manifest, &call.method).within(left);
+        let span = self.spans.begin(&provider, &call.method, Some(&caller.id), &mut call.trace);
         let answer = self.call_provided(caller, &provider, permission, call).await;
         timing.end(&answer);
+        span.end(&answer);
         answer
     }
 

@@ -16,7 +16,7 @@ in_machine() {
 }
 
 # Unit tests of these packages that compute all the same: long under emulation, for nothing.
-computing='^(sandbox seccomp::(calls|tests|lists)|supervisor (manifest|cli|link|package|signing|trust|exposure|refusal|fuzzing_tests|supervise::(store|audit|logs|archives|metrics|schedule|registry::review)))::'
+computing='^(sandbox (seccomp::(calls|tests|lists)|privilege)|supervisor (manifest|cli|link|package|signing|trust|exposure|refusal|fuzzing_tests|supervise::(store|audit|logs|archives|metrics|schedule|registry::review)))::'
 
 # Prints cargo's target directory.
 target_directory() {

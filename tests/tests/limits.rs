@@ -82,7 +82,7 @@ fn memory_that_is_nearly_used_up_is_told_once() {
     let details = &warning["details"];
     assert_eq!((&details["resource"], &details["limit"]), (&"memory".into(), &(128 << 20).into()));
     let used = details["used"].as_u64().unwrap();
-    assert!((128 << 20) / 10 * 9 <= used && used <= 128 << 20, "{warning}");
+    assert!(((128 << 20) / 10 * 9..=128 << 20).contains(&used), "{warning}");
     let usage = next(&mut events, "plugin:resource:usage", "full");
     assert_eq!(usage["metrics"]["limits"]["memoryBytes"], 128 << 20, "{usage}");
     next(&mut events, "plugin:resource:usage", "full");

@@ -1,7 +1,7 @@
 //! What attacks are made on: a listener, sockets, a file, a process. All of it is ours.
 
 use std::fs::{self, File, Permissions};
-use std::io;
+use std::io::{self, Write as _};
 use std::net::TcpListener;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -39,13 +39,16 @@ impl Scene {
     }
 
     fn within(directory: PathBuf) -> io::Result<Self> {
-        // As open as can be: what stops an attack is to be the compartment and not a mode.
-        fs::set_permissions(&directory, Permissions::from_mode(0o777))?;
-        let open = |path: PathBuf| fs::set_permissions(path, Permissions::from_mode(0o777));
+        // What is in it is as open as can be: what stops an attack is to be the compartment and not a mode.
+        // But only we can put something there, or another in its place: what is done to these names outside
+        // is done as root.
+        fs::set_permissions(&directory, Permissions::from_mode(0o755))?;
+        let open_to_all = Permissions::from_mode(0o777);
         let socket = UnixListener::bind(directory.join("socket"))?;
-        open(directory.join("socket"))?;
-        fs::write(directory.join("file"), "nobody's business\n")?;
-        open(directory.join("file"))?;
+        fs::set_permissions(directory.join("socket"), open_to_all.clone())?;
+        let mut file = File::create_new(directory.join("file"))?;
+        file.write_all(b"nobody's business\n")?;
+        file.set_permissions(open_to_all)?;
         let abstract_name = format!("bulkhead-attack-{}", std::process::id());
         let address = SocketAddr::from_abstract_name(&abstract_name)?;
         let abstract_socket = UnixListener::bind_addr(&address)?;
@@ -92,5 +95,26 @@ impl Drop for Scene {
         let _ = self.victim.kill();
         let _ = self.victim.wait();
         let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
+    use super::*;
+
+    /// Else whoever is on this machine has root change a file of their choice.
+    #[test]
+    fn nobody_else_can_put_something_in_the_place_of_what_is_attacked() {
+        let scene = Scene::new().unwrap();
+        let directory = fs::symlink_metadata(&scene.directory).unwrap();
+        assert_eq!(directory.uid(), nix::unistd::geteuid().as_raw());
+        assert_eq!(directory.mode() & 0o7777, 0o755);
+        let file = fs::symlink_metadata(scene.directory.join("file")).unwrap();
+        assert_eq!(file.mode() & 0o7777, 0o777);
+        let path = scene.directory.clone();
+        drop(scene);
+        assert!(!path.exists());
     }
 }

@@ -12,6 +12,7 @@ use super::super::service_families::{self, Launched};
 use super::super::{Metrics, series};
 use super::*;
 use crate::supervise::plugin::Kept;
+use crate::supervise::spans::SpanCounts;
 use crate::supervise::store::Extent;
 use crate::supervise::usage::{LimitEvents, Stall, Stalls, Usage};
 
@@ -75,6 +76,7 @@ fn everything() -> String {
     };
     let mut out = Exposition::default();
     service_families::write(&mut out, &known, &Launched::of_test(), ["enabled"].into_iter());
+    service_families::spans(&mut out, Some(SpanCounts::default()));
     families(&mut out, &[seen]);
     series::write(&mut out, &known, |_| true);
     out.text()

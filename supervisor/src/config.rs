@@ -464,6 +464,9 @@ pub(crate) fn read_ours(path: &Path) -> Result<Option<String>, Failure> {
         result => result.map_err(|error| unreadable(&error))?,
     };
     let metadata = file.metadata().map_err(|error| unreadable(&error))?;
+    if !metadata.is_file() {
+        return Err(invalid(path, format!("{} is not a file", path.display())));
+    }
     check_ours(path, &metadata)?;
     if metadata.len() > MAX_BYTES {
         let message = format!("{} is longer than {MAX_BYTES} bytes", path.display());

@@ -54,8 +54,11 @@ impl std::str::FromStr for Score {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let number: f64 = text.parse().map_err(|_| NoScore(f64::NAN).to_string())?;
-        Self::try_from(number).map_err(|error| error.to_string())
+        let number = text.parse::<f64>().ok().map(Self::try_from);
+        number.and_then(Result::ok).ok_or_else(|| {
+            let shown: String = text.chars().take(40).collect();
+            format!("{shown:?} is not an exposure: write a number from 0 to 10, for example 4.0")
+        })
     }
 }
 

@@ -373,3 +373,18 @@ fn a_handler_that_would_hear_nothing_fails_the_start() {
     assert_eq!(error["details"]["pluginCode"], "NOT_SUBSCRIBED");
     assert!(error["message"].as_str().unwrap().contains("appointments.changed"), "{error}");
 }
+
+/// A number that the journal has not reached is of another one, before the store was made anew.
+#[test]
+fn a_number_beyond_the_newest_hides_nothing() {
+    let service = Service::start();
+    service.install(&Package::hostile("victim", "well", ""));
+    let since = |number: &str| {
+        service.command(["events", "--json", "--since", number]).run().expect(0).stdout
+    };
+    let all = since("0");
+    assert!(all.lines().count() >= 2, "{all}");
+    assert_eq!(since("99999999999"), all);
+    let newest = all.lines().count().to_string();
+    assert_eq!(since(&newest), "", "the newest itself is one that it has");
+}

@@ -6,6 +6,7 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use bulkhead_tests::package::Package;
 use bulkhead_tests::process::DEADLINE;
 use bulkhead_tests::service::Service;
 use bulkhead_tests::{lane, plugin, test_name};
@@ -178,4 +179,24 @@ fn a_second_service_does_not_take_over() {
     let second = second.expect(1);
     assert!(second.stderr.contains("another service uses the state"), "{}", second.stderr);
     assert!(health(&service).is_some());
+}
+
+/// As a debugger, a freezer or a machine that sleeps does to it: the heartbeats came, and it had not read them.
+#[test]
+fn a_launcher_that_stood_still_does_not_take_its_supervisor_for_silent() {
+    let service = Service::with("heartbeat = \"50ms\"");
+    service.enable(&Package::hostile("victim", "well", ""));
+    let (launcher, supervisor) = (Pid::from_raw(service.pid()), service.supervisor());
+    kill(launcher, Signal::SIGSTOP).unwrap();
+    // Five heartbeats are its patience; the supervisor answers meanwhile.
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_millis(750) {
+        assert_eq!(service.json(["call", "victim", "echo", "1"]), 1);
+    }
+    kill(launcher, Signal::SIGCONT).unwrap();
+    // What the launcher is asked for is answered after it has looked at the clock.
+    assert_eq!(service.json(["disable", "victim"])["state"], "disabled");
+    assert_eq!(service.supervisor(), supervisor);
+    let text = service.command(["metrics"]).run().expect(0).stdout;
+    assert!(text.contains("bulkhead_supervisor_starts_total 1\n"), "{text}");
 }

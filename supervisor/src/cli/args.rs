@@ -101,9 +101,9 @@ pub(crate) enum Verb {
     Config(Config),
     /// Show what a plugin is permitted, of what it asks for
     Permissions(Named),
-    /// Permit a plugin what it asks for; in force at once
+    /// Permit a plugin what it asks for: a permission at once, a place from its next start on
     Grant(Permit),
-    /// Take a plugin's permission away; in force at once
+    /// Take from a plugin what it is permitted: a permission at once, a place from its next start on
     Revoke(Permit),
     /// Show the state that a plugin keeps
     State(Named),

@@ -212,9 +212,19 @@ impl Launcher {
             }
         }
         self.errands.keep_time(now);
+        let impatient = |supervision: &Supervision| match supervision {
+            Supervision::Running(supervisor) => {
+                supervisor.patience().is_some_and(|until| until <= now)
+            }
+            Supervision::Paused { .. } | Supervision::Over => false,
+        };
+        if impatient(&self.supervision) {
+            // It may be us who stood still, with its heartbeats unread (SIGSTOP, a machine that slept).
+            self.serve_link(EpollFlags::EPOLLIN);
+        }
         match &self.supervision {
             Supervision::Running(supervisor) => {
-                if supervisor.patience().is_some_and(|until| until <= now) {
+                if impatient(&self.supervision) {
                     tracing::error!(
                         pid = supervisor.pid(),
                         "the supervisor is silent: starting it anew"

@@ -342,8 +342,8 @@ impl Plugin {
                 return Ok(());
             };
             screen.line(&format!("last usage, {}", printable(&last.time)))?;
-            let memory = last.memory_peak_bytes.map_or_else(unknown, bytes);
-            field(screen, "memory", &format!("at most {memory}"))?;
+            let at_most = |peak| format!("at most {}", bytes(peak));
+            field(screen, "memory", &last.memory_peak_bytes.map_or_else(unknown, at_most))?;
             let cpu = last.cpu_usec.map_or_else(unknown, |usec| span(usec / 1000));
             return field(screen, "cpu", &cpu);
         };

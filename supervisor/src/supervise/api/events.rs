@@ -91,6 +91,11 @@ async fn send(
     follow: bool,
     sender: mpsc::Sender<Result<Event, Infallible>>,
 ) {
+    // A number that the journal has not reached is of another journal, before this store was made anew or
+    // put back: all of this one is news.
+    if since > 0 && registry.store.extent().await.is_ok_and(|extent| since > extent.events) {
+        since = 0;
+    }
     loop {
         let mut live = registry.events.listen();
         loop {

@@ -218,4 +218,6 @@ fn own_errors_and_impatient_callers_open_no_circuit() {
     // The control: with a second it is the desk that is at fault.
     relay(&mut admin, &json!({ "service": "desk", "method": "echo", "timeoutMs": 1200 }));
     assert_eq!(circuit(&service)["state"], "open");
+    let text = service.command(["inspect", "desk"]).run().expect(0).stdout;
+    assert!(text.contains("calls of other plugins are refused (circuit open)"), "{text}");
 }

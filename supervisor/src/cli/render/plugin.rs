@@ -36,6 +36,8 @@ pub(in crate::cli) struct Plugin {
     pub(in crate::cli) enforcement: Option<Enforcement>,
     pub(in crate::cli) usage: Option<Usage>,
     limit_events: Option<LimitEvents>,
+    failed_checks: u32,
+    call_circuit: Option<CallCircuit>,
     last_usage: Option<LastUsage>,
     pub(in crate::cli) storage: Option<Storage>,
     pub(in crate::cli) last_exit: Option<LastExit>,
@@ -44,6 +46,14 @@ pub(in crate::cli) struct Plugin {
     exposure: Option<Exposure>,
     denials: Vec<Denial>,
     denials_unobservable: Option<String>,
+}
+
+/// The circuit breaker before it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct CallCircuit {
+    state: String,
+    retry_after_ms: Option<u64>,
 }
 
 /// How exposed the machine is to it.
@@ -329,9 +339,23 @@ impl Plugin {
         let up = span(process.uptime_ms);
         let since = printable(&process.started_at);
         screen.line(&format!("  pid {}{uid}, up {up}, since {since}", process.pid))?;
-        match &process.cgroup {
-            Some(cgroup) => screen.line(&format!("  {}", printable(cgroup))),
-            None => Ok(()),
+        if let Some(cgroup) = &process.cgroup {
+            screen.line(&format!("  {}", printable(cgroup)))?;
+        }
+        if self.failed_checks > 0 {
+            let text = format!("  {} health checks in a row failed", self.failed_checks);
+            screen.line(&screen.paint(Tone::Doubtful, &text))?;
+        }
+        match &self.call_circuit {
+            Some(circuit) if circuit.state != "closed" => {
+                let tried = circuit
+                    .retry_after_ms
+                    .map_or_else(String::new, |ms| format!("; one is tried in {}", span(ms)));
+                let state = printable(&circuit.state);
+                let text = format!("  calls of other plugins are refused (circuit {state}){tried}");
+                screen.line(&screen.paint(Tone::Bad, &text))
+            }
+            _ => Ok(()),
         }
     }
 

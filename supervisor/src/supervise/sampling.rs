@@ -155,6 +155,7 @@ impl Sampler {
         let (id, generation) = (&handle.manifest.id, process.generation);
         self.arm(id, process);
         let mut look = Look::new(process);
+        let time = jiff::Timestamp::now();
         look.network = network::network(&self.registry.launcher, id, process).await;
         let Known { look: before, mut alarms, .. } = match self.known.remove(id) {
             Some(known) if known.generation == generation => known,
@@ -179,8 +180,8 @@ impl Sampler {
             "metrics": Metrics::new(&look, before.as_ref(), storage, limit),
         });
         registry.events.show(EVENT, id, body);
-        let time = jiff::Timestamp::now().as_second();
-        self.rollup.add(id, look.used(before.as_ref(), storage.as_ref(), time));
+        let used = look.used(before.as_ref(), storage.as_ref(), time.as_second());
+        self.rollup.add(id, &used, time.as_millisecond());
         Known { generation, look: Some(look), alarms }
     }
 }

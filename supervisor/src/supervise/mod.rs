@@ -44,6 +44,7 @@ use crate::journal::{self, Journal};
 use crate::link::{
     self, Adopted, Exited, LinkError, MAX_DESCRIPTORS, MAX_PACKET, Message, Request, Settings,
 };
+pub(crate) use api::LOG_SEQUENCE;
 use archives::Archives;
 use audit::{Action, Operation};
 use denials::Denials;

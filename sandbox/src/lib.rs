@@ -42,6 +42,7 @@ mod layers_off {
     }
 }
 mod measure;
+pub mod mount_id;
 mod policy;
 pub mod privilege;
 pub mod probe;

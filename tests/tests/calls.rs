@@ -206,17 +206,17 @@ fn own_errors_and_impatient_callers_open_no_circuit() {
     assert_eq!(circuit(&service)["failures"], 0);
     assert_eq!(echo(&mut admin), json!({ "reply": "echo" }));
 
-    let patient = "[lifecycle.circuit]\nfailures = 1\n";
+    let patient = "[lifecycle]\ncall_timeout = \"2500ms\"\n[lifecycle.circuit]\nfailures = 1\n";
     let service = clerk_and(&desk("silent-call", patient));
     let mut admin = service.admin();
-    let hasty = json!({ "service": "desk", "method": "echo", "timeoutMs": 20 });
-    for _ in 0..4 {
-        let answer = relay(&mut admin, &hasty);
+    let within = |ms: u64| json!({ "service": "desk", "method": "echo", "timeoutMs": ms });
+    for hasty in [20, 20, 1100] {
+        let answer = relay(&mut admin, &within(hasty));
         assert_eq!(answer["error"]["code"], "TIMEOUT", "{answer}");
     }
     assert_eq!(circuit(&service)["failures"], 0);
-    // The control: with a second it is the desk that is at fault.
-    relay(&mut admin, &json!({ "service": "desk", "method": "echo", "timeoutMs": 1200 }));
+    // The control: with half of the desk's own time it is the desk that is at fault.
+    relay(&mut admin, &within(1400));
     assert_eq!(circuit(&service)["state"], "open");
     let text = service.command(["inspect", "desk"]).run().expect(0).stdout;
     assert!(text.contains("calls of other plugins are refused (circuit open)"), "{text}");

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "to fail here is to fail the test")]
 
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Instant;
 
@@ -199,4 +201,19 @@ fn records_are_asked_for_by_time_level_and_stream() {
     for _ in 0..3 {
         assert_eq!(next(&mut errors)["stream"], "stderr");
     }
+    // Who is shown none can go on all the same.
+    let sequence = |query: &str| {
+        let mut stream = UnixStream::connect(service.socket()).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        let path = format!("/v1/plugins/victim/logs?{query}");
+        let request = format!("GET {path} HTTP/1.1\r\nhost: bulkhead\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).unwrap();
+        let mut head = reply.lines().take_while(|line| !line.is_empty());
+        head.find_map(|line| line.strip_prefix("bulkhead-log-sequence: ").map(str::to_owned))
+    };
+    assert_eq!(sequence("lines=0").as_deref(), Some("6"));
+    assert_eq!(sequence("level=error").as_deref(), Some("6"));
+    assert_eq!(sequence("lines=1"), None);
 }

@@ -1,7 +1,7 @@
 //! Descriptors: copied, closed, read and written.
 
 use std::ffi::{CStr, c_int, c_long, c_uint};
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 
@@ -61,4 +61,22 @@ pub(crate) fn read_start(file: RawFd, buffer: &mut [u8]) -> Call<usize> {
     // SAFETY: pointer and length are of one slice.
     check(unsafe { libc::pread(file, buffer.as_mut_ptr().cast(), buffer.len(), 0) as c_long })
         .map(|length| length as usize)
+}
+
+/// statx(2) of an open file: its device, and its mount where the kernel tells it (`stx_mask`).
+pub(crate) fn stat_mount(file: BorrowedFd<'_>) -> Call<libc::statx> {
+    // SAFETY: plain integers, for which zero is a value.
+    let mut stat: libc::statx = unsafe { std::mem::zeroed() };
+    // SAFETY: the path is a terminated literal; `stat` is what this call writes, and outlives it.
+    done(unsafe {
+        libc::syscall(
+            libc::SYS_statx,
+            file.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            libc::STATX_MNT_ID,
+            &raw mut stat,
+        )
+    })?;
+    Ok(stat)
 }

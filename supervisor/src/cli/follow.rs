@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use hyper::HeaderMap;
 use serde_json::Value;
 
 use super::Ended;
@@ -10,6 +11,7 @@ use super::client::{Ask, Client, Lines, Query, SseEvents, StreamError};
 use super::problem::Problem;
 use super::render::{self, Screen};
 use crate::failure::Code;
+use crate::supervise::LOG_SEQUENCE;
 
 /// How long a broken stream is tried again: long enough for a supervisor that restarts.
 const RECONNECT_FOR: Duration = Duration::from_secs(15);
@@ -89,6 +91,7 @@ pub(super) async fn logs(
         match client.open(Ask::get(path)).await {
             Ok(response) => {
                 broken_at = None;
+                shown = shown.or_else(|| nothing_until(response.headers()));
                 let mut lines = Lines::new(response.into_body());
                 let end = loop {
                     let line = match lines.next().await {
@@ -123,8 +126,27 @@ pub(super) async fn logs(
     }
 }
 
+/// The number of the newest record, where the reply begins with none: what is written later is to be shown
+/// also if the stream breaks before that.
+fn nothing_until(headers: &HeaderMap) -> Option<u64> {
+    headers.get(LOG_SEQUENCE)?.to_str().ok()?.parse().ok()
+}
+
 fn parse(text: &str) -> Result<Value, Problem> {
     serde_json::from_str(text).map_err(|error| {
         Problem::new(Code::Unreachable, format!("the service sent what is not JSON: {error}"))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_that_begins_with_nothing_is_gone_on_with_from_its_newest() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(nothing_until(&headers), None);
+        headers.insert(LOG_SEQUENCE, 7_u64.into());
+        assert_eq!(nothing_until(&headers), Some(7));
+    }
 }

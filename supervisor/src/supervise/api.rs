@@ -46,6 +46,7 @@ use super::registry::Registry;
 use crate::failure::{Code, Failure};
 use caller::Caller;
 use listener::AdminListener;
+pub(crate) use logs::SEQUENCE as LOG_SEQUENCE;
 use problem::Problem;
 use route::Route;
 

@@ -36,6 +36,7 @@ use bulkhead_sandbox::descriptors::{ReceiveError, recv_with_fds};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
+use crate::clock::Monotonic;
 use crate::config::Journald;
 use crate::failure::Failure;
 use crate::id::PluginId;
@@ -43,6 +44,7 @@ use crate::journal::{self, Journal};
 use crate::link::{
     self, Adopted, Exited, LinkError, MAX_DESCRIPTORS, MAX_PACKET, Message, Request, Settings,
 };
+pub(crate) use api::LOG_SEQUENCE;
 use archives::Archives;
 use audit::{Action, Operation};
 use denials::Denials;
@@ -150,6 +152,7 @@ struct Inherited {
 }
 
 async fn serve(launcher: Launcher, welcome: Welcome) -> Result<(), Fatal> {
+    let life = Monotonic::now();
     let inherited = inherit(&launcher).await?;
     let settings = welcome.settings;
     let _heart = tokio::task::spawn_local(beat(launcher.clone(), Arc::clone(&settings)));
@@ -199,7 +202,7 @@ async fn serve(launcher: Launcher, welcome: Welcome) -> Result<(), Fatal> {
     launcher.ask_done(Request::Ready).await?;
     let starter = Arc::clone(&registry);
     tokio::spawn(async move { starter.start_wanted(starting).await });
-    tokio::spawn(sampling::run(Arc::clone(&registry)));
+    tokio::spawn(sampling::run(Arc::clone(&registry), life));
     tokio::task::spawn_local(schedule::run(Arc::clone(&registry)));
     tokio::spawn(Arc::clone(&registry).pass_events_on());
     let (over, mut ended) = mpsc::channel(1);

@@ -30,7 +30,7 @@ use watches::Watches;
 
 /// The name of the event.
 const EVENT: &str = "plugin:resource:usage";
-/// The events that tell of a process that is new: it was not taken over from a supervisor before.
+/// The events that tell of a process that is new, so that it is looked at before the next sample.
 const STARTED: [&str; 2] = ["plugin:enabled", "plugin:recovered"];
 
 /// What is remembered of a process from one sample to the next.
@@ -43,18 +43,21 @@ struct Known {
 
 struct Sampler {
     registry: Arc<Registry>,
+    life: Monotonic,
     known: BTreeMap<PluginId, Known>,
     watches: Watches,
     rollup: Rollup,
 }
 
-/// Tells what is used, for as long as the supervisor lives.
-pub(super) async fn run(registry: Arc<Registry>) {
+/// Tells what is used, for as long as the supervisor lives. What has started from `life` on was started
+/// by it, and not taken over from one before.
+pub(super) async fn run(registry: Arc<Registry>, life: Monotonic) {
     let mut interval = tokio::time::interval(registry.settings.usage_interval);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut heard = registry.events.listen();
     let mut sampler = Sampler {
         registry,
+        life,
         known: BTreeMap::new(),
         watches: Watches::new(),
         rollup: Rollup::default(),
@@ -85,22 +88,17 @@ impl Sampler {
         self.registry.find(id)?.view().process
     }
 
-    /// A plugin has a new process, of which all is seen from its start on.
+    /// A plugin has a new process.
     fn begin(&mut self, id: &PluginId) {
         let Some(process) = self.process(id) else { return };
         let generation = process.generation;
         if self.known.get(id).is_none_or(|known| known.generation != generation) {
-            let start = Look::at_start(began(&process));
-            let alarms = self.next_alarms(id, &start);
-            self.known.insert(id.clone(), Known { generation, look: Some(start), alarms });
             self.arm(id, &process);
+            let before = self.known.get(id);
+            let known = known_first(before, &process, self.life, Look::new(&process));
+            self.known.insert(id.clone(), known);
             self.look_at(id, generation);
         }
-    }
-
-    fn next_alarms(&self, id: &PluginId, first: &Look) -> Alarms {
-        let before = self.known.get(id);
-        before.map_or_else(|| Alarms::new(first), |known| known.alarms.next(first))
     }
 
     /// Before each look, so that what happens after it is heard.
@@ -155,11 +153,12 @@ impl Sampler {
         let (id, generation) = (&handle.manifest.id, process.generation);
         self.arm(id, process);
         let mut look = Look::new(process);
+        let time = jiff::Timestamp::now();
         look.network = network::network(&self.registry.launcher, id, process).await;
         let Known { look: before, mut alarms, .. } = match self.known.remove(id) {
             Some(known) if known.generation == generation => known,
-            Some(known) => Known { look: None, alarms: known.alarms.next(&look), generation },
-            None => Known { look: None, alarms: Alarms::new(&look), generation },
+            // The event of its start may not have been heard yet.
+            before => known_first(before.as_ref(), process, self.life, look),
         };
         self.tell(id, &alarms.sample(&look, self.registry.settings.usage_interval));
         let registry = &self.registry;
@@ -179,16 +178,31 @@ impl Sampler {
             "metrics": Metrics::new(&look, before.as_ref(), storage, limit),
         });
         registry.events.show(EVENT, id, body);
-        let time = jiff::Timestamp::now().as_second();
-        self.rollup.add(id, look.used(before.as_ref(), storage.as_ref(), time));
+        let used = look.used(before.as_ref(), storage.as_ref(), time.as_second());
+        self.rollup.add(id, &used, time.as_millisecond());
         Known { generation, look: Some(look), alarms }
     }
 }
 
-/// When it started.
-fn began(process: &ProcessView) -> Instant {
+/// A process with which `look` was the first; `before` is what was known of the plugin's one before.
+fn known_first(
+    before: Option<&Known>,
+    process: &ProcessView,
+    life: Monotonic,
+    look: Look,
+) -> Known {
+    let start = at_start(process.started, life);
+    let first = start.unwrap_or(look);
+    let alarms = before.map_or_else(|| Alarms::new(&first), |known| known.alarms.next(&first));
+    Known { generation: process.generation, look: start, alarms }
+}
+
+/// The look at a process when it started; None: it was taken over, so it is not known what it used since
+/// the last sample that was kept.
+fn at_start(started: Monotonic, life: Monotonic) -> Option<Look> {
     let now = Instant::now();
-    now.checked_sub(process.started.until(Monotonic::now())).unwrap_or(now)
+    let at = now.checked_sub(started.until(Monotonic::now())).unwrap_or(now);
+    (started >= life).then(|| Look::at_start(at))
 }
 
 /// What it keeps on disk. A plugin that keeps too much is stopped.
@@ -205,4 +219,21 @@ async fn kept(registry: &Registry, handle: &PluginHandle, generation: u64) -> Op
         let _ = handle.commands.send(Command::Overrun { generation, failure });
     }
     Some(kept)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn what_this_supervisor_started_is_known_from_its_start_on() {
+        let life = Monotonic::now();
+        let second = Duration::from_secs(1);
+        assert!(at_start(life, life).is_some());
+        let started = at_start(life.plus(second), life).unwrap();
+        assert_eq!((started.usage.cpu_usec, started.usage.memory_bytes), (Some(0), None));
+        assert!(at_start(life, life.plus(second)).is_none(), "it was taken over");
+    }
 }

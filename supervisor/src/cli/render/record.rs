@@ -87,8 +87,8 @@ pub(in crate::cli) fn log<W: Write>(
     data: &Value,
 ) -> io::Result<()> {
     let record = Record::deserialize(data).unwrap_or_default();
-    if let Some(missed) = record.missed {
-        let text = format!("{prefix}… {missed} records are left out: they are kept no more");
+    if record.missed.is_some() {
+        let text = format!("{prefix}… {}", record.message);
         return screen.line(&screen.paint(Tone::Doubtful, &text));
     }
     // What it prints to standard output has no level but one that stands before the line.
@@ -209,10 +209,10 @@ mod tests {
             &json!({"time": "t", "stream": "stdout", "level": "error", "message": "n"}),
         )
         .unwrap();
-        log(&mut screen, "", &json!({"missed": 3})).unwrap();
+        log(&mut screen, "", &json!({"missed": 3, "message": "3 are left out"})).unwrap();
         let text = screen.text();
         assert!(
-            text.starts_with("t stdout m\nt error  n\n") && text.contains("3 records are left out"),
+            text.starts_with("t stdout m\nt error  n\n") && text.contains("… 3 are left out"),
             "{text}"
         );
     }

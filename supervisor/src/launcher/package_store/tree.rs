@@ -2,12 +2,13 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
+use bulkhead_sandbox::mount_id::MountId;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
 use nix::time::{ClockId, clock_gettime};
 
-/// Opens `path` beneath `root`: no symbolic link (ELOOP), no other file system (EXDEV) and no `..` (EXDEV) is
+/// Opens `path` beneath `root`: no symbolic link (ELOOP), no other mount (EXDEV) and no `..` (EXDEV) is
 /// followed on the way. O_NONBLOCK, so that opening a FIFO does not wait for a writer.
 ///
 /// One part at a time, as openat2(2), which does this in one call, is refused where systemd's
@@ -17,24 +18,23 @@ pub(super) fn open_beneath(root: impl AsFd, path: &str, flags: OFlag) -> Result<
     if parts.clone().any(|part| matches!(part, "" | "." | "..")) {
         return Err(Errno::EXDEV);
     }
-    let device = fstat(&root)?.st_dev;
+    let mount = MountId::of(root.as_fd())?;
     let mut at = open_at(&root, ".", OFlag::O_PATH | OFlag::O_DIRECTORY)?;
     let mut last = "";
     for part in parts {
         if !last.is_empty() {
             at = open_at(&at, last, OFlag::O_PATH)?;
-            let found = fstat(&at)?;
-            if Kind::of(&found) == Kind::LINK {
+            if Kind::of(&fstat(&at)?) == Kind::LINK {
                 return Err(Errno::ELOOP);
             }
-            if found.st_dev != device {
+            if MountId::of(at.as_fd())? != mount {
                 return Err(Errno::EXDEV);
             }
         }
         last = part;
     }
     let file = open_at(&at, last, flags | OFlag::O_NONBLOCK | OFlag::O_NOCTTY)?;
-    if fstat(&file)?.st_dev == device { Ok(file) } else { Err(Errno::EXDEV) }
+    if MountId::of(file.as_fd())? == mount { Ok(file) } else { Err(Errno::EXDEV) }
 }
 
 fn open_at(directory: impl AsFd, name: &str, flags: OFlag) -> Result<OwnedFd, Errno> {
@@ -113,6 +113,7 @@ mod tests {
     use std::fs::{self, File};
     use std::io::Read as _;
     use std::os::unix::fs::symlink;
+    use std::process::{Child, Command, Stdio};
 
     use super::*;
 
@@ -140,11 +141,72 @@ mod tests {
         }
         assert_eq!(open("bin/other").unwrap_err(), Errno::ENOENT);
         assert_eq!(open("bin/entry/more").unwrap_err(), Errno::ENOTDIR);
-        // Another file system is another place.
+        // Another mount is another place.
         let root = File::open("/").unwrap();
         assert_eq!(
             open_beneath(&root, "proc/self/status", OFlag::O_RDONLY).unwrap_err(),
             Errno::EXDEV
         );
+    }
+
+    /// Where `script` has made and mounted a `root`, for as long as the process is not ended; none where
+    /// this test, `name`, may not mount.
+    fn mounted(name: &str, script: &str) -> Option<(tempfile::TempDir, Child, File)> {
+        let directory = tempfile::tempdir().unwrap();
+        // In a file system of its own, as not every one can be beneath an overlay.
+        let script = format!("mount -t tmpfs none $1 && cd $1 && {script} && echo && exec cat");
+        let mut child = Command::new("unshare")
+            .args(["--mount", "sh", "-c", &script, "sh"])
+            .arg(directory.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let ready = child.stdout.as_mut().unwrap().read(&mut [0]).unwrap();
+        if ready == 0 {
+            child.wait().unwrap();
+            println!("SKIP {name}: mounts cannot be made here");
+            return None;
+        }
+        let root = format!("/proc/{}/root{}/root", child.id(), directory.path().display());
+        let root = File::open(root).unwrap();
+        Some((directory, child, root))
+    }
+
+    fn end(mut child: Child) {
+        drop(child.stdin.take());
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn the_same_file_system_mounted_once_more_is_another_place() {
+        let script = "mkdir -p root/bin root/open other && touch root/open/file other/file root/bound \
+                      && mount --bind other root/bin && mount --bind other/file root/bound";
+        let Some((_directory, child, root)) =
+            mounted("the_same_file_system_mounted_once_more_is_another_place", script)
+        else {
+            return;
+        };
+        let open = |path| open_beneath(&root, path, OFlag::O_RDONLY).map(drop);
+        assert_eq!(open("open/file"), Ok(()));
+        for path in ["bin/file", "bin", "bound"] {
+            assert_eq!(open(path), Err(Errno::EXDEV), "{path}");
+        }
+        end(child);
+    }
+
+    #[test]
+    fn files_of_an_overlay_lie_where_its_directories_do() {
+        // Of two file systems, else it can give all the same device.
+        let script = "mkdir -p lower upper work root && mount -t tmpfs none lower \
+                      && mkdir lower/bin && touch lower/bin/file && mount -t overlay none root \
+                      -o lowerdir=lower,upperdir=upper,workdir=work,xino=off";
+        let Some((_directory, child, root)) =
+            mounted("files_of_an_overlay_lie_where_its_directories_do", script)
+        else {
+            return;
+        };
+        assert_eq!(open_beneath(&root, "bin/file", OFlag::O_RDONLY).map(drop), Ok(()));
+        end(child);
     }
 }

@@ -8,7 +8,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::{broadcast, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use utoipa::{IntoParams, ToSchema};
@@ -20,6 +20,9 @@ use crate::id::PluginId;
 use crate::manifest::TimeSpan;
 use crate::supervise::logs::{Book, Dropped, Found, Level, Record, Selection, Stream};
 use crate::supervise::registry::Registry;
+
+/// The header with the number of the newest record, where none is shown.
+pub(crate) const SEQUENCE: &str = "bulkhead-log-sequence";
 
 /// How many records a client gets that does not say which.
 const LINES: usize = 100;
@@ -147,7 +150,9 @@ pub(super) struct LogLine {
 /// What a plugin wrote, as JSON lines
 ///
 /// Each is a `LogRecord`. Who goes on from a record, by `after`, misses nothing that is kept; where some
-/// of what came after it is kept no more, `{"missed": N, "message": …}` stands in its place. Who follows
+/// of what came after it is kept no more, `{"missed": N, "message": …}` stands in its place, where N counts
+/// all records, also those that were not asked for. Where nothing fits, the header `bulkhead-log-sequence`
+/// has the number of the newest record: who has got none goes on from there. Who follows
 /// is served through restarts and upgrades of the plugin; the stream ends when it is uninstalled.
 #[utoipa::path(get, path = "/v1/plugins/{id}/logs", operation_id = "logs", tag = "plugins",
     params(("id" = String, Path, description = "The plugin"), LogsQuery),
@@ -168,12 +173,17 @@ pub(super) async fn read(
     let found = select(book, selection.clone()).await.map_err(|error| {
         Failure::new(Code::StorageFailed, format!("the log of {id} cannot be read: {error}"))
     })?;
+    let nothing_until = found.records.is_empty().then_some(found.up_to);
     let (sender, receiver) = mpsc::channel(WAITING);
     let client = Client { sender, selection, shown: 0 };
     tokio::spawn(client.serve(registry, id, found, query.follow.then_some(live)));
     let kind = HeaderValue::from_static("application/x-ndjson");
     let body = Body::from_stream(ReceiverStream::new(receiver));
-    Ok(([(header::CONTENT_TYPE, kind)], body).into_response())
+    let mut response = ([(header::CONTENT_TYPE, kind)], body).into_response();
+    if let Some(sequence) = nothing_until {
+        response.headers_mut().insert(SEQUENCE, sequence.into());
+    }
+    Ok(response)
 }
 
 /// Reading all of a log takes a while, in which others are served.
@@ -229,8 +239,7 @@ impl Client {
 
     async fn send_found(&mut self, found: Found) -> Result<(), Gone> {
         if found.missed > 0 {
-            let message = "these are kept no more";
-            let line = json!({ "missed": found.missed, "message": message });
+            let line = missing(found.missed, self.selection.is_of_some());
             self.send(Ok(Bytes::from(format!("{line}\n")))).await?;
         }
         // Less than before where it is another log; more came while it was read, perhaps.
@@ -264,8 +273,32 @@ impl Client {
     }
 }
 
+/// What stands in the place of records that are kept no more. Whether they were `of_some`, of a level for
+/// example, cannot be told of each any more.
+fn missing(count: u64, of_some: bool) -> Value {
+    let up_to = if of_some { "up to " } else { "" };
+    let message = format!("{up_to}{count} records are left out: they are kept no more");
+    json!({ "missed": count, "message": message })
+}
+
 fn line(record: &Record) -> io::Result<Bytes> {
     let mut text = serde_json::to_vec(record)?;
     text.push(b'\n');
     Ok(text.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_many_are_missing_of_those_that_were_asked_for_is_not_claimed() {
+        let of = |of_some| missing(3, of_some)["message"].as_str().unwrap().to_owned();
+        assert!(of(false).starts_with("3 records are left out"), "{}", of(false));
+        assert!(of(true).starts_with("up to 3 records are left out"), "{}", of(true));
+        let errors = Selection { level: Some(Level::Error), ..Selection::default() };
+        assert!(errors.is_of_some());
+        let newest = Selection { newest: Some(1), after: Some(7), ..Selection::default() };
+        assert!(!newest.is_of_some());
+    }
 }

@@ -36,14 +36,14 @@ impl Selection {
             && self.stream.is_none_or(|stream| record.stream == stream)
     }
 
+    /// Whether records are left out for what they are, and not only for where they stand.
+    pub(crate) fn is_of_some(&self) -> bool {
+        let Self { newest: _, oldest: _, after: _, since, until, level, stream } = self;
+        since.is_some() || until.is_some() || level.is_some() || stream.is_some()
+    }
+
     fn is_of_all(&self) -> bool {
-        let Self { newest: _, oldest, after, since, until, level, stream } = self;
-        oldest.is_none()
-            && after.is_none()
-            && since.is_none()
-            && until.is_none()
-            && level.is_none()
-            && stream.is_none()
+        self.oldest.is_none() && self.after.is_none() && !self.is_of_some()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Other plugins' calls go through the circuit of the plugin that they are for.
 //!
-//! What counts as its failure is that it dies, or gives no answer in a time that is a fair one: a
-//! caller with next to no time could else cut the others off. For the same reason a full queue does
+//! What counts as its failure is that it dies, or gives no answer in a time that is a fair one by its own
+//! plan: a caller that gives a slow method little time could else cut the others off. For the same reason a full queue does
 //! not count; whoever fills it is refused at once as it is. Its own errors are answers.
 //!
 //! Calls of the host application pass by: a person waits for them, and may be looking whether it is
@@ -18,9 +18,6 @@ use crate::failure::{Code, Failure};
 use crate::manifest::Manifest;
 use crate::supervise::events::Events;
 use crate::supervise::plugin::{Change, PluginHandle, Ticket, Verdict};
-
-/// A call that has less time says nothing if it is not answered, unless the plugin itself plans with less.
-const FAIR: Duration = Duration::from_secs(1);
 
 /// A call that was admitted. Dropped, it was withdrawn.
 pub(super) struct Admitted {
@@ -84,7 +81,7 @@ impl Admitted {
     /// There was no answer within its limit.
     fn late(&self) -> Verdict {
         let planned = self.provider.manifest.lifecycle.call_timeout.duration();
-        if self.limit >= FAIR.min(planned) { Verdict::Failed } else { Verdict::Nothing }
+        if is_fair(self.limit, planned) { Verdict::Failed } else { Verdict::Nothing }
     }
 
     fn settle(&mut self, verdict: Verdict) {
@@ -101,6 +98,12 @@ impl Drop for Admitted {
         let waited = self.began.until(Monotonic::now());
         self.settle(if at_its_end(waited, self.limit) { self.late() } else { Verdict::Nothing });
     }
+}
+
+/// Whether a provider that plans with `planned` for a call should have answered within `limit`. Not the
+/// whole of it is asked for: a caller has spent some of its own time, which is often as long, before.
+fn is_fair(limit: Duration, planned: Duration) -> bool {
+    limit >= planned / 2
 }
 
 /// Whether a call that was withdrawn after `waited` was so because its time was over. The caller's
@@ -134,6 +137,16 @@ pub(crate) fn tell_circuit(events: &Events, manifest: &Manifest, change: Change)
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_caller_in_a_hurry_proves_nothing_against_a_slow_provider() {
+        let (second, minute) = (Duration::from_secs(1), Duration::from_secs(60));
+        assert!(!is_fair(second, minute));
+        assert!(!is_fair(minute / 2 - second, minute));
+        assert!(is_fair(minute / 2, minute));
+        assert!(is_fair(second, second));
+        assert!(!is_fair(second / 50, second));
+    }
 
     #[test]
     fn a_call_withdrawn_in_the_last_tenth_of_its_time_was_late() {

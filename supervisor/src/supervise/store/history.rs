@@ -184,7 +184,9 @@ fn add(
         ))?
         .query_row(params![plugin.as_str(), step.seconds(), used.time], read)
         .optional()?;
-    let row = kept.map_or(used, |kept| kept.and(&used));
+    let mut row = kept.map_or(used, |kept| kept.and(&used));
+    // The clock may have been set back, or go a little slower than the one of the samples.
+    row.covered_ms = row.covered_ms.min(step.seconds() as u64 * 1000);
     let number = |value: Option<u64>| value.map(|value| value as i64);
     connection
         .prepare_cached(&format!(

@@ -32,7 +32,7 @@ const LEGEND: &[(&str, &str)] = &[
     ("CPU", "of one CPU, over the last interval; the graph is of the last 5 min"),
     ("PIDS", "its processes and threads"),
     ("STORAGE", "what it keeps in /data and in its state, of what it may"),
-    ("DEATHS", "ends that nobody asked for, since the service's start"),
+    ("DEATHS", "ends that nobody asked for, since the supervisor's start"),
     ("CALLS/S", "calls that it got, over the last 15 s; ERR is the share that failed"),
     ("LAYERS", "of its compartment, measured to be in force, of those asked for"),
     ("-", "cannot be measured here, or nothing of it runs"),

@@ -90,6 +90,11 @@ pub fn given() -> io::Result<Option<OwnedFd>> {
 /// Has the kernel drop all other records (socket(7), SO_ATTACH_FILTER), for whoever gets the socket.
 fn only_denials(socket: &OwnedFd) -> io::Result<()> {
     const TYPE_AT: u32 = 4;
+    // The service manager gives the same socket again after a death of ours, with the filter that was put
+    // on it then. A lock keeps whatever is there, so only an unlocked one is free to change.
+    if get(socket, libc::SO_LOCK_FILTER)? != 0 {
+        return Ok(());
+    }
     // BPF reads numbers in network order; a netlink header is in the machine's.
     let kind = |kind: u16| u32::from(kind.to_be());
     let line = |code, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };

@@ -1,6 +1,21 @@
 use super::record::Record;
 use super::*;
 
+#[test]
+fn a_socket_that_is_given_again_after_a_death_keeps_its_filter() {
+    use std::os::unix::net::UnixDatagram;
+    let (reader, writer) = UnixDatagram::pair().unwrap();
+    reader.set_nonblocking(true).unwrap();
+    let socket = OwnedFd::from(reader.try_clone().unwrap());
+    for _ in 0..2 {
+        only_denials(&socket).unwrap();
+        writer.send(&packet(1300, "arch=c000003e syscall=101")).unwrap();
+        writer.send(&packet(SECCOMP, "")).unwrap();
+        assert_eq!(reader.recv(&mut [0; 64]).unwrap(), HEADER);
+        assert_eq!(reader.recv(&mut [0; 64]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    }
+}
+
 fn packet(kind: u16, text: &str) -> Vec<u8> {
     let mut packet = vec![0; HEADER];
     packet[4..6].copy_from_slice(&kind.to_ne_bytes());

@@ -16,6 +16,18 @@ fn a_socket_that_is_given_again_after_a_death_keeps_its_filter() {
     }
 }
 
+#[test]
+#[allow(unsafe_code, reason = "neither is an audit socket, so neither is owned")]
+fn a_descriptor_that_is_no_audit_socket_stays_its_owners() {
+    let (reader, other) = std::os::unix::net::UnixDatagram::pair().unwrap();
+    for number in [reader.as_raw_fd(), RawFd::MAX] {
+        // SAFETY: it is no audit socket.
+        unsafe { adopt(number) }.unwrap_err();
+    }
+    other.send(b"x").unwrap();
+    assert_eq!(reader.recv(&mut [0; 2]).unwrap(), 1);
+}
+
 fn packet(kind: u16, text: &str) -> Vec<u8> {
     let mut packet = vec![0; HEADER];
     packet[4..6].copy_from_slice(&kind.to_ne_bytes());

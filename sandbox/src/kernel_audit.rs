@@ -70,15 +70,8 @@ pub fn given() -> io::Result<Option<OwnedFd>> {
     if !ours || number("LISTEN_FDS") != Some(1) || TAKEN.swap(true, Ordering::SeqCst) {
         return Ok(None);
     }
-    // SAFETY: the service manager says that it is open and ours, and the flag above lets this line run once,
-    // before anything else takes it: it has one owner. If it is not open, what follows fails with EBADF.
-    let socket = unsafe { OwnedFd::from_raw_fd(FIRST) };
-    fcntl(&socket, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
-    let domain = get(&socket, libc::SO_DOMAIN)?;
-    let protocol = get(&socket, libc::SO_PROTOCOL)?;
-    if (domain, protocol) != (libc::AF_NETLINK, libc::NETLINK_AUDIT) {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "descriptor 3 is no audit socket"));
-    }
+    // SAFETY: the flag above lets this line run once, and nothing else takes what the service manager gave.
+    let socket = unsafe { adopt(FIRST) }?;
     fcntl(&socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     only_denials(&socket)?;
     // What came before the filter is not for whoever gets the socket.
@@ -87,9 +80,30 @@ pub fn given() -> io::Result<Option<OwnedFd>> {
     Ok(Some(socket))
 }
 
+/// Takes a descriptor if it is an audit socket; any other is left as it is.
+///
+/// # Safety
+/// If it is one, nothing else owns it.
+unsafe fn adopt(number: RawFd) -> io::Result<OwnedFd> {
+    let domain = get(number, libc::SO_DOMAIN)?;
+    let protocol = get(number, libc::SO_PROTOCOL)?;
+    if (domain, protocol) != (libc::AF_NETLINK, libc::NETLINK_AUDIT) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "descriptor 3 is no audit socket"));
+    }
+    // SAFETY: it is open, as it has just answered, and by the caller's word nothing else owns it.
+    let socket = unsafe { OwnedFd::from_raw_fd(number) };
+    fcntl(&socket, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    Ok(socket)
+}
+
 /// Has the kernel drop all other records (socket(7), SO_ATTACH_FILTER), for whoever gets the socket.
 fn only_denials(socket: &OwnedFd) -> io::Result<()> {
     const TYPE_AT: u32 = 4;
+    // The service manager gives the same socket again after a death of ours, with the filter that was put
+    // on it then. A lock keeps whatever is there, so only an unlocked one is free to change.
+    if get(socket.as_raw_fd(), libc::SO_LOCK_FILTER)? != 0 {
+        return Ok(());
+    }
     // BPF reads numbers in network order; a netlink header is in the machine's.
     let kind = |kind: u16| u32::from(kind.to_be());
     let line = |code, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
@@ -121,17 +135,11 @@ fn set<T>(socket: &OwnedFd, option: i32, value: &T) -> io::Result<()> {
     Errno::result(done).map(drop).map_err(Into::into)
 }
 
-fn get(socket: &OwnedFd, option: i32) -> io::Result<i32> {
+fn get(socket: RawFd, option: i32) -> io::Result<i32> {
     let (mut value, mut length) = (0_i32, size_of::<i32>() as libc::socklen_t);
     // SAFETY: value and length are alive for the call, and the length is that of the value.
     let done = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            option,
-            (&raw mut value).cast(),
-            &raw mut length,
-        )
+        libc::getsockopt(socket, libc::SOL_SOCKET, option, (&raw mut value).cast(), &raw mut length)
     };
     Errno::result(done).map(|_| value).map_err(Into::into)
 }

@@ -5,7 +5,7 @@
 //! start: it tries to open a file that must not open. So the owner of every domain is known before its
 //! program runs, unless nobody listened then.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::denial::{Denial, Refusal};
 use super::record::Record;
@@ -14,7 +14,10 @@ use super::record::Record;
 const CANARY: &str = "/.canary";
 /// The same without one. A program can try that as well, so only the first is a start's.
 const CANARY_OF_THE_MACHINE: &str = "/";
-/// Domains that are remembered; the oldest go first. Any process of the machine can make some.
+/// Domains that are remembered of one uid, whose oldest goes first: any process of the machine can make some,
+/// and one whose own it makes forgotten harms no other.
+const MOST_OF_ONE: usize = 32;
+/// The same of all uids together, where the oldest of the uid that has the most goes first.
 const MOST: usize = 1024;
 /// Refusals whose domain's owner is not told yet.
 const MOST_WAITING: usize = 64;
@@ -46,7 +49,8 @@ impl Domains {
             }
             Record::Domain { domain, uid } => {
                 self.owners.retain(|&(known, _)| known != domain);
-                push(&mut self.owners, MOST, (domain, uid));
+                self.make_room(uid);
+                self.owners.push_back((domain, uid));
                 let (of_it, others) =
                     self.waiting.drain(..).partition(|&(waiting, _)| waiting == domain);
                 self.waiting = others;
@@ -62,6 +66,23 @@ impl Domains {
                 Vec::new()
             }
         }
+    }
+
+    /// For one more of that uid's.
+    fn make_room(&mut self, uid: u32) {
+        let mut counts = BTreeMap::<u32, usize>::new();
+        for &(_, owner) in &self.owners {
+            *counts.entry(owner).or_default() += 1;
+        }
+        let from = if counts.get(&uid).is_some_and(|&count| count >= MOST_OF_ONE) {
+            Some(uid)
+        } else if self.owners.len() >= MOST {
+            counts.into_iter().max_by_key(|&(_, count)| count).map(|(most, _)| most)
+        } else {
+            None
+        };
+        let oldest = self.owners.iter().position(|&(_, owner)| Some(owner) == from);
+        oldest.map(|at| self.owners.remove(at));
     }
 
     fn owner(&self, domain: u64) -> Option<u32> {
@@ -133,11 +154,37 @@ mod tests {
     #[test]
     fn a_flood_of_domains_costs_bounded_memory() {
         let mut domains = Domains::default();
-        for domain in 0..10 * MOST as u64 {
+        for domain in 0..2 * MOST as u64 {
             domains.join(access(domain + 1_000_000, "/a"));
-            domains.join(Record::Domain { domain, uid: 7 });
+            domains.join(Record::Domain { domain, uid: domain as u32 });
         }
         assert_eq!(domains.owners.len(), MOST);
         assert_eq!(domains.waiting.len(), MOST_WAITING);
+    }
+
+    #[test]
+    fn a_flood_of_one_uids_domains_makes_no_others_forgotten() {
+        let mut domains = Domains::default();
+        domains.join(Record::Domain { domain: 1, uid: 7 });
+        for domain in 0..2 * MOST as u64 {
+            domains.join(Record::Domain { domain: 1000 + domain, uid: 8 });
+        }
+        assert!(domains.knows(7));
+        assert_eq!(domains.owners.len(), 1 + MOST_OF_ONE);
+        assert_eq!(domains.owners[1], (1000 + (2 * MOST - MOST_OF_ONE) as u64, 8), "the oldest go");
+    }
+
+    #[test]
+    fn where_there_is_no_room_the_uid_that_has_the_most_yields() {
+        let mut domains = Domains::default();
+        domains.join(Record::Domain { domain: 1, uid: 7 });
+        for number in 0..MOST as u64 - 1 {
+            let uid = 100 + (number / MOST_OF_ONE as u64) as u32;
+            domains.join(Record::Domain { domain: 1000 + number, uid });
+        }
+        assert_eq!(domains.owners.len(), MOST);
+        domains.join(Record::Domain { domain: 2, uid: 9 });
+        assert_eq!(domains.owners.len(), MOST);
+        assert!(domains.knows(7) && domains.knows(9));
     }
 }

@@ -1,6 +1,33 @@
 use super::record::Record;
 use super::*;
 
+#[test]
+fn a_socket_that_is_given_again_after_a_death_keeps_its_filter() {
+    use std::os::unix::net::UnixDatagram;
+    let (reader, writer) = UnixDatagram::pair().unwrap();
+    reader.set_nonblocking(true).unwrap();
+    let socket = OwnedFd::from(reader.try_clone().unwrap());
+    for _ in 0..2 {
+        only_denials(&socket).unwrap();
+        writer.send(&packet(1300, "arch=c000003e syscall=101")).unwrap();
+        writer.send(&packet(SECCOMP, "")).unwrap();
+        assert_eq!(reader.recv(&mut [0; 64]).unwrap(), HEADER);
+        assert_eq!(reader.recv(&mut [0; 64]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    }
+}
+
+#[test]
+#[allow(unsafe_code, reason = "neither is an audit socket, so neither is owned")]
+fn a_descriptor_that_is_no_audit_socket_stays_its_owners() {
+    let (reader, other) = std::os::unix::net::UnixDatagram::pair().unwrap();
+    for number in [reader.as_raw_fd(), RawFd::MAX] {
+        // SAFETY: it is no audit socket.
+        unsafe { adopt(number) }.unwrap_err();
+    }
+    other.send(b"x").unwrap();
+    assert_eq!(reader.recv(&mut [0; 2]).unwrap(), 1);
+}
+
 fn packet(kind: u16, text: &str) -> Vec<u8> {
     let mut packet = vec![0; HEADER];
     packet[4..6].copy_from_slice(&kind.to_ne_bytes());

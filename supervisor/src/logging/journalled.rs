@@ -4,7 +4,11 @@
 //! never do, and its messages lack the fields, without which `journalctl` alone says too little.
 
 use std::fmt::{Debug, Write as _};
+use std::io::Stderr;
+use std::os::fd::{AsFd, AsRawFd as _};
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use nix::sys::socket::{MsgFlags, send};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
@@ -12,16 +16,70 @@ use tracing_subscriber::layer::Context;
 
 use crate::journal::{Entry, Journal, Priority};
 
+/// Of a line on standard error, in bytes. A socket takes as much as a whole or not at all, and journald
+/// does not part it into lines.
+const MOST_OF_A_LINE: usize = 4096;
+
 /// Each event is an entry, its fields as `BULKHEAD_…`. One that the journal does not take goes to
-/// standard error.
-pub(super) struct Journalled {
+/// standard error, which is a stream to the same journal; and one that is not taken there either is
+/// counted, which the journal is told when it takes entries again.
+pub(super) struct Journalled<S = Stderr> {
     journal: Journal,
+    stream: S,
+    lost: AtomicU64,
 }
 
 impl Journalled {
     pub(super) fn new(journal: Journal) -> Self {
-        Self { journal }
+        Self::beside(journal, std::io::stderr())
     }
+}
+
+impl<S: AsFd> Journalled<S> {
+    fn beside(journal: Journal, stream: S) -> Self {
+        Self { journal, stream, lost: AtomicU64::new(0) }
+    }
+
+    /// Whether the stream took it at once. Not by `eprintln!`, which waits where a journal hangs, and
+    /// panics where it is gone.
+    fn streamed(&self, text: &str, priority: Priority) -> bool {
+        let line = line(text, priority);
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        send(self.stream.as_fd().as_raw_fd(), line.as_bytes(), flags).is_ok()
+    }
+
+    fn tell_what_was_lost(&self) {
+        let lost = self.lost.swap(0, Ordering::Relaxed);
+        if lost == 0 {
+            return;
+        }
+        let text = format!("the journal was full or away: {lost} entries before this one are lost");
+        let entry = Entry::new(&text, Priority::Warning, "bulkhead")
+            .with("BULKHEAD_LOST", &lost.to_string());
+        if self.journal.send(&entry).is_err() {
+            self.lost.fetch_add(lost, Ordering::Relaxed);
+        }
+    }
+}
+
+/// With its level, as journald reads it at the beginning of each line (sd-daemon(3)): so nothing in
+/// the text may begin another.
+fn line(text: &str, priority: Priority) -> String {
+    let mut line = format!("<{}>", priority as u8);
+    for char in text.chars() {
+        let before = line.len();
+        if char.is_control() {
+            line.extend(char.escape_default());
+        } else {
+            line.push(char);
+        }
+        if line.len() >= MOST_OF_A_LINE {
+            line.truncate(before);
+            break;
+        }
+    }
+    line.push('\n');
+    line
 }
 
 #[derive(Default)]
@@ -44,8 +102,8 @@ impl Visit for Fields {
     }
 }
 
-impl<S: Subscriber> Layer<S> for Journalled {
-    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+impl<T: Subscriber, S: AsFd + 'static> Layer<T> for Journalled<S> {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, T>) {
         let Fields { message, fields } = {
             let mut fields = Fields::default();
             event.record(&mut fields);
@@ -73,15 +131,19 @@ impl<S: Subscriber> Layer<S> for Journalled {
         if let (Some(file), Some(line)) = (metadata.file(), metadata.line()) {
             entry = entry.with("CODE_FILE", file).with("CODE_LINE", &line.to_string());
         }
-        if self.journal.send(&entry).is_err() {
-            // With its level, as journald reads it there (sd-daemon(3)).
-            eprintln!("<{}>{text}", priority as u8);
+        self.tell_what_was_lost();
+        if self.journal.send(&entry).is_err() && !self.streamed(&text, priority) {
+            self.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::os::unix::net::{UnixDatagram, UnixStream};
+    use std::path::Path;
+
     use tracing_subscriber::layer::SubscriberExt as _;
 
     use super::*;
@@ -106,5 +168,49 @@ mod tests {
         let entry = next(&socket);
         assert_eq!(entry["MESSAGE"], "event=plugin:enabled body={}");
         assert_eq!((entry["PRIORITY"].as_str(), entry["BULKHEAD_BODY"].as_str()), ("6", "{}"));
+    }
+
+    /// A journal that is away, with a stream to it, and where it will be.
+    fn away(directory: &Path, stream: UnixStream) -> tracing::subscriber::DefaultGuard {
+        let (journal, socket) = journal(directory);
+        drop(socket);
+        std::fs::remove_file(directory.join("journal")).unwrap();
+        let journalled = Journalled::beside(journal, stream);
+        tracing::subscriber::set_default(tracing_subscriber::registry().with(journalled))
+    }
+
+    #[test]
+    fn what_the_journal_does_not_take_is_one_line_of_its_stream() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut reader, stream) = UnixStream::pair().unwrap();
+        let guard = away(directory.path(), stream);
+        tracing::warn!("one\n<0>two\u{1b}[31m");
+        tracing::info!("{}", "é".repeat(MOST_OF_A_LINE));
+        drop(guard);
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], r"<4>one\n<0>two\u{1b}[31m");
+        assert!(lines[1].starts_with("<6>éé") && lines[1].len() < MOST_OF_A_LINE, "{}", lines[1]);
+        assert_eq!(lines.len(), 2);
+    }
+
+    #[test]
+    fn a_stream_that_is_full_or_gone_neither_waits_nor_panics_and_the_journal_is_told_later() {
+        let directory = tempfile::tempdir().unwrap();
+        let (reader, mut stream) = UnixStream::pair().unwrap();
+        stream.set_nonblocking(true).unwrap();
+        while stream.write(&[0; 1]).is_ok() {}
+        // As standard error is: whoever writes waits.
+        stream.set_nonblocking(false).unwrap();
+        let _guard = away(directory.path(), stream);
+        tracing::warn!("full");
+        drop(reader);
+        tracing::warn!("gone");
+        let socket = UnixDatagram::bind(directory.path().join("journal")).unwrap();
+        tracing::info!("back");
+        let told = next(&socket);
+        assert_eq!((told["BULKHEAD_LOST"].as_str(), told["PRIORITY"].as_str()), ("2", "4"));
+        assert_eq!(next(&socket)["MESSAGE"], "back");
     }
 }

@@ -30,6 +30,9 @@ pub struct Confinement {
     pub read: Vec<PathBuf>,
     /// Directories to write beneath as well.
     pub write: Vec<PathBuf>,
+    /// Directories with local sockets of others that it goes on to send to, from a socket that it has
+    /// already. Landlock before ABI 9 holds nobody from those.
+    pub sockets: Vec<PathBuf>,
 }
 
 /// What an older Landlock lacks of this compartment, and what does its work there: one line per right.
@@ -55,7 +58,7 @@ impl Confinement {
         let _ = capabilities::clear();
         // Landlock and seccomp are given to the unprivileged only with this.
         let _ = syscall::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0);
-        let rules = Rules::of_ourselves(&self.read, &self.write);
+        let rules = Rules::of_ourselves(&self.read, &self.write, &self.sockets);
         let count = rules.as_ref().map_or(0, Rules::len);
         let landlock = match support::landlock_abi() {
             0 => Ok(LandlockStatus::None),

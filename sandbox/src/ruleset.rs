@@ -142,6 +142,7 @@ impl Rules {
     pub(crate) fn of_ourselves(
         read: &[PathBuf],
         write: &[PathBuf],
+        sockets: &[PathBuf],
     ) -> Result<Rules, FloorViolation> {
         let reading = AccessFs::ReadFile | AccessFs::ReadDir;
         let making = AccessFs::MakeReg | AccessFs::MakeDir | AccessFs::MakeSym | AccessFs::Refer;
@@ -149,8 +150,10 @@ impl Rules {
         let writing = AccessFs::WriteFile | AccessFs::Truncate | making | removing;
         let readable = read.iter().map(|path| (path, reading));
         let writable = write.iter().map(|path| (path, reading | writing));
+        let reached = sockets.iter().map(|path| (path, AccessFs::ResolveUnix.into()));
         let files = readable
             .chain(writable)
+            .chain(reached)
             .map(|(path, access)| Ok((terminated(path)?, possible(access, path))))
             .collect::<Result<_, FloorViolation>>()?;
         let network = AccessNet::BindTcp.into();

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::stat::fstat;
 
-const SOCKET: &str = "/run/systemd/journal/socket";
+pub(crate) const SOCKET: &str = "/run/systemd/journal/socket";
 /// Set by systemd for a service whose output goes to the journal: the device and inode number of the
 /// stream (systemd.exec(5)).
 pub(crate) const STREAM_VARIABLE: &str = "JOURNAL_STREAM";

@@ -9,6 +9,7 @@ use bulkhead_sandbox::probe::{Machine, State};
 use bulkhead_sandbox::{Enforcement, Layer, Missing, SYSTEM};
 use serde_json::Value;
 
+use crate::journal;
 use crate::link::Settings;
 
 /// What of the machine is read, besides its programs and libraries. Directories, as whoever changes a file
@@ -33,7 +34,12 @@ pub(super) struct Unconfined(Missing);
 /// # Errors
 /// In mode strict, a layer that the machine has and that is not in force.
 pub(super) fn enter(settings: &Settings) -> Result<Enforcement, Unconfined> {
-    let confinement = Confinement { read: read(settings), write: vec![settings.state.clone()] };
+    let confinement = Confinement {
+        read: read(settings),
+        write: vec![settings.state.clone()],
+        // Of the plugins' lines and our own: the directory, as the socket is made anew with the journal.
+        sockets: Path::new(journal::SOCKET).parent().map(PathBuf::from).into_iter().collect(),
+    };
     let found = confinement.enforce();
     let names: Vec<&str> = found
         .layers

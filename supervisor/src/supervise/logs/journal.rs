@@ -1,6 +1,7 @@
 //! A plugin's records as entries of systemd's journal.
 
 use super::{Level, Record};
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use crate::journal::{Entry, Journal, Priority};
@@ -21,7 +22,8 @@ impl Journalled {
     pub(super) fn send(&self, record: &Record, version: &str) -> bool {
         let mut message = record.message.clone();
         for (name, value) in &record.fields {
-            message = format!("{message} {name}={value:?}");
+            // A String takes all that is written to it.
+            let _ = write!(message, " {name}={value:?}");
         }
         let priority = match record.level {
             Level::Error => Priority::Error,

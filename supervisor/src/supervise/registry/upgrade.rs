@@ -111,7 +111,7 @@ impl Registry {
         };
         let manifest = self.manifest(&to)?;
         to.config = self.handed_config(&from, &manifest);
-        to.granted = Some(self.handed_grant(&from, granted(&to, &manifest)));
+        to.granted = Some(self.handed_grant(&from, granted(&to, &manifest), &manifest));
         self.check_exchange(&to, &manifest)?;
         let plan = Plan { from: Some(from), to: Some(to), ..Plan::of(Kind::Rollback) };
         self.carry_out(&turn, plan, principal).await?;
@@ -130,7 +130,7 @@ impl Registry {
 
     /// What the version that is returned to was granted, but for what is withheld by now: what was revoked
     /// since stays so.
-    fn handed_grant(&self, from: &PluginRow, mut then: Grant) -> Grant {
+    fn handed_grant(&self, from: &PluginRow, mut then: Grant, to: &Manifest) -> Grant {
         if let (Some(now), Ok(manifest)) = (&from.granted, self.manifest(from)) {
             let withheld = |one: &Permission| {
                 manifest.permissions.contains(one) && !now.permissions.contains(one)
@@ -139,6 +139,7 @@ impl Registry {
             let since = now.withheld_places.iter();
             let since = since.filter(|one| !then.withheld_places.contains(one)).cloned();
             then.withheld_places.extend(since.collect::<Vec<_>>());
+            then.withhold_above(&to.sandbox.places());
         }
         then
     }

@@ -32,7 +32,7 @@ pub(crate) struct Wanted<T> {
 
 impl Actor {
     /// Replaces the grant, of either kind that is given. INVALID_REQUEST: something that the manifest
-    /// does not ask for. CONFLICT: what is granted is not what was expected.
+    /// does not ask for, or a place that it would have through another. CONFLICT: what is granted is not what was expected.
     pub(super) async fn permit(
         &mut self,
         permissions: Option<&Wanted<Permission>>,
@@ -55,6 +55,9 @@ impl Actor {
             return Ok(());
         }
         let grant = Grant { permissions: now.clone(), withheld_places: without(&all, &now_places) };
+        if places.is_some() {
+            grant.check_places(id, &all)?;
+        }
         self.context.store.set_granted(id.clone(), &grant).await?;
         self.row.granted = Some(grant);
         let body = json!({

@@ -7,7 +7,7 @@ use bulkhead_sandbox::seccomp::Profile;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::manifest::{Manifest, Network, Permission};
+use crate::manifest::{HostPath, Manifest, Network, Permission};
 
 /// What a plugin asks for. Limits are not in it: they take from the plugin and give it nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -51,6 +51,14 @@ pub(crate) struct SandboxAsk {
     pub(crate) write: Vec<String>,
 }
 
+impl SandboxAsk {
+    /// The places of the machine, each once.
+    pub(super) fn places(&self) -> Vec<HostPath> {
+        let all: BTreeSet<&String> = self.read.iter().chain(&self.write).collect();
+        all.into_iter().filter_map(|place| place.parse().ok()).collect()
+    }
+}
+
 impl Asks {
     /// `opens` says which methods need a permission.
     pub(super) fn new(manifest: &Manifest, opens: impl Fn(&Permission) -> Vec<String>) -> Self {
@@ -59,7 +67,7 @@ impl Asks {
             .permissions
             .iter()
             .map(|name| PermissionAsk { name: name.clone(), opens: opens(name) });
-        let paths = |all: &[crate::manifest::HostPath]| {
+        let paths = |all: &[HostPath]| {
             all.iter().map(|path| path.as_path().display().to_string()).collect()
         };
         Self {

@@ -9,6 +9,9 @@
 //! A word about permissions says nothing of ports and files, so where those are asked for as well it
 //! is not enough by itself. An upgrade needs a word for what the version before did not ask for;
 //! what was withheld from that stays withheld.
+//!
+//! What is mounted shows what is beneath it, so a place cannot be withheld while one above it is
+//! granted: that is refused, and an upgrade that makes it so withholds the one above as well.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -18,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::asks::{Asks, line_of};
 use crate::failure::{Code, Failure};
-use crate::id::Digest;
+use crate::id::{Digest, PluginId};
 use crate::manifest::{HostPath, Manifest, Permission};
 
 /// What the operator lets a plugin do. Kept with it.
@@ -43,6 +46,36 @@ impl Grant {
         let withheld = |path: &Path| self.withheld_places.iter().any(|one| one.as_path() == path);
         policy.filesystem.mounts.retain(|mount| !withheld(&mount.source));
         policy
+    }
+
+    /// Whether it would really be without what is withheld, where those `places` are asked for.
+    ///
+    /// # Errors
+    /// [`Code::InvalidRequest`] with `place`, and `above`: a place that is granted and has that one
+    /// beneath it.
+    pub(crate) fn check_places(&self, id: &PluginId, places: &[HostPath]) -> Result<(), Failure> {
+        let found = places.iter().find_map(|above| Some((self.beneath(above)?, above)));
+        let Some((place, above)) = found else { return Ok(()) };
+        let message = format!(
+            "{id} cannot be without {place} while it is granted {above}, which has that beneath it; \
+             withhold {above} too, or grant both"
+        );
+        Err(Failure::new(Code::InvalidRequest, message).with("place", place).with("above", above))
+    }
+
+    /// Withholds also each of the `places` that has one beneath it that is withheld.
+    pub(crate) fn withhold_above(&mut self, places: &[HostPath]) {
+        let above = places.iter().filter(|place| self.beneath(place).is_some());
+        let above: Vec<HostPath> = above.cloned().collect();
+        self.withheld_places.extend(above);
+    }
+
+    /// What is withheld and is beneath a place that is granted.
+    fn beneath(&self, above: &HostPath) -> Option<&HostPath> {
+        if self.withheld_places.contains(above) {
+            return None;
+        }
+        self.withheld_places.iter().find(|place| place.as_path().starts_with(above.as_path()))
     }
 }
 
@@ -133,13 +166,15 @@ pub(super) fn decide(
             .collect(),
     };
     // Only of what it still asks for, so that what it asks for anew later needs a new word.
-    let places = || asks.sandbox.read.iter().chain(&asks.sandbox.write);
-    let still = |one: &&HostPath| places().any(|place| Path::new(place) == one.as_path());
+    let places = asks.sandbox.places();
     let withheld = before.map(|before| before.granted.withheld_places.as_slice());
-    Ok(Grant {
+    let still = withheld.unwrap_or_default().iter().filter(|one| places.contains(one));
+    let mut grant = Grant {
         permissions: granted.into_iter().cloned().collect(),
-        withheld_places: withheld.unwrap_or_default().iter().filter(still).cloned().collect(),
-    })
+        withheld_places: still.cloned().collect(),
+    };
+    grant.withhold_above(&places);
+    Ok(grant)
 }
 
 fn required(

@@ -19,6 +19,10 @@ fn permissions(all: &[&str]) -> Vec<Permission> {
     all.iter().map(|one| one.parse().unwrap()).collect()
 }
 
+fn places(all: &[&str]) -> Vec<HostPath> {
+    all.iter().map(|one| one.parse().unwrap()).collect()
+}
+
 fn first(
     asks: &Asks,
     chosen: Option<&[&str]>,
@@ -115,6 +119,35 @@ fn a_place_that_is_withheld_stays_so_as_long_as_it_is_asked_for() {
     let more = asks("[sandbox]\nread = ['/srv/c']\nwrite = ['/srv/a']");
     assert_eq!(upgrade(&more).withheld_places, withheld());
     assert_eq!(upgrade(&asks("[sandbox]\nread = ['/srv/b']")).withheld_places, []);
+}
+
+#[test]
+fn an_upgrade_withholds_what_is_above_a_place_that_is_withheld() {
+    let old = asks("[sandbox]\nwrite = ['/srv/a/b']");
+    let granted = Grant { permissions: vec![], withheld_places: places(&["/srv/a/b"]) };
+    let before = Before { asks: &old, granted: &granted };
+    let new = asks("[sandbox]\nread = ['/srv', '/srv/a', '/srv/a/bc']\nwrite = ['/srv/a/b']");
+    let decided = decide(digest(), &new, Some(&before), None, Some(&Consent::All)).unwrap();
+    assert_eq!(decided.withheld_places, places(&["/srv/a/b", "/srv", "/srv/a"]));
+}
+
+#[test]
+fn a_place_is_withheld_with_what_is_above_it_or_not_at_all() {
+    let all = places(&["/srv", "/srv/a", "/srv/ab"]);
+    let check = |withheld: &[&str]| {
+        let grant = Grant { permissions: vec![], withheld_places: places(withheld) };
+        grant.check_places(&"a".parse().unwrap(), &all)
+    };
+    for fine in [&[] as &[&str], &["/srv"], &["/srv", "/srv/a"], &["/srv", "/srv/a", "/srv/ab"]] {
+        check(fine).unwrap();
+    }
+    let refused = check(&["/srv/a"]).unwrap_err();
+    assert_eq!(refused.code, Code::InvalidRequest);
+    assert_eq!(
+        (&refused.details["place"], &refused.details["above"]),
+        (&json!("/srv/a"), &json!("/srv"))
+    );
+    assert!(refused.message.contains("withhold /srv too"), "{refused}");
 }
 
 #[test]

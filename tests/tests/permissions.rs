@@ -116,6 +116,32 @@ fn a_permission_is_granted_and_revoked_without_a_restart() {
     assert!(text.starts_with("read:appointments\twithheld\t"), "{text}");
 }
 
+/// Through the place above it the plugin would have it all the same.
+#[test]
+fn a_place_beneath_one_that_is_granted_is_not_withheld_alone() {
+    let service = Service::start();
+    let asks = "[sandbox]\nread = ['/srv/a']\nwrite = ['/srv/a/inner']";
+    service.install(&Package::witness("nested", asks));
+    let refused = |verb: &str, place: &str| {
+        let error = service.error([verb, "nested", place]);
+        assert_eq!(error["code"], "INVALID_REQUEST", "{error}");
+        let details = (&error["details"]["place"], &error["details"]["above"]);
+        assert_eq!(details, (&json!("/srv/a/inner"), &json!("/srv/a")), "{error}");
+    };
+    let granted = |reply: &Value| {
+        let places = reply["places"].as_array().unwrap();
+        places.iter().map(|place| place["granted"] == true).collect::<Vec<_>>()
+    };
+    refused("revoke", "/srv/a/inner");
+    assert_eq!(granted(&service.json(["permissions", "nested"])), [true, true]);
+    let both = service.json(["revoke", "nested", "/srv/a", "/srv/a/inner"]);
+    assert_eq!(granted(&both), [false, false]);
+    refused("grant", "/srv/a");
+    let inner = service.json(["grant", "nested", "/srv/a/inner"]);
+    assert_eq!(granted(&inner), [false, true]);
+    assert_eq!(granted(&service.json(["grant", "nested", "/srv/a"])), [true, true]);
+}
+
 /// A place of the machine is there at the next start, or not there any more.
 #[test]
 fn a_place_is_withheld_and_granted_from_the_next_start_on() {

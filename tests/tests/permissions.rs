@@ -170,9 +170,16 @@ fn a_place_is_withheld_and_granted_from_the_next_start_on() {
     let granted = |reply: &Value, index: usize| reply["places"][index]["granted"].clone();
     assert_eq!((granted(&revoked, 0), granted(&revoked, 1)), (json!(false), json!(true)));
     assert_eq!(read(scans), "a scan", "it is mounted until the plugin ends");
+    let policy = |service: &Service| service.json(["inspect", "reader"])["policy"].to_string();
+    assert!(policy(&service).contains(scans), "it says what the process has");
+    let exposure = |service: &Service| {
+        service.json(["inspect", "reader"])["exposure"]["score"].as_f64().unwrap()
+    };
+    let before = exposure(&service);
     restart();
+    assert!(exposure(&service) < before, "what is withheld is no exposure");
     assert_eq!((read(scans), read(notes)), (json!(null), json!("a note")));
-    let policy = service.json(["inspect", "reader"])["policy"].to_string();
+    let policy = policy(&service);
     assert!(policy.contains(notes) && !policy.contains(scans), "{policy}");
     let told = event(&service, "plugin:permissions:changed", "reader");
     assert_eq!(told["removedPlaces"], json!([scans]), "{told}");

@@ -263,8 +263,11 @@ impl Registry {
     /// How exposed the machine is to a plugin: measured if it runs, else expected.
     pub(crate) fn exposure(&self, handle: &PluginHandle) -> Exposure {
         match handle.view().process {
-            Some(process) => Exposure::measured(&handle.manifest, &process.enforcement),
-            None => self.expected_exposure(&handle.manifest),
+            Some(process) => {
+                let granted = process.granted.manifest(&handle.manifest);
+                Exposure::measured(&granted, &process.enforcement)
+            }
+            None => self.expected_exposure(&handle.view().granted.manifest(&handle.manifest)),
         }
     }
 

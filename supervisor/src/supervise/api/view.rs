@@ -67,7 +67,7 @@ pub(super) struct Plugin {
     /// `[limits]` of the manifest.
     #[schema(value_type = Object)]
     limits: Limits,
-    /// The compartment as it is asked for.
+    /// The compartment as it is asked for: by the process that runs, else by the next one.
     #[schema(value_type = Object)]
     policy: Policy,
     process: Option<Process>,
@@ -211,7 +211,9 @@ impl Plugin {
             installed_at: view.installed_at,
             previous: view.previous,
             permissions: manifest.permissions.clone(),
-            policy: view.granted.policy(manifest, strict),
+            policy: process
+                .map_or(&view.granted, |process| &process.granted)
+                .policy(manifest, strict),
             granted: view.granted.permissions,
             dependencies: manifest.dependencies.clone(),
             provides: manifest.provides.keys().cloned().collect(),

@@ -25,6 +25,7 @@ pub(crate) struct StartPlan {
     pub(crate) config: Value,
     /// What was granted, which can be less than the manifest asks for.
     pub(crate) permissions: Vec<Permission>,
+    pub(crate) granted: Arc<Grant>,
     pub(crate) policy: Policy,
     pub(crate) timeouts: Timeouts,
 }
@@ -49,7 +50,8 @@ impl StartPlan {
             manifest: Arc::clone(manifest),
             config: merge(&defaults, &row.config),
             policy: granted.policy(manifest, strict),
-            permissions: granted.permissions,
+            permissions: granted.permissions.clone(),
+            granted: Arc::new(granted),
             timeouts: Timeouts {
                 handshake: HANDSHAKE.min(init),
                 init,

@@ -24,6 +24,7 @@ use crate::link::{Adopted, Exited, Json, Reply, Request, Spawn, Spawned};
 use crate::supervise::denials::Denials;
 use crate::supervise::launcher_link::unexpected;
 use crate::supervise::logs::{self, Stream};
+use crate::supervise::registry::Grant;
 use crate::supervise::timestamp;
 
 /// How long after its session closed a process may take to be gone, before that is remarkable.
@@ -42,6 +43,8 @@ pub(crate) struct Process {
     pub(crate) started_at: String,
     pub(crate) cgroup: Option<PathBuf>,
     pub(crate) enforcement: Arc<Enforcement>,
+    /// What it was started with; for one that was taken over, what is granted since.
+    pub(crate) granted: Arc<Grant>,
     pub(crate) peer: Peer,
     pub(crate) host: HostSide,
     exits: watch::Receiver<Option<Arc<Exited>>>,
@@ -172,7 +175,8 @@ async fn take_up(
 /// What was measured may be worse than what was expected when the start was admitted.
 fn within_bound(context: &Context, plan: &StartPlan, process: Process) -> Result<Process, Failure> {
     if let Some(maximum) = context.settings.admission.max_exposure {
-        Exposure::measured(&plan.manifest, &process.enforcement).check(&plan.id, maximum)?;
+        Exposure::measured(&plan.granted.manifest(&plan.manifest), &process.enforcement)
+            .check(&plan.id, maximum)?;
     }
     Ok(process)
 }
@@ -211,6 +215,7 @@ fn attach(
         started_at: timestamp(),
         cgroup: spawned.cgroup,
         enforcement: Arc::new(spawned.enforcement.0),
+        granted: Arc::clone(&plan.granted),
         peer,
         host,
         exits: exits.subscribe(),

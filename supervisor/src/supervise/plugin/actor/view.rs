@@ -52,6 +52,8 @@ pub(crate) struct ProcessView {
     pub(crate) started_at: String,
     pub(crate) cgroup: Option<PathBuf>,
     pub(crate) enforcement: Arc<Enforcement>,
+    /// What it was started with; for one that was taken over, what is granted since.
+    pub(crate) granted: Arc<Grant>,
     pub(crate) peer: Peer,
 }
 
@@ -91,6 +93,7 @@ impl ProcessView {
             started_at: process.started_at.clone(),
             cgroup: process.cgroup.clone(),
             enforcement: Arc::clone(&process.enforcement),
+            granted: Arc::clone(&process.granted),
             peer: process.peer.clone(),
         }
     }

@@ -14,7 +14,6 @@
 //! granted: that is refused, and an upgrade that makes it so withholds the one above as well.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
 use bulkhead_sandbox::Policy;
 use serde::{Deserialize, Serialize};
@@ -40,12 +39,18 @@ impl Grant {
         Self { permissions: manifest.permissions.clone(), withheld_places: Vec::new() }
     }
 
+    /// What the manifest asks for, less the places that are withheld.
+    pub(crate) fn manifest(&self, manifest: &Manifest) -> Manifest {
+        let mut granted = manifest.clone();
+        let is_granted = |place: &HostPath| !self.withheld_places.contains(place);
+        granted.sandbox.read.retain(is_granted);
+        granted.sandbox.write.retain(is_granted);
+        granted
+    }
+
     /// The policy of a plugin's compartment: what its manifest asks for, less what is withheld.
     pub(crate) fn policy(&self, manifest: &Manifest, strict: bool) -> Policy {
-        let mut policy = manifest.policy(strict);
-        let withheld = |path: &Path| self.withheld_places.iter().any(|one| one.as_path() == path);
-        policy.filesystem.mounts.retain(|mount| !withheld(&mount.source));
-        policy
+        self.manifest(manifest).policy(strict)
     }
 
     /// Whether it would really be without what is withheld, where those `places` are asked for.

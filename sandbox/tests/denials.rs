@@ -6,30 +6,26 @@
 mod lane;
 mod run;
 
-use std::fs::{self, File};
+use std::fs;
 use std::net::TcpListener;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::CommandExt;
 
 use bulkhead_sandbox::attack::{self, KILLED, Outcome, Scene};
 use bulkhead_sandbox::seccomp::Profile;
-use bulkhead_sandbox::{Cause, Identity, Layer, Mount, Network, Policy, ProgramFile, Status};
+use bulkhead_sandbox::{Cause, Identity, Layer, Mount, Network, Policy, ProgramFile};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
-use run::{Command, data, program};
+use run::{ATTEMPT_INSIDE, Command, data, program};
 
 /// Not a test of its own: the process in which an attempt is made.
 #[test]
 #[ignore = "the other tests start it"]
 fn attempt_inside() {
-    if std::env::var_os(attack::NAME).is_some() {
-        std::process::exit(attack::main().into());
-    }
+    attack::make_if_asked();
 }
-
-const ARGUMENTS: [&str; 4] = ["attempt_inside", "--exact", "--ignored", "--nocapture"];
 
 fn plugin() -> Policy {
     Policy { profile: Profile::Plugin, ..program() }
@@ -44,45 +40,18 @@ fn inside(policy: Policy, name: &str, argument: &str) -> Outcome {
     compartment(policy, name, argument).0
 }
 
-fn command<'a>(policy: Policy, name: &str, argument: &str) -> Command<'a> {
-    let mut command = Command::new(policy, "denials", &ARGUMENTS);
-    command.file =
-        ProgramFile::Descriptor(File::open(std::env::current_exe().unwrap()).unwrap().into());
-    command.env.push((attack::NAME.into(), name.into()));
-    command.env.push((attack::ARGUMENT.into(), argument.into()));
-    command
-}
-
 fn compartment(policy: Policy, name: &str, argument: &str) -> (Outcome, Cause) {
-    outcome(command(policy, name, argument))
+    outcome(Command::attempt(policy, name, argument))
 }
 
 fn outcome(command: Command<'_>) -> (Outcome, Cause) {
-    let finished = command.run();
-    let outcome = match finished.exit.status {
-        Status::Exited(0) => Outcome::Done,
-        Status::Exited(code) => Outcome::Errno(code),
-        Status::Signaled { signal, .. } => Outcome::Signal(signal),
-        Status::Unknown => panic!("no status: {}", finished.stderr),
-    };
-    (outcome, finished.exit.cause)
-}
-
-fn attempting(name: &str, argument: &str) -> std::process::Command {
-    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
-    command.args(ARGUMENTS).env(attack::NAME, name).env(attack::ARGUMENT, argument);
-    command.stdout(std::process::Stdio::null());
-    command
+    let exit = command.run().exit;
+    (Outcome::of(exit.status).unwrap(), exit.cause)
 }
 
 /// Makes an attempt outside.
 fn outside(name: &str, argument: &str) -> Outcome {
-    let status = attempting(name, argument).status().unwrap();
-    match (status.code(), status.signal()) {
-        (Some(0), _) => Outcome::Done,
-        (Some(code), _) => Outcome::Errno(code),
-        (None, signal) => Outcome::Signal(signal.unwrap()),
-    }
+    attack::outside(attack::find(name).unwrap(), argument, &ATTEMPT_INSIDE).unwrap()
 }
 
 #[test]
@@ -264,12 +233,12 @@ fn a_set_user_id_program_gains_nothing() {
     fs::set_permissions(&program_file, fs::Permissions::from_mode(0o4755)).unwrap();
 
     let mut free = std::process::Command::new(&program_file);
-    free.args(ARGUMENTS).env(attack::NAME, "gain").stdout(std::process::Stdio::null());
+    free.args(ATTEMPT_INSIDE).env(attack::NAME, "gain").stdout(std::process::Stdio::null());
     assert!(free.uid(65534).gid(65534).current_dir("/").status().unwrap().success());
 
     let mut policy = program();
     policy.filesystem.mounts.push(Mount::read_only(directory.path(), "/opt/gain"));
-    let mut confined = command(policy, "gain", "");
+    let mut confined = Command::attempt(policy, "gain", "");
     confined.file = ProgramFile::Path("/opt/gain/gain".into());
     assert_eq!(outcome(confined).0, errno(Errno::EPERM));
 }
@@ -293,7 +262,7 @@ fn nothing_is_typed_into_the_terminal() {
     }
     for policy in [plugin(), program()] {
         let (_holder, terminal) = attack::terminal_pair().unwrap();
-        let mut command = command(policy, "type into the terminal", "3");
+        let mut command = Command::attempt(policy, "type into the terminal", "3");
         command.bootstrap = Some(terminal);
         assert_eq!(outcome(command).0, errno(Errno::ENOTTY));
     }
@@ -316,7 +285,7 @@ fn what_is_mounted_read_only_cannot_be_changed() {
     let with = |name: &str, mount: Mount| {
         let mut policy = plugin();
         policy.filesystem.mounts.push(mount);
-        let mut command = command(policy, name, "/mnt/file");
+        let mut command = Command::attempt(policy, name, "/mnt/file");
         command.identity = identity;
         outcome(command).0
     };
@@ -355,7 +324,7 @@ fn no_link_or_rename_leads_out_of_the_data() {
         let mut policy = plugin();
         policy.filesystem.mounts.push(Mount::read_write(own.path(), "/data"));
         policy.filesystem.mounts.push(Mount::read_only(read_only.path(), "/opt/others"));
-        let mut command = command(policy, name, path);
+        let mut command = Command::attempt(policy, name, path);
         command.identity = identity;
         outcome(command).0
     };

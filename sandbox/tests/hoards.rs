@@ -6,7 +6,7 @@
 mod lane;
 mod run;
 
-use std::fs::{self, File};
+use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use bulkhead_sandbox::attack::{self, KILLED, Outcome};
 use bulkhead_sandbox::cgroup::Controller;
 use bulkhead_sandbox::seccomp::Profile;
-use bulkhead_sandbox::{Cause, Exit, IoMax, Mount, Policy, ProgramFile, Status};
+use bulkhead_sandbox::{Cause, Exit, IoMax, Mount, Policy, Status};
 use nix::errno::Errno;
 use run::{Command, data, program};
 
@@ -22,37 +22,20 @@ use run::{Command, data, program};
 #[test]
 #[ignore = "the other tests start it"]
 fn attempt_inside() {
-    if std::env::var_os(attack::NAME).is_some() {
-        std::process::exit(attack::main().into());
-    }
+    attack::make_if_asked();
 }
 
 fn plugin() -> Policy {
     Policy { profile: Profile::Plugin, ..program() }
 }
 
-fn command<'a>(policy: Policy, name: &str, argument: &str) -> Command<'a> {
-    let arguments = ["attempt_inside", "--exact", "--ignored", "--nocapture"];
-    let mut command = Command::new(policy, "hoards", &arguments);
-    command.file =
-        ProgramFile::Descriptor(File::open(std::env::current_exe().unwrap()).unwrap().into());
-    command.env.push((attack::NAME.into(), name.into()));
-    command.env.push((attack::ARGUMENT.into(), argument.into()));
-    command
-}
-
 fn outcome(exit: &Exit) -> Outcome {
-    match exit.status {
-        Status::Exited(0) => Outcome::Done,
-        Status::Exited(code) => Outcome::Errno(code),
-        Status::Signaled { signal, .. } => Outcome::Signal(signal),
-        Status::Unknown => panic!("no status"),
-    }
+    Outcome::of(exit.status).unwrap()
 }
 
 /// Makes an attempt in a compartment.
 fn inside(policy: Policy, name: &str, argument: &str) -> Outcome {
-    outcome(&command(policy, name, argument).run().exit)
+    outcome(&Command::attempt(policy, name, argument).run().exit)
 }
 
 fn refused(errno: Errno) -> Outcome {
@@ -84,7 +67,7 @@ fn little_memory_can_be_locked() {
 
 #[test]
 fn an_abort_leaves_no_core_and_the_limit_cannot_be_raised() {
-    let finished = command(plugin(), "abort", "").run();
+    let finished = Command::attempt(plugin(), "abort", "").run();
     let Status::Signaled { signal: 6, core } = finished.exit.status else {
         panic!("{:?}", finished.exit)
     };
@@ -105,7 +88,8 @@ fn a_thread_bomb_is_held() {
         policy.limits.pids = Some(16);
         policy
     };
-    let attempt = |count: &str| command(bounded(), "threads", count).tree(tree.as_ref()).run().exit;
+    let attempt =
+        |count: &str| Command::attempt(bounded(), "threads", count).tree(tree.as_ref()).run().exit;
     assert_eq!(outcome(&attempt("4")), Outcome::Done);
     let exit = attempt("64");
     assert_eq!(outcome(&exit), refused(Errno::EAGAIN));
@@ -125,7 +109,7 @@ fn files_in_memory_are_charged_to_whoever_fills_them() {
         policy
     };
     for name in ["fill tmp", "fill memory file"] {
-        let attempt = |policy| command(policy, name, "64").tree(Some(&tree)).run().exit;
+        let attempt = |policy| Command::attempt(policy, name, "64").tree(Some(&tree)).run().exit;
         let enough = outcome(&attempt(bounded(128)));
         if name == "fill memory file" && enough == refused(Errno::EINVAL) {
             // Kernels before 6.3 do not know the seal: there is no such file then.

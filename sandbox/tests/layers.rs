@@ -16,18 +16,14 @@ use bulkhead_sandbox::attack::{self, ATTACKS, Attack, Inside, Outcome, Scene, Ve
 use bulkhead_sandbox::layers_off::{CAN_BE_OFF, without};
 use bulkhead_sandbox::seccomp::Profile;
 use bulkhead_sandbox::{Layer, Policy};
-use run::program;
+use run::{ATTEMPT_INSIDE, program};
 
 /// Not a test of its own: the process in which an attack is made.
 #[test]
 #[ignore = "the other tests start it"]
-fn attack_inside() {
-    if std::env::var_os(attack::NAME).is_some() {
-        std::process::exit(attack::main().into());
-    }
+fn attempt_inside() {
+    attack::make_if_asked();
 }
-
-const ARGUMENTS: [&str; 4] = ["attack_inside", "--exact", "--ignored", "--nocapture"];
 
 /// Why a filter on calls is enough by itself where the attack is the call.
 const CALL: &str =
@@ -102,14 +98,14 @@ impl Row {
 
 fn rows(policy: &Policy) -> Vec<Row> {
     let scene = Scene::new().unwrap();
-    let how = Inside { policy, identity: lane::identity(), tree: None, arguments: &ARGUMENTS };
+    let how = Inside { policy, identity: lane::identity(), tree: None, arguments: &ATTEMPT_INSIDE };
     let mut rows = Vec::new();
     for attack in ATTACKS {
         let Some(argument) = scene.argument(attack.on) else { continue };
         let inside = || attack::inside(attack, &argument, &how).unwrap();
         rows.push(Row {
             attack,
-            outside: attack::outside(attack, &argument, &ARGUMENTS).unwrap(),
+            outside: attack::outside(attack, &argument, &ATTEMPT_INSIDE).unwrap(),
             inside: inside(),
             without: CAN_BE_OFF.map(|layer| (layer, without(layer, inside))).into(),
         });

@@ -12,6 +12,8 @@ mod trial;
 
 use std::io;
 
+use crate::exit::Status;
+
 pub use attempts::{ATTACKS, terminal_pair};
 pub use scene::Scene;
 pub use trial::{Inside, Verdict, inside, judge, outside};
@@ -35,6 +37,20 @@ pub enum Outcome {
     Errno(i32),
     /// A signal ended the process.
     Signal(i32),
+}
+
+impl Outcome {
+    /// Of a process that made an attempt. `None`: it knows no such attack, or how it ended is not known.
+    #[must_use]
+    pub fn of(status: Status) -> Option<Self> {
+        match status {
+            Status::Exited(0) => Some(Outcome::Done),
+            Status::Exited(code) if code == i32::from(UNKNOWN) => None,
+            Status::Exited(code) => Some(Outcome::Errno(code)),
+            Status::Signaled { signal, .. } => Some(Outcome::Signal(signal)),
+            Status::Unknown => None,
+        }
+    }
 }
 
 /// Ended by the seccomp filter.
@@ -108,6 +124,13 @@ impl Attack {
 #[must_use]
 pub fn find(name: &str) -> Option<&'static Attack> {
     ATTACKS.iter().find(|attack| attack.name == name)
+}
+
+/// For a program that is something else as well: makes the attack that it is asked for, if it is, and ends.
+pub fn make_if_asked() {
+    if std::env::var_os(NAME).is_some() {
+        std::process::exit(main().into());
+    }
 }
 
 /// Makes the attack that the environment names; gives the exit code, which is its error number, or 0.

@@ -7,7 +7,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Stdio as ProcessStdio};
 use std::time::{Duration, Instant};
 
-use super::{ARGUMENT, Attack, NAME, Outcome, UNKNOWN};
+use super::{ARGUMENT, Attack, NAME, Outcome};
 use crate::cgroup::Tree;
 use crate::{
     Child, Identity, Launch, Policy, Program, ProgramFile, SpawnError, Status, Stdio, spawn,
@@ -64,11 +64,11 @@ pub fn outside(attack: &Attack, argument: &str, arguments: &[&str]) -> io::Resul
         .stdout(ProcessStdio::null())
         .stderr(ProcessStdio::null())
         .status()?;
-    match (status.code(), status.signal()) {
-        (Some(code), _) => told(code),
-        (None, Some(signal)) => Ok(Outcome::Signal(signal)),
-        (None, None) => Err(io::Error::other("it ended in no way that wait(2) knows")),
-    }
+    told(match (status.code(), status.signal()) {
+        (Some(code), _) => Status::Exited(code),
+        (None, Some(signal)) => Status::Signaled { signal, core: status.core_dumped() },
+        (None, None) => Status::Unknown,
+    })
 }
 
 /// Makes an attack in a compartment of its own.
@@ -114,19 +114,10 @@ fn end(mut child: Child) -> io::Result<Outcome> {
     child.try_reap().map_err(io::Error::other)?;
     child.kill().map_err(io::Error::other)?;
     child.wait_empty(deadline).map_err(io::Error::other)?;
-    match child.remove().map_err(io::Error::other)?.status {
-        Status::Exited(code) => told(code),
-        Status::Signaled { signal, .. } => Ok(Outcome::Signal(signal)),
-        Status::Unknown => Err(io::Error::other("how it ended is not known")),
-    }
+    told(child.remove().map_err(io::Error::other)?.status)
 }
 
-fn told(code: i32) -> io::Result<Outcome> {
-    match code {
-        0 => Ok(Outcome::Done),
-        code if code == i32::from(UNKNOWN) => {
-            Err(io::Error::other("this program knows no such attack"))
-        }
-        code => Ok(Outcome::Errno(code)),
-    }
+fn told(status: Status) -> io::Result<Outcome> {
+    let unsaid = "this program knows no such attack, or how it ended is not known";
+    Outcome::of(status).ok_or_else(|| io::Error::other(unsaid))
 }

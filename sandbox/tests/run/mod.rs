@@ -10,6 +10,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use bulkhead_sandbox::attack;
 use bulkhead_sandbox::cgroup::Tree;
 use bulkhead_sandbox::seccomp::Profile;
 use bulkhead_sandbox::{
@@ -31,6 +32,9 @@ pub fn program() -> Policy {
         ..Policy::default()
     }
 }
+
+/// Has this test binary run the test in which an attempt is made.
+pub const ATTEMPT_INSIDE: [&str; 4] = ["attempt_inside", "--exact", "--ignored", "--nocapture"];
 
 /// What to start.
 pub struct Command<'a> {
@@ -71,6 +75,16 @@ impl<'a> Command<'a> {
             cwd: "/".into(),
             bootstrap: None,
         }
+    }
+
+    /// This test binary again, in its test `attempt_inside`, which makes that attempt.
+    pub fn attempt(policy: Policy, name: &str, argument: &str) -> Command<'a> {
+        let mut command = Command::new(policy, "attempt", &ATTEMPT_INSIDE);
+        let own = File::open(std::env::current_exe().unwrap()).unwrap();
+        command.file = ProgramFile::Descriptor(own.into());
+        command.env.push((attack::NAME.into(), name.into()));
+        command.env.push((attack::ARGUMENT.into(), argument.into()));
+        command
     }
 
     /// A shell with a script.

@@ -13,32 +13,31 @@ pub(super) const DEFAULT: Check = is(2, "protocol", (0, "0"));
 pub(super) const TCP: Check = is(2, "protocol", c!(IPPROTO_TCP));
 pub(super) const UDP: Check = is(2, "protocol", c!(IPPROTO_UDP));
 
+/// TCP sockets, and UDP sockets.
+pub(super) const TCP_SOCKETS: &[&[Check]] = &[
+    &[INET, STREAM, DEFAULT],
+    &[INET, STREAM, TCP],
+    &[INET6, STREAM, DEFAULT],
+    &[INET6, STREAM, TCP],
+];
+pub(super) const UDP_SOCKETS: &[&[Check]] = &[
+    &[INET, DATAGRAM, DEFAULT],
+    &[INET, DATAGRAM, UDP],
+    &[INET6, DATAGRAM, DEFAULT],
+    &[INET6, DATAGRAM, UDP],
+];
+
 pub(super) static INTERNET: List = List {
     name: "internet",
     purpose: "TCP and UDP where granted; Landlock checks the ports of TCP. Otherwise refused by an error.",
     lines: &[
         when(
             &["socket"],
-            &[
-                &[INET, STREAM, DEFAULT],
-                &[INET, STREAM, TCP],
-                &[INET6, STREAM, DEFAULT],
-                &[INET6, STREAM, TCP],
-            ],
+            TCP_SOCKETS,
             "TCP and no other stream: Landlock's port rules do not see MPTCP and SCTP",
         )
         .given(Given::Tcp),
-        when(
-            &["socket"],
-            &[
-                &[INET, DATAGRAM, DEFAULT],
-                &[INET, DATAGRAM, UDP],
-                &[INET6, DATAGRAM, DEFAULT],
-                &[INET6, DATAGRAM, UDP],
-            ],
-            "UDP and no raw socket",
-        )
-        .given(Given::Udp),
+        when(&["socket"], UDP_SOCKETS, "UDP and no raw socket").given(Given::Udp),
         allow(&["connect", "bind", "listen", "accept", "accept4"], "using them")
             .given(Given::Internet),
         answer(

@@ -1,6 +1,6 @@
 //! The service's supervisor, which confines itself: its code is our own, and what it parses is not.
 
-use super::network::{DATAGRAM, DEFAULT, INET, INET6, STREAM, TCP, TYPE, UDP};
+use super::network::{STREAM, TCP_SOCKETS, TYPE, UDP_SOCKETS};
 use crate::seccomp::line::{Check, List, allow, answer, bits, c, e, is, when};
 
 const UNIX: Check = is(0, "domain", c!(AF_UNIX));
@@ -14,20 +14,8 @@ pub(super) static SUPERVISOR: List = List {
             &["accept", "accept4"],
             "clients, on the socket that the launcher made and listens on",
         ),
-        when(
-            &["socket"],
-            &[
-                &[INET, STREAM, DEFAULT],
-                &[INET, STREAM, TCP],
-                &[INET6, STREAM, DEFAULT],
-                &[INET6, STREAM, TCP],
-                &[INET, DATAGRAM, DEFAULT],
-                &[INET, DATAGRAM, UDP],
-                &[INET6, DATAGRAM, DEFAULT],
-                &[INET6, DATAGRAM, UDP],
-            ],
-            "TCP to granted hosts, and DNS",
-        ),
+        when(&["socket"], TCP_SOCKETS, "TCP to granted hosts, and to a collector of spans"),
+        when(&["socket"], UDP_SOCKETS, "DNS"),
         answer(
             &["socket"],
             e!(EAFNOSUPPORT),

@@ -75,13 +75,17 @@ fn a_bound_refuses_what_is_above_it_and_nothing_else() {
     assert!(names(&refused["details"]).contains(&"profile"), "{refused}");
     assert_eq!(service.error(["inspect", "wide"])["code"], "NOT_FOUND");
     service.json(install(&narrow, bound));
-    service.install(&wide);
+    service.enable(&wide);
 
     // The service's own bound holds for what was installed before it was set.
     service.stop();
     let mut config = std::fs::File::options().append(true).open(service.config()).unwrap();
     writeln!(config, "[admission]\nmax_exposure = {bound:.1}").unwrap();
     service.run_again();
+    // Nobody asked for this start, so it is told to all.
+    let mut events = service.command(["events", "--follow", "--json"]).start();
+    let told = events.stdout.line(|line| line.contains("EXPOSURE_TOO_HIGH"));
+    assert!(told.contains("plugin:error") && told.contains("\"wide\""), "{told}");
     let refused = service.error(["enable", "wide"]);
     assert_eq!(refused["code"], "EXPOSURE_TOO_HIGH", "{refused}");
     assert_eq!(service.json(["inspect", "wide"])["state"], "disabled");

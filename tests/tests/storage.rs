@@ -73,6 +73,10 @@ fn a_plugin_that_cannot_start_with_the_service_is_tried_again_at_its_next_start(
     let refused = service.wait_for("greedy", |plugin| !plugin["lastError"].is_null());
     assert_eq!(refused["lastError"]["code"], "RESOURCE_EXHAUSTED", "{refused}");
     assert_eq!((&refused["state"], &refused["desired"]), (&"disabled".into(), &"enabled".into()));
+    let mut events = service.command(["events", "--follow", "--json"]).start();
+    events.stdout.line(|line| line.contains("\"plugin:error\""));
+    let kept = service.command(["events", "--json"]).run().expect(0).stdout;
+    assert_eq!(kept.matches("\"plugin:error\"").count(), 1, "told once: {kept}");
     service.stop().expect(0);
     std::fs::remove_file(&file).unwrap();
     service.run_again();

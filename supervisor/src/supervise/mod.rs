@@ -406,6 +406,12 @@ impl Registry {
                     .await;
                 if let Err(failure) = enabled {
                     tracing::error!(plugin = %id, %failure, "not started");
+                    // What was refused before it came to a start has been told to nobody yet.
+                    let told = registry.find(&id).and_then(|handle| handle.view().last_failure);
+                    if told.as_ref() != Some(&failure) {
+                        let body = serde_json::json!({ "error": failure });
+                        registry.events.emit("plugin:error", &id, body);
+                    }
                 }
             });
         }

@@ -212,28 +212,24 @@ impl Launcher {
             }
         }
         self.errands.keep_time(now);
-        let impatient = |supervision: &Supervision| match supervision {
-            Supervision::Running(supervisor) => {
-                supervisor.patience().is_some_and(|until| until <= now)
-            }
-            Supervision::Paused { .. } | Supervision::Over => false,
+        let is_silent = |supervision: &Supervision| {
+            matches!(supervision, Supervision::Running(supervisor)
+                if supervisor.patience().is_some_and(|until| until <= now))
         };
-        if impatient(&self.supervision) {
+        if is_silent(&self.supervision) {
             // It may be us who stood still, with its heartbeats unread (SIGSTOP, a machine that slept).
             self.serve_link(EpollFlags::EPOLLIN);
         }
         match &self.supervision {
-            Supervision::Running(supervisor) => {
-                if impatient(&self.supervision) {
-                    tracing::error!(
-                        pid = supervisor.pid(),
-                        "the supervisor is silent: starting it anew"
-                    );
-                    self.kill_supervisor();
-                }
+            Supervision::Running(supervisor) if is_silent(&self.supervision) => {
+                tracing::error!(
+                    pid = supervisor.pid(),
+                    "the supervisor is silent: starting it anew"
+                );
+                self.kill_supervisor();
             }
             Supervision::Paused { until } if *until <= now => self.start_supervisor(),
-            Supervision::Paused { .. } | Supervision::Over => {}
+            Supervision::Running(_) | Supervision::Paused { .. } | Supervision::Over => {}
         }
         self.feed_watchdog(now);
         self.advance_stop(now);

@@ -11,7 +11,7 @@ use super::problem::Problem;
 use super::request::{Server, id, json};
 use crate::manifest::{HostPath, Permission};
 use crate::supervise::audit::{Action, Operation};
-use crate::supervise::plugin::Wanted;
+use crate::supervise::plugin::{Wanted, without};
 use crate::supervise::registry::Permissions;
 
 /// Show what a plugin is permitted
@@ -97,9 +97,4 @@ pub(super) async fn replace(
         )
         .await?;
     Ok(Json(permitted))
-}
-
-/// Those of `all` that are not in `others`.
-fn without<T: Clone + PartialEq>(all: &[T], others: &[T]) -> Vec<T> {
-    all.iter().filter(|one| !others.contains(one)).cloned().collect()
 }

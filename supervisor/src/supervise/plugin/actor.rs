@@ -40,7 +40,7 @@ use crate::supervise::usage::{self, Usage};
 use configuring::Asked;
 pub(crate) use configuring::{Applied, ConfigureAnswer};
 pub(crate) use handle::PluginHandle;
-pub(crate) use permitting::Wanted;
+pub(crate) use permitting::{Wanted, without};
 pub(crate) use view::ProcessView;
 use view::View;
 

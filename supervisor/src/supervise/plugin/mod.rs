@@ -17,7 +17,9 @@ mod stop;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-pub(crate) use actor::{Applied, Command, EnableReport, PluginHandle, ProcessView, Wanted, spawn};
+pub(crate) use actor::{
+    Applied, Command, EnableReport, PluginHandle, ProcessView, Wanted, spawn, without,
+};
 pub(crate) use circuit::{Change, Ticket, Verdict};
 pub(crate) use machine::STATES;
 pub(crate) use plan::{StartPlan, check_config, granted};

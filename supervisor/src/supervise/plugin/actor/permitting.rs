@@ -131,6 +131,6 @@ fn alike<T: Clone + PartialEq>(one: &[T], other: &[T]) -> bool {
 }
 
 /// Those of `all` that are not in `others`.
-fn without<T: Clone + PartialEq>(all: &[T], others: &[T]) -> Vec<T> {
+pub(crate) fn without<T: Clone + PartialEq>(all: &[T], others: &[T]) -> Vec<T> {
     all.iter().filter(|one| !others.contains(one)).cloned().collect()
 }

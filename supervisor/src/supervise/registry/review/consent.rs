@@ -13,6 +13,7 @@
 //! What is mounted shows what is beneath it, so a place cannot be withheld while one above it is
 //! granted: that is refused, and an upgrade that makes it so withholds the one above as well.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use bulkhead_sandbox::Policy;
@@ -40,12 +41,15 @@ impl Grant {
     }
 
     /// What the manifest asks for, less the places that are withheld.
-    pub(crate) fn manifest(&self, manifest: &Manifest) -> Manifest {
+    pub(crate) fn manifest<'a>(&self, manifest: &'a Manifest) -> Cow<'a, Manifest> {
+        if self.withheld_places.is_empty() {
+            return Cow::Borrowed(manifest);
+        }
         let mut granted = manifest.clone();
         let is_granted = |place: &HostPath| !self.withheld_places.contains(place);
         granted.sandbox.read.retain(is_granted);
         granted.sandbox.write.retain(is_granted);
-        granted
+        Cow::Owned(granted)
     }
 
     /// The policy of a plugin's compartment: what its manifest asks for, less what is withheld.

@@ -167,6 +167,6 @@ pub(super) fn audit() -> Capability {
             State::Missing,
             format!("a call that seccomp refuses cannot be named: {error}"),
         )
-        .or("run the service with AmbientCapabilities=CAP_AUDIT_READ"),
+        .or("for the service, install bulkhead-audit.socket beside its unit; for a command, be root"),
     }
 }

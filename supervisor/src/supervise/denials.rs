@@ -178,8 +178,8 @@ impl Denials {
     pub(crate) fn unobservable(&self, plugin: &PluginId) -> Option<&'static str> {
         if !self.observable {
             return Some(
-                "not observable here: the kernel's audit stream cannot be read; run the service with \
-             AmbientCapabilities=CAP_AUDIT_READ",
+                "not observable here: the kernel's audit stream cannot be read; under systemd install \
+                 bulkhead-audit.socket beside the unit, by hand start the service as root",
             );
         }
         let known = self.known();

@@ -125,7 +125,7 @@ fn where_denials_cannot_be_told_it_says_why() {
     let says = |denials: &Denials, what: &str| {
         denials.unobservable(&plugin()).is_some_and(|why| why.contains(what))
     };
-    assert!(says(&Denials::new(false), "CAP_AUDIT_READ"));
+    assert!(says(&Denials::new(false), "bulkhead-audit.socket"));
     let denials = Denials::new(true);
     assert_eq!(denials.unobservable(&plugin()), None, "it does not run");
     denials.known().begin(&plugin(), 7, 5, false);

@@ -95,7 +95,7 @@ impl Sampler {
         if self.known.get(id).is_none_or(|known| known.generation != generation) {
             self.arm(id, &process);
             let before = self.known.get(id);
-            let known = known_first(before, &process, self.life, &Look::new(&process));
+            let known = known_first(before, &process, self.life, || Look::new(&process));
             self.known.insert(id.clone(), known);
             self.look_at(id, generation);
         }
@@ -158,7 +158,7 @@ impl Sampler {
         let Known { look: before, mut alarms, .. } = match self.known.remove(id) {
             Some(known) if known.generation == generation => known,
             // The event of its start may not have been heard yet.
-            before => known_first(before.as_ref(), process, self.life, &look),
+            before => known_first(before.as_ref(), process, self.life, || look),
         };
         self.tell(id, &alarms.sample(&look, self.registry.settings.usage_interval));
         let registry = &self.registry;
@@ -184,16 +184,16 @@ impl Sampler {
     }
 }
 
-/// A process with which `look` was the first; `before` is what was known of the plugin's one before.
+/// A process of which `look` gives the first, should this supervisor have taken it over; `before` is what was known of the plugin's one before.
 fn known_first(
     before: Option<&Known>,
     process: &ProcessView,
     life: Monotonic,
-    look: &Look,
+    look: impl FnOnce() -> Look,
 ) -> Known {
     let start = at_start(process.started, life);
-    let first = start.as_ref().unwrap_or(look);
-    let alarms = before.map_or_else(|| Alarms::new(first), |known| known.alarms.next(first));
+    let first = start.unwrap_or_else(look);
+    let alarms = before.map_or_else(|| Alarms::new(&first), |known| known.alarms.next(&first));
     Known { generation: process.generation, look: start, alarms }
 }
 

@@ -184,7 +184,8 @@ impl Sampler {
     }
 }
 
-/// A process of which `look` gives the first, should this supervisor have taken it over; `before` is what was known of the plugin's one before.
+/// What is known of a process at first: how it was at its start, or, if it was taken over, what `look`
+/// finds. `before` is what was known of the plugin's one before.
 fn known_first(
     before: Option<&Known>,
     process: &ProcessView,

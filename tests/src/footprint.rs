@@ -23,7 +23,9 @@ pub struct Footprint {
 }
 
 impl Footprint {
-    /// As it is now; `None` while a plugin is in the midst of something.
+    /// As it is now; `None` while a plugin is in the midst of something, or the launcher in that of writing
+    /// a file: a draft that takes the place of its file in a moment is no more what there is than what was
+    /// before. One that stays is never settled.
     pub fn of(service: &Service) -> Option<Self> {
         let plugins = service.json(["ls"])["plugins"].as_array().unwrap().clone();
         let settled = plugins.iter().all(|plugin| {
@@ -35,6 +37,9 @@ impl Footprint {
         }
         let mut files = BTreeSet::new();
         collect(&service.directory().join("state"), "", &mut files);
+        if files.iter().any(|file| file.ends_with(".draft")) {
+            return None;
+        }
         Some(Self {
             files,
             cgroups: cgroups(&plugins),

@@ -14,6 +14,7 @@ use bulkhead_ipc_protocol::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use crate::pace::Paced;
 use crate::shared::{Shared, State};
 use crate::stream::{StreamReader, StreamWriter};
 use crate::tasks::Tasks;
@@ -105,16 +106,23 @@ where
     let mut tasks = Tasks::new();
     let mut turn = Turn::new(stream);
     let mut timer = Timer::default();
+    let mut paced = Paced::new(handler.pace());
     poll_fn(|context| {
         turn.begin(context, shared);
         tasks.set_driver(context.waker());
         let mut handed = 0;
         for _ in 0..ROUNDS {
             tasks.poll_woken(|call, result| turn.replies.push((call, result)));
-            turn.read(context, shared);
+            let rests = paced.rests(context);
+            if !rests {
+                turn.read(context, shared);
+            }
             timer.handle(turn.now, shared);
-            turn.take_events(shared);
+            if !rests {
+                turn.take_events(shared);
+            }
             handed += turn.happened.len();
+            paced.handed(turn.happened.len(), turn.now);
             for happened in turn.happened.drain(..) {
                 match happened {
                     Happened::Call(id, call) => {
@@ -134,7 +142,7 @@ where
             if let Some(reason) = turn.ended.take() {
                 return Poll::Ready(reason);
             }
-            if !tasks.is_woken() && turn.rest(shared) {
+            if !tasks.is_woken() && turn.rest(shared, rests) {
                 if timer.arm(context, shared) {
                     break;
                 }
@@ -255,11 +263,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Turn<S> {
         }
     }
 
-    /// Whether there is nothing to do until somebody wakes us.
-    fn rest(&mut self, shared: &Shared) -> bool {
+    /// Whether there is nothing to do until somebody wakes us; what the peer sent can wait if it is
+    /// over its pace.
+    fn rest(&mut self, shared: &Shared, paced: bool) -> bool {
         let mut state = shared.lock();
         let output = state.session.has_output() && !self.write_waits && self.broken.is_none();
-        let rest = self.read_waits && !output && !state.session.has_events();
+        let input = !self.read_waits || state.session.has_events();
+        let rest = !output && (paced || !input);
         state.driver_waits = rest;
         rest
     }

@@ -5,6 +5,7 @@ use std::future::Future;
 use bulkhead_ipc_protocol::{CallError, Drain, Payload, TraceContext};
 use tokio::time::Instant;
 
+use crate::pace::Pace;
 use crate::stream::{StreamReader, StreamWriter};
 
 /// One per session. Futures need not be `Send`: they run inside the [`crate::Driver`].
@@ -25,6 +26,11 @@ pub trait Handler: 'static {
     fn traced_event(&self, topic: String, payload: Payload, trace: Option<TraceContext>) {
         let _ = trace;
         self.event(topic, payload);
+    }
+
+    /// How much of the peer's calls and events there is room for. Asked once; without one, as much as comes.
+    fn pace(&self) -> Option<Pace> {
+        None
     }
 
     /// The peer asks us to finish. [`crate::Peer::drained`] says when all its calls are answered.

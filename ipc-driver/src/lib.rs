@@ -25,6 +25,7 @@
 
 mod driver;
 mod handler;
+mod pace;
 mod peer;
 mod shared;
 mod socket;
@@ -35,6 +36,7 @@ pub use bulkhead_ipc_protocol as protocol;
 pub use bulkhead_ipc_protocol::{CallFailure, EndReason};
 pub use driver::{Driver, connect, try_connect};
 pub use handler::{Handler, IncomingCall};
+pub use pace::Pace;
 pub use peer::{Calling, OpenCall, Peer};
 pub use socket::Socket;
 pub use stream::{StreamError, StreamReader, StreamWriter};

@@ -197,7 +197,7 @@ fn handles_work_from_other_threads() {
 }
 
 /// Counts the events that it is told.
-struct Counter(std::rc::Rc<std::cell::Cell<usize>>);
+struct Counter(std::rc::Rc<std::cell::Cell<usize>>, Option<bulkhead_ipc_driver::Pace>);
 
 impl bulkhead_ipc_driver::Handler for Counter {
     fn call(
@@ -210,25 +210,34 @@ impl bulkhead_ipc_driver::Handler for Counter {
     fn event(&self, _: String, _: Payload) {
         self.0.set(self.0.get() + 1);
     }
+
+    fn pace(&self) -> Option<bulkhead_ipc_driver::Pace> {
+        self.1
+    }
+}
+
+/// A stream on which so many events wait behind the hello, and its other end.
+async fn flooded(events: usize) -> (tokio::io::DuplexStream, tokio::io::DuplexStream) {
+    use bulkhead_ipc_driver::protocol::message::Header;
+    use bulkhead_ipc_driver::protocol::{Encoding, codec, frame::Lengths};
+    use tokio::io::AsyncWriteExt;
+    let (stream, mut flooder) = tokio::io::duplex(1 << 20);
+    write_hello(&mut flooder, "flooder").await;
+    let event = Header::Event { topic: "t".into(), encoding: Encoding::Raw, rest: 0, trace: None };
+    let header = codec::encode(&event);
+    let mut bytes = Lengths { header: header.len(), body: 0 }.encode().to_vec();
+    bytes.extend_from_slice(&header);
+    flooder.write_all(&bytes.repeat(events)).await.unwrap();
+    (stream, flooder)
 }
 
 #[test]
 fn a_flood_of_events_is_handed_over_in_portions() {
-    use bulkhead_ipc_driver::protocol::message::Header;
-    use bulkhead_ipc_driver::protocol::{Encoding, codec, frame::Lengths};
-    use tokio::io::AsyncWriteExt;
     const EVENTS: usize = 1000;
     paused(async {
-        let (stream, mut flooder) = tokio::io::duplex(1 << 20);
-        write_hello(&mut flooder, "flooder").await;
-        let event =
-            Header::Event { topic: "t".into(), encoding: Encoding::Raw, rest: 0, trace: None };
-        let header = codec::encode(&event);
-        let mut bytes = Lengths { header: header.len(), body: 0 }.encode().to_vec();
-        bytes.extend_from_slice(&header);
-        flooder.write_all(&bytes.repeat(EVENTS)).await.unwrap();
+        let (stream, _flooder) = flooded(EVENTS).await;
         let told = std::rc::Rc::new(std::cell::Cell::new(0));
-        let handler = Counter(told.clone());
+        let handler = Counter(told.clone(), None);
         let (_peer, mut driver) =
             bulkhead_ipc_driver::connect(stream, hello("host"), Limits::default(), handler);
         // All of them are there; others of the thread have their turn all the same.
@@ -246,5 +255,37 @@ fn a_flood_of_events_is_handed_over_in_portions() {
             assert!(turns < 10 * EVENTS, "it stands still at {before}");
         }
         assert!(turns >= EVENTS / 128, "{turns} turns");
+    });
+}
+
+#[test]
+fn a_flood_beyond_its_pace_waits_and_what_is_said_to_it_does_not() {
+    use tokio::io::AsyncReadExt;
+    const EVENTS: usize = 1000;
+    let pace = bulkhead_ipc_driver::Pace { portion: 64, every: Duration::from_millis(100) };
+    paused(async move {
+        let (stream, mut flooder) = flooded(EVENTS).await;
+        let told = std::rc::Rc::new(std::cell::Cell::new(0));
+        let handler = Counter(told.clone(), Some(pace));
+        let started = tokio::time::Instant::now();
+        let (peer, driver) =
+            bulkhead_ipc_driver::connect(stream, hello("host"), Limits::default(), handler);
+        let driver = tokio::task::spawn_local(driver);
+        peer.ready().await.unwrap();
+        let mut greeting = [0; 256];
+        assert!(flooder.read(&mut greeting).await.unwrap() > 0);
+        // In the midst of a rest.
+        tokio::time::sleep(pace.every * 5 / 2).await;
+        assert_eq!(told.get(), 3 * pace.portion);
+        let said = tokio::time::Instant::now();
+        peer.publish("t", raw("to the flooder")).unwrap();
+        assert!(flooder.read(&mut greeting).await.unwrap() > 0);
+        assert_eq!(said.elapsed(), Duration::ZERO);
+        // All of them come in the end, and its end is seen.
+        drop(flooder);
+        assert!(matches!(driver.await.unwrap(), EndReason::Closed));
+        assert_eq!(told.get(), EVENTS);
+        let portions = u32::try_from(EVENTS / pace.portion).unwrap();
+        assert!(started.elapsed() >= pace.every * portions, "{:?}", started.elapsed());
     });
 }

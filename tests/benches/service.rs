@@ -49,7 +49,7 @@ fn main() {
         on_one_core(|| calls(15, 2000));
     }
     if chosen(&[NEIGHBOURS]) {
-        neighbours(5, 1000);
+        neighbours(15, 1000);
     }
     if chosen(&[KILLED]) {
         deaths_of_the_supervisor(11);

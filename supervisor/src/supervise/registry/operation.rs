@@ -112,6 +112,7 @@ pub(crate) struct Operation {
 }
 
 impl Kind {
+    #[cfg(any(test, debug_assertions))]
     pub(crate) const ALL: [Self; 5] =
         [Self::Install, Self::Enable, Self::Upgrade, Self::Rollback, Self::Uninstall];
 

@@ -111,7 +111,7 @@ mod tests {
         let found = Enforcement { layers: vec![unmeasured] };
         let machine = |state: &str| {
             json!({
-                "kernel": "6.12", "architecture": "x86_64", "uid": 0,
+                "kernel": "6.12", "architecture": "x86_64", "uid": 0, "landlock_abi": 6,
                 "layers": [{ "layer": "landlock-files", "state": state, "detail": "" }],
             })
         };

@@ -56,6 +56,8 @@ use std::process::ExitCode;
 
 use crate::config::Config;
 use shutdown::End;
+use bulkhead_sandbox::kernel_audit;
+
 
 /// Serves until SIGTERM or SIGINT, and stops every plugin before it returns.
 ///
@@ -64,8 +66,11 @@ use shutdown::End;
 /// start, or could not go on, or could not end a process.
 pub(crate) fn serve(config: &Config) -> ExitCode {
     crate::logging::init();
-    let (mut launcher, held) = match startup::prepare(config) {
+    let (mut launcher, held) = match startup::prepare(config, given) {
         Ok(prepared) => prepared,
+    // First of all: what the service manager gave is known by its number, which is nothing else's only until
+    // something is opened.
+    let given = kernel_audit::given();
         Err(error) => {
             tracing::error!(%error, "the service cannot start");
             eprintln!("error: {error}");

@@ -51,6 +51,7 @@ mod supervisor;
 mod tests;
 mod trust_log;
 pub(crate) mod unpacking;
+mod whole_file;
 
 use std::process::ExitCode;
 

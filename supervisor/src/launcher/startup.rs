@@ -163,7 +163,7 @@ pub(super) fn prepare(
             path,
             refuse: config.advisories_policy == AdvisoriesPolicy::Refuse,
         }),
-        sources: [&rules.sources.read_only[..], &rules.sources.read_write].concat(),
+        sources: rules.sources.clone(),
         started_ms: u64::try_from(jiff::Timestamp::now().as_millisecond()).ok(),
         supervisor_starts: 0,
         machine: serde_json::to_value(&machine).unwrap_or_default(),

@@ -25,7 +25,7 @@ fn mistakes_are_usage_errors_on_standard_error() {
         assert_eq!((&problem["code"], outcome.stdout.as_str()), (&"USAGE".into(), ""), "{problem}");
     }
     // What a command is given is its own.
-    let outcome = bulkhead(["exec", "--no-such-flag", "--", "true", "--json"]).run().expect(2);
+    let outcome = bulkhead(["exec", "--memory", "64Q", "--", "true", "--json"]).run().expect(2);
     assert!(outcome.stderr.starts_with("error: "), "{}", outcome.stderr);
 }
 

@@ -217,8 +217,7 @@ fn a_grant_outlives_the_supervisor_and_the_service() {
     service.json(["grant", SCHEDULER, WRITE]);
     let before = process(&service, SCHEDULER);
     let supervisor = service.supervisor();
-    let pid = nix::unistd::Pid::from_raw(supervisor);
-    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+    kill(Pid::from_raw(supervisor), Signal::SIGKILL).unwrap();
     service.wait_for(SCHEDULER, |plugin| plugin["state"] == "enabled");
     assert_eq!(process(&service, SCHEDULER)["pid"], before["pid"]);
     service.json(book(10));

@@ -52,17 +52,19 @@ pub(super) fn identity(namespaced: bool) -> Vec<Capability> {
     let stands_in = namespaced.then_some(PRIVATE_ROOT_STANDS_IN);
     let state = if namespaced { State::Partial } else { State::Missing };
     let uid = format!("every compartment runs as uid {}", geteuid());
-    let uid = match geteuid().is_root() {
+    let uid = if geteuid().is_root() {
         // Nothing makes up for that: it owns the machine's files.
-        true => Capability::new(Layer::Uid, State::Missing, uid).or(LEASE),
-        false => Capability::new(Layer::Uid, state, uid).or(LEASE).instead(stands_in),
+        Capability::new(Layer::Uid, State::Missing, uid).or(LEASE)
+    } else {
+        Capability::new(Layer::Uid, state, uid).or(LEASE).instead(stands_in)
     };
     let others = getgroups().unwrap_or_default().iter().any(|&group| group != getegid());
-    let groups = match others {
-        true => Capability::new(Layer::Groups, state, "supplementary groups cannot be dropped")
+    let groups = if others {
+        Capability::new(Layer::Groups, state, "supplementary groups cannot be dropped")
             .or(LEASE)
-            .instead(stands_in),
-        false => Capability::new(Layer::Groups, State::Enforced, "there is none to be dropped"),
+            .instead(stands_in)
+    } else {
+        Capability::new(Layer::Groups, State::Enforced, "there is none to be dropped")
     };
     vec![uid, groups]
 }

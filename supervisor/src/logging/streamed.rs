@@ -40,9 +40,10 @@ impl<S: AsFd> Streamed<S> {
         }
         let lost = self.lost;
         let text = format!("the journal was full or away: {lost} records before this one are lost");
-        let line = match self.json {
-            true => format!("{}\n", serde_json::json!({ "level": "WARN", "message": text })),
-            false => format!(" WARN {text}\n"),
+        let line = if self.json {
+            format!("{}\n", serde_json::json!({ "level": "WARN", "message": text }))
+        } else {
+            format!(" WARN {text}\n")
         };
         let sent = self.send(line.as_bytes());
         if sent == 0 {

@@ -104,5 +104,34 @@ pub(crate) fn lacks(layer: Layer, policy: &Policy, abi: u32) -> Vec<Lack> {
         .collect()
 }
 
+/// What of `layer` the kernel's `abi` lacks that nothing covers under `policy`: why, and what to do.
+pub(crate) fn uncovered(layer: Layer, policy: &Policy, abi: u32) -> Option<(String, String)> {
+    if abi == 0 {
+        let why = "the kernel has no Landlock, or does not enable it";
+        let remedy = "boot with `landlock` in lsm=, on kernel 5.13 or newer";
+        return Some((why.to_owned(), remedy.to_owned()));
+    }
+    let lacks = lacks(layer, policy, abi);
+    let lack = lacks.iter().find(|lack| lack.covered_by.is_none())?;
+    let why = format!("Landlock ABI {abi} cannot restrict {}", lack.what);
+    Some((why, format!("a kernel with Landlock ABI {} ({})", lack.abi, kernel_of(lack.abi))))
+}
+
+/// The first kernel with an ABI (landlock(7)).
+pub(crate) fn kernel_of(abi: u32) -> &'static str {
+    match abi {
+        0 | 1 => "5.13",
+        2 => "5.19",
+        3 => "6.2",
+        4 => "6.7",
+        5 => "6.10",
+        6 => "6.12",
+        7 => "6.15",
+        8 => "7.0",
+        9 => "7.1",
+        _ => "7.2",
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -6,17 +6,27 @@
 
 use std::path::{Component, Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use crate::launch::Identity;
-use crate::policy::{Access, Network, Policy};
+use crate::policy::{Access, Mount, Network, Policy};
 use crate::seccomp;
 
 /// Which directories of the machine may be made visible. An empty list allows none.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AllowedSources {
     /// A mount may show these or what is beneath them, read-only.
     pub read_only: Vec<PathBuf>,
     /// A mount may show these or what is beneath them, writable.
     pub read_write: Vec<PathBuf>,
+}
+
+impl AllowedSources {
+    /// Whether that mount may be made, by the name of its source.
+    pub fn allows(&self, mount: &Mount) -> bool {
+        let beneath = |allowed: &[PathBuf]| allowed.iter().any(|it| mount.source.starts_with(it));
+        beneath(&self.read_write) || mount.access == Access::ReadOnly && beneath(&self.read_only)
+    }
 }
 
 /// A request that would lower a floor.
@@ -87,9 +97,8 @@ pub fn check(policy: &Policy, sources: &AllowedSources) -> Result<(), FloorViola
         {
             return Err(FloorViolation::Target { target: mount.target.clone() });
         }
-        let writable = mount.access == Access::ReadWrite;
-        let beneath = |allowed: &Vec<PathBuf>| allowed.iter().any(|a| mount.source.starts_with(a));
-        if !(beneath(&sources.read_write) || !writable && beneath(&sources.read_only)) {
+        if !sources.allows(mount) {
+            let writable = mount.access == Access::ReadWrite;
             return Err(FloorViolation::Source { path: mount.source.clone(), writable });
         }
     }

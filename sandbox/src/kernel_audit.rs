@@ -57,7 +57,8 @@ pub fn open() -> io::Result<OwnedFd> {
 }
 
 /// The stream as the service manager opened it for us (sd_listen_fds(3)), so that we need neither the capability
-/// nor the family of sockets: `packaging/bulkhead-audit.socket`. `None`: it did not. Once per process.
+/// nor the family of sockets: `packaging/bulkhead-audit.socket`. `None`: it did not. Once per process,
+/// and before anything is opened that could get its number.
 ///
 /// # Errors
 /// What was given is something else.

@@ -10,9 +10,15 @@ use crate::enforcement::{Enforcement, Measured, Missing};
 use crate::exit::bytes;
 use crate::identity::OOM_SCORE;
 use crate::layer::Layer;
-use crate::policy::{Network, Policy};
+use crate::policy::Policy;
 use crate::report::{LandlockStatus, Told};
 use crate::status::{ProcessStatus, soft_limit};
+
+/// What to do about an identity that is shared.
+pub(crate) const LEASE: &str = "run the service as root, which leases each plugin a uid";
+/// In the place of an identity of one's own.
+pub(crate) const PRIVATE_ROOT_STANDS_IN: &str =
+    "a root and process ids of its own, with nothing of the user's but what was granted";
 
 /// All that was read back of one start.
 #[derive(Debug)]
@@ -132,7 +138,11 @@ impl Readings<'_> {
                         "lease it a uid of its own",
                     )
                 } else {
-                    Found::new("the invoking uid", measured, true)
+                    let measured = format!("{measured}, the invoking user's");
+                    self.shared(Found::new("a uid of its own", measured, false).because(
+                        "it runs as the invoking user, whose files and processes other layers alone keep from it",
+                        LEASE,
+                    ))
                 }
             }
             other => Found::new(format!("uid {}", self.ids.uid), format!("{other:?}"), false),
@@ -144,15 +154,18 @@ impl Readings<'_> {
             0 => "none".to_owned(),
             _ => groups.iter().map(u32::to_string).collect::<Vec<_>>().join(" "),
         });
-        layers.push(
-            Found::new("none", measured, none)
-                .because(
-                    "supplementary groups cannot be dropped without privilege",
-                    "run the service as root, which leases each plugin a uid",
-                )
-                .at(Layer::Groups),
-        );
+        let groups = Found::new("none", measured, none)
+            .because("supplementary groups cannot be dropped without privilege", LEASE);
+        layers.push(self.shared(groups).at(Layer::Groups));
         layers
+    }
+
+    /// What it shares with the invoking user is of less use to it in a root of its own.
+    fn shared(&self, mut found: Found) -> Found {
+        if !self.ids.own && self.no_namespaces.is_none() {
+            found.stood_in_by = Some(PRIVATE_ROOT_STANDS_IN.to_owned());
+        }
+        found
     }
 
     fn namespaces(&self) -> Vec<Measured> {
@@ -167,7 +180,7 @@ impl Readings<'_> {
             Layer::NetNamespace,
         ];
         for layer in wanted {
-            if layer == Layer::NetNamespace && self.policy.network != Network::None {
+            if !self.policy.involves(layer) {
                 continue;
             }
             let own = self.namespaces.iter().any(|&(found, own)| found == layer && own);
@@ -285,41 +298,36 @@ impl Readings<'_> {
             Layer::LandlockNetwork => "ports".to_owned(),
             _ => "signals, abstract sockets".to_owned(),
         };
-        let remedy = |abi: u32| format!("a kernel with Landlock ABI {abi} ({})", kernel_of(abi));
         for layer in [Layer::LandlockFiles, Layer::LandlockNetwork, Layer::LandlockScopes] {
-            if layer == Layer::LandlockNetwork && self.policy.network == Network::Host {
+            if !self.policy.involves(layer) {
                 continue;
             }
+            let uncovered = cover::uncovered(layer, self.policy, abi);
             let found = if abi == 0 {
-                Found::new(asked(layer), "none", false).because(
-                    "the kernel has no Landlock, or does not enable it",
-                    "boot with `landlock` in lsm=, on kernel 5.13 or newer",
-                )
+                Found::new(asked(layer), "none", false)
             } else if self.told.landlock == LandlockStatus::None || !self.told.canary_denied {
-                Found::new(asked(layer), "not in force", false).because(
+                let found = Found::new(asked(layer), "not in force", false).because(
                     "a file that must not open did",
                     "report this: the kernel says otherwise",
-                )
+                );
+                layers.push(found.at(layer));
+                continue;
             } else {
                 let lacks = cover::lacks(layer, self.policy, abi);
                 let words = |lack: &cover::Lack| match lack.covered_by {
                     Some(cover) => format!("without {} (covered: {cover})", lack.what),
                     None => format!("without {}", lack.what),
                 };
-                let uncovered = lacks.iter().find(|lack| lack.covered_by.is_none());
                 let mut text = vec![format!("in force (ABI {abi})")];
                 if layer == Layer::LandlockFiles {
                     text.push("a probe was denied".to_owned());
                 }
                 text.extend(lacks.iter().map(words));
-                let found = Found::new(asked(layer), text.join("; "), uncovered.is_none());
-                match uncovered {
-                    Some(lack) => found.because(
-                        format!("Landlock ABI {abi} cannot restrict {}", lack.what),
-                        remedy(lack.abi),
-                    ),
-                    None => found,
-                }
+                Found::new(asked(layer), text.join("; "), uncovered.is_none())
+            };
+            let found = match uncovered {
+                Some((why, remedy)) => found.because(why, remedy),
+                None => found,
             };
             layers.push(found.at(layer));
         }
@@ -364,20 +372,4 @@ pub(crate) fn seccomp(asked: String, status: Option<&ProcessStatus>) -> Found {
         None => "unknown".to_owned(),
     };
     Found::new(asked, measured, mode == Some(2))
-}
-
-/// The first kernel with an ABI (landlock(7)).
-pub(crate) fn kernel_of(abi: u32) -> &'static str {
-    match abi {
-        0 | 1 => "5.13",
-        2 => "5.19",
-        3 => "6.2",
-        4 => "6.7",
-        5 => "6.10",
-        6 => "6.12",
-        7 => "6.15",
-        8 => "7.0",
-        9 => "7.1",
-        _ => "7.2",
-    }
 }

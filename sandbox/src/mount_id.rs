@@ -1,5 +1,6 @@
 //! Which mount a file was reached by (statx(2)).
 
+use std::ffi::CStr;
 use std::os::fd::BorrowedFd;
 
 use nix::errno::Errno;
@@ -26,7 +27,15 @@ impl MountId {
     /// # Errors
     /// Those of statx(2).
     pub fn of(file: BorrowedFd<'_>) -> Result<Self, Errno> {
-        Ok(Self(Known::of(&syscall::stat_mount(file)?)))
+        Self::at(file, c"")
+    }
+
+    /// That of an entry of an open directory, whatever it is: a link is not followed.
+    ///
+    /// # Errors
+    /// Those of statx(2).
+    pub fn at(directory: BorrowedFd<'_>, name: &CStr) -> Result<Self, Errno> {
+        Ok(Self(Known::of(&syscall::stat_mount(directory, name)?)))
     }
 }
 
@@ -50,7 +59,7 @@ mod tests {
     #[test]
     fn a_kernel_that_does_not_tell_the_mount_tells_the_device() {
         let root = File::open("/").unwrap();
-        let mut stat = syscall::stat_mount(root.as_fd()).unwrap();
+        let mut stat = syscall::stat_mount(root.as_fd(), c"").unwrap();
         assert_eq!(Known::of(&stat), Known::Mount(stat.stx_mnt_id));
         stat.stx_mask &= !libc::STATX_MNT_ID;
         assert_eq!(Known::of(&stat), Known::Device(stat.stx_dev_major, stat.stx_dev_minor));

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::layer::Layer;
 use crate::seccomp::Profile;
 
 /// Everything that confines one process tree. [`Policy::default`] is what a plugin gets that asks
@@ -40,6 +41,25 @@ impl Default for Policy {
             network: Network::None,
             allow_syscalls: Vec::new(),
             strictness: Strictness::Strict,
+        }
+    }
+}
+
+impl Policy {
+    /// Whether it asks for that layer; one that it does not ask for cannot be missing.
+    pub fn involves(&self, layer: Layer) -> bool {
+        match layer {
+            Layer::NetNamespace => self.network == Network::None,
+            Layer::LandlockNetwork => self.network != Network::Host,
+            Layer::Proc => self.filesystem.proc,
+            Layer::Memory => self.limits.memory.is_some(),
+            Layer::Pids => self.limits.pids.is_some(),
+            Layer::Cpu => self.limits.cpu.is_some(),
+            Layer::Io => !self.limits.io.is_empty(),
+            Layer::FileSize => self.limits.file_size.is_some(),
+            // It shows what a compartment is refused and is no part of one.
+            Layer::Audit => false,
+            _ => true,
         }
     }
 }

@@ -7,7 +7,11 @@ use nix::unistd::geteuid;
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup::{CgroupError, Controller, Tree};
+use crate::cover;
+use crate::enforcement::Missing;
 use crate::layer::Layer;
+use crate::policy::Policy;
+use crate::support;
 
 /// What a machine can enforce. `bulkhead doctor` prints it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +22,8 @@ pub struct Machine {
     pub architecture: String,
     /// Our effective uid: what can be enforced depends on it.
     pub uid: u32,
+    /// The kernel's Landlock ABI, 0 where it has none or does not enable it.
+    pub landlock_abi: u32,
     /// One entry per layer, in the order of [`Layer`].
     pub layers: Vec<Capability>,
 }
@@ -34,6 +40,9 @@ pub struct Capability {
     /// What would change it, where something would.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
+    /// What covers part of it meanwhile, if anything: `RLIMIT_DATA, per process`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stood_in_by: Option<String>,
 }
 
 /// Whether a machine can enforce a layer.
@@ -69,6 +78,24 @@ impl Machine {
             .filter(|found| found.layer.is_required() && found.state == State::Missing)
     }
 
+    /// What a compartment under `policy` would lack here, as [`crate::Enforcement::missing`] tells it of one
+    /// that was started.
+    pub fn missing<'a>(&'a self, policy: &'a Policy) -> impl Iterator<Item = Missing> + 'a {
+        let involved = self.layers.iter().filter(|found| policy.involves(found.layer));
+        involved.filter_map(|found| {
+            let (why, remedy) = match found.layer {
+                // What covers the lack of a right is the policy's.
+                Layer::LandlockFiles | Layer::LandlockNetwork | Layer::LandlockScopes => {
+                    cover::uncovered(found.layer, policy, self.landlock_abi)?
+                }
+                _ if found.state == State::Enforced => return None,
+                _ => (found.detail.clone(), found.remedy.clone().unwrap_or_default()),
+            };
+            let stood_in_by = found.stood_in_by.clone();
+            Some(Missing { layer: found.layer, why, remedy, stood_in_by })
+        })
+    }
+
     /// The entry of a layer.
     pub fn layer(&self, layer: Layer) -> Option<&Capability> {
         self.layers.iter().find(|found| found.layer == layer)
@@ -77,12 +104,19 @@ impl Machine {
 
 impl Capability {
     fn new(layer: Layer, state: State, detail: impl Into<String>) -> Capability {
-        Capability { layer, state, detail: detail.into(), remedy: None }
+        Capability { layer, state, detail: detail.into(), remedy: None, stood_in_by: None }
     }
 
     fn or(mut self, remedy: impl Into<String>) -> Capability {
         if self.state != State::Enforced {
             self.remedy = Some(remedy.into());
+        }
+        self
+    }
+
+    fn instead(mut self, stands_in: Option<&str>) -> Capability {
+        if self.state != State::Enforced {
+            self.stood_in_by = stands_in.map(str::to_owned);
         }
         self
     }
@@ -98,9 +132,11 @@ pub fn probe() -> Machine {
 
 /// As [`probe`], with the cgroup tree that was found, or why none was.
 pub fn probe_with(tree: Result<&Tree, &CgroupError>) -> Machine {
-    let mut layers = kernel::identity();
-    layers.extend(kernel::namespaces());
-    layers.extend(cgroup(tree));
+    let mut layers = kernel::namespaces();
+    let namespaced =
+        layers.iter().all(|found| found.state == State::Enforced || found.layer == Layer::Proc);
+    layers.extend(kernel::identity(namespaced));
+    layers.extend(cgroup(tree, kernel::counts_processes(namespaced)));
     layers.extend(
         [
             (Layer::OpenFiles, "RLIMIT_NOFILE"),
@@ -121,26 +157,27 @@ pub fn probe_with(tree: Result<&Tree, &CgroupError>) -> Machine {
         kernel: system.as_ref().map_or(String::new(), |system| text(system.release())),
         architecture: system.as_ref().map_or(String::new(), |system| text(system.machine())),
         uid: geteuid().as_raw(),
+        landlock_abi: support::landlock_abi(),
         layers,
     }
 }
 
-fn cgroup(tree: Result<&Tree, &CgroupError>) -> Vec<Capability> {
+/// `counted`: a limit of processes for a uid counts those of the compartment and no others.
+fn cgroup(tree: Result<&Tree, &CgroupError>, counted: bool) -> Vec<Capability> {
     let controllers = [
-        (Layer::Memory, Controller::Memory, "RLIMIT_DATA stands in, per process"),
-        (Layer::Pids, Controller::Pids, "RLIMIT_NPROC stands in, per uid"),
-        (Layer::Cpu, Controller::Cpu, "nothing stands in"),
-        (Layer::Io, Controller::Io, "nothing stands in"),
+        (Layer::Memory, Controller::Memory, Some("RLIMIT_DATA, per process")),
+        (Layer::Pids, Controller::Pids, counted.then_some("RLIMIT_NPROC, for its uid")),
+        (Layer::Cpu, Controller::Cpu, None),
+        (Layer::Io, Controller::Io, None),
     ];
     let tree = match tree {
         Ok(tree) => tree,
         Err(error) => {
-            let why = error.to_string();
-            let mut layers =
-                vec![Capability::new(Layer::Cgroup, State::Missing, &why).or(error.remedy())];
+            let missing =
+                |layer, detail| Capability::new(layer, State::Missing, detail).or(error.remedy());
+            let mut layers = vec![missing(Layer::Cgroup, error.to_string())];
             layers.extend(controllers.map(|(layer, _, stands_in)| {
-                let detail = format!("no cgroup; {stands_in}");
-                Capability::new(layer, State::Missing, detail).or(error.remedy())
+                missing(layer, "no cgroup".to_owned()).instead(stands_in)
             }));
             return layers;
         }
@@ -152,13 +189,13 @@ fn cgroup(tree: Result<&Tree, &CgroupError>) -> Vec<Capability> {
     )];
     layers.extend(controllers.map(|(layer, controller, stands_in)| {
         if tree.controllers().contains(&controller) {
-            Capability::new(layer, State::Enforced, format!("cgroup v2 controller `{controller}`"))
-        } else {
-            let detail = format!("no cgroup v2 controller `{controller}` here; {stands_in}");
-            Capability::new(layer, State::Missing, detail).or(format!(
-                "boot with systemd.unified_cgroup_hierarchy=1, so that `{controller}` is not bound to a v1 hierarchy, and have it delegated (Delegate=yes)"
-            ))
+            return Capability::new(layer, State::Enforced, format!("cgroup v2 controller `{controller}`"));
         }
+        let detail = format!("no cgroup v2 controller `{controller}` here");
+        let remedy = format!(
+            "boot with systemd.unified_cgroup_hierarchy=1, so that `{controller}` is not bound to a v1 hierarchy, and have it delegated (Delegate=yes)"
+        );
+        Capability::new(layer, State::Missing, detail).or(remedy).instead(stands_in)
     }));
     layers
 }

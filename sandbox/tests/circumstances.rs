@@ -7,11 +7,15 @@
 mod lane;
 mod run;
 
+use std::borrow::Borrow;
 use std::fs;
 use std::path::Path;
 
+use bulkhead_sandbox::cgroup::Tree;
 use bulkhead_sandbox::probe::{self, State};
-use bulkhead_sandbox::{Identity, Layer, Mount, SpawnError, Status, Strictness};
+use bulkhead_sandbox::{
+    CpuMax, Identity, Layer, Missing, Mount, Network, SpawnError, Status, Strictness,
+};
 use run::{Command, data, program};
 
 const MARK: &str = "BULKHEAD_TEST_CIRCUMSTANCE";
@@ -57,8 +61,10 @@ fn the_unprivileged_get_the_same_compartment_but_for_the_uid() {
     let directory = data(Identity::Invoker);
     let mut policy = program();
     policy.filesystem.mounts.push(Mount::read_write(directory.path(), "/data"));
+    let tree = Tree::discover();
+    let machine = probe::probe_with(tree.as_ref());
     let script = "id -u; echo in > /data/x && echo wrote; touch /usr/x 2>/dev/null && echo escaped; ls /home; exit 4";
-    let mut command = Command::shell(policy, script);
+    let mut command = Command::shell(policy.clone(), script).tree(tree.as_ref().ok());
     command.identity = Identity::Invoker;
     let finished = command.run();
     assert_eq!(finished.stdout, "65534\nwrote\n", "stderr: {}", finished.stderr);
@@ -72,11 +78,37 @@ fn the_unprivileged_get_the_same_compartment_but_for_the_uid() {
     ] {
         assert!(finished.enforcement.layer(layer).unwrap().enforced, "{layer}");
     }
+    let uid = finished.enforcement.layer(Layer::Uid).unwrap();
+    let missing = uid.missing.as_ref().expect("the invoking user's uid is not its own");
+    assert!(missing.stood_in_by.is_some() && uid.measured.contains("65534"), "{uid:?}");
+    assert_eq!(weighed(machine.missing(&policy)), weighed(finished.enforcement.missing()));
     // A uid of its own needs privilege, and the error says so.
     let mut command = Command::new(program(), "/bin/true", &[]);
     command.identity = Identity::Leased { uid: 1_900_000_001, gid: 1_900_000_001 };
     let Err(error) = command.start() else { panic!("leased a uid without privilege") };
     assert!(error.to_string().contains("uid_map"), "{error}");
+}
+
+/// What an exposure counts of what is missing.
+fn weighed(missing: impl Iterator<Item = impl Borrow<Missing>>) -> Vec<(Layer, bool)> {
+    let weighed = missing.map(|it| (it.borrow().layer, it.borrow().stood_in_by.is_some()));
+    weighed.collect()
+}
+
+#[test]
+fn what_this_machine_is_expected_to_lack_is_what_a_compartment_lacks() {
+    let tree = lane::tree();
+    let machine = probe::probe();
+    let mut policy = program();
+    policy.limits.memory = Some(512 << 20);
+    policy.limits.cpu = Some(CpuMax::percent(100));
+    policy.limits.file_size = Some(1 << 30);
+    for network in [Network::None, Network::Ports { connect: vec![443], bind: vec![] }] {
+        policy.network = network;
+        let finished = Command::shell(policy.clone(), "exit 5").tree(tree.as_ref()).run();
+        assert_eq!(finished.exit.status, Status::Exited(5), "{}", finished.stderr);
+        assert_eq!(weighed(machine.missing(&policy)), weighed(finished.enforcement.missing()));
+    }
 }
 
 /// What the service keeps: to lease uids, to hand over storage, to signal.

@@ -9,9 +9,9 @@
 use std::fmt;
 use std::path::Path;
 
-use bulkhead_sandbox::probe::{Machine, State};
+use bulkhead_sandbox::probe::Machine;
 use bulkhead_sandbox::seccomp::Profile;
-use bulkhead_sandbox::{Enforcement, Layer};
+use bulkhead_sandbox::{Enforcement, Layer, Missing};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -95,15 +95,6 @@ pub(crate) struct Part {
     pub(crate) reason: String,
     /// What would make it less.
     pub(crate) remedy: String,
-}
-
-/// How far a layer is in force.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Force {
-    Whole,
-    /// Something lesser stands in.
-    Part,
-    None,
 }
 
 /// What the absence of a layer weighs, in tenths; half of it where something stands in.
@@ -296,44 +287,18 @@ fn ports<'a>(network: &'a Network, of: fn(&'a [u16], &'a [u16]) -> &'a [u16]) ->
 impl Exposure {
     /// Of a plugin that runs.
     pub(crate) fn measured(manifest: &Manifest, enforcement: &Enforcement) -> Self {
-        let layers = enforcement.layers.iter().map(|found| {
-            let stands_in = || found.missing.as_ref().is_some_and(|it| it.stood_in_by.is_some());
-            let force = match found.enforced {
-                true => Force::Whole,
-                false if stands_in() => Force::Part,
-                false => Force::None,
-            };
-            (found.layer, force)
-        });
-        Self::of(manifest, true, layers)
+        Self::of(manifest, true, enforcement.missing().map(of_missing).collect())
     }
 
     /// Of a plugin that does not run, as far as the machine is known.
     pub(crate) fn expected(manifest: &Manifest, machine: Option<&Machine>) -> Self {
-        let is_wanted = |layer: Layer| match layer {
-            Layer::NetNamespace => !matches!(manifest.network, Network::Ports { .. }),
-            Layer::Proc => manifest.sandbox.proc,
-            Layer::Io => false,
-            _ => true,
-        };
-        let found = machine.map(|machine| machine.layers.as_slice()).unwrap_or_default();
-        let layers = found.iter().filter(|found| is_wanted(found.layer)).map(|found| {
-            let force = match found.state {
-                State::Enforced => Force::Whole,
-                State::Partial => Force::Part,
-                State::Missing => Force::None,
-            };
-            (found.layer, force)
-        });
-        Self::of(manifest, false, layers)
+        let policy = manifest.policy(false);
+        let missing = machine.into_iter().flat_map(|machine| machine.missing(&policy));
+        Self::of(manifest, false, missing.map(|missing| of_missing(&missing)).collect())
     }
 
-    fn of(
-        manifest: &Manifest,
-        measured: bool,
-        layers: impl Iterator<Item = (Layer, Force)>,
-    ) -> Self {
-        let mut reasons: Vec<Part> = layers.filter_map(of_layer).collect();
+    fn of(manifest: &Manifest, measured: bool, missing: Vec<Part>) -> Self {
+        let mut reasons = missing;
         reasons.extend(KINDS.iter().filter_map(|kind| kind.reason(manifest)));
         reasons.sort_by(|one, other| {
             other.weight.cmp(&one.weight).then_with(|| one.name.cmp(&other.name))
@@ -366,19 +331,18 @@ impl Exposure {
     }
 }
 
-fn of_layer((layer, force): (Layer, Force)) -> Option<Part> {
-    let weight = match force {
-        Force::Whole => 0,
-        Force::Part => weight(layer).div_ceil(2),
-        Force::None => weight(layer),
+fn of_missing(missing: &Missing) -> Part {
+    let layer = missing.layer;
+    let (weight, lacks) = match missing.stood_in_by {
+        Some(_) => (weight(layer).div_ceil(2), "not in full"),
+        None => (weight(layer), "missing"),
     };
-    let lacks = if force == Force::Part { "not in full" } else { "missing" };
-    (weight > 0).then(|| Part {
+    Part {
         name: layer.name().to_owned(),
         weight: Score(weight),
         reason: format!("the layer {layer} is {lacks}: {}", layer.purpose()),
         remedy: "`bulkhead doctor` says what would make it so".to_owned(),
-    })
+    }
 }
 
 impl Kind {

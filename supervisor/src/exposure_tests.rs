@@ -1,4 +1,4 @@
-use bulkhead_sandbox::probe::Capability;
+use bulkhead_sandbox::probe::{Capability, State};
 use bulkhead_sandbox::{Measured, Missing};
 
 use super::*;
@@ -95,12 +95,43 @@ fn more_grants_and_fewer_layers_never_make_it_less_and_ten_is_the_most() {
     assert!(of(&everything).score < WORST);
 }
 
+/// One on which nothing is missing but these layers.
+fn machine(missing: &[Layer]) -> Machine {
+    let missing = missing.iter().map(|&layer| Capability {
+        layer,
+        state: State::Missing,
+        detail: String::new(),
+        remedy: None,
+        stood_in_by: None,
+    });
+    Machine {
+        kernel: String::new(),
+        architecture: String::new(),
+        uid: 0,
+        landlock_abi: 6,
+        layers: missing.collect(),
+    }
+}
+
+#[test]
+fn what_is_expected_is_weighed_as_what_is_measured() {
+    let mut machine = machine(&[Layer::Memory, Layer::Pids, Layer::LandlockNetwork]);
+    machine.layers[0].stood_in_by = Some("RLIMIT_DATA".to_owned());
+    let expected = |section| Exposure::expected(&manifest(section), Some(&machine)).reasons;
+    let layers = [(Layer::Memory, false, Some("RLIMIT_DATA 256 MiB")), (Layer::Pids, false, None)];
+    assert_eq!(expected(""), measured("", &layers).reasons);
+    // Before ABI 4 there are no ports, which an empty network covers and the machine's own does not.
+    machine.landlock_abi = 3;
+    let expected = |section| Exposure::expected(&manifest(section), Some(&machine)).reasons;
+    assert_eq!(expected(""), measured("", &layers).reasons);
+    let section = "[network]\nconnect = [80]";
+    let layers = [layers[0], layers[1], (Layer::LandlockNetwork, false, None)];
+    assert_eq!(expected(section), measured(section, &layers).reasons);
+}
+
 #[test]
 fn what_the_policy_does_not_involve_does_not_count() {
-    let missing =
-        |layer| Capability { layer, state: State::Missing, detail: String::new(), remedy: None };
-    let layers = [Layer::NetNamespace, Layer::Proc, Layer::Io, Layer::Audit].map(missing).to_vec();
-    let machine = Machine { kernel: String::new(), architecture: String::new(), uid: 0, layers };
+    let machine = machine(&[Layer::NetNamespace, Layer::Proc, Layer::Io, Layer::Audit]);
     let expected = |section| Exposure::expected(&manifest(section), Some(&machine));
     assert_eq!(names(&expected("")), ["net-namespace"]);
     assert_eq!(names(&expected("[network]\nconnect = [80]")), ["network", "connect"]);

@@ -168,6 +168,17 @@ impl Failure {
         self
     }
 
+    /// What cannot be done to `id` while these plugins, which depend on it, are not at rest.
+    pub(crate) fn dependents_enabled(
+        id: impl fmt::Display,
+        dependents: &[impl AsRef<str>],
+    ) -> Self {
+        let names: Vec<&str> = dependents.iter().map(AsRef::as_ref).collect();
+        let (depend, them) = if names.len() == 1 { ("depends", "it") } else { ("depend", "them") };
+        let message = format!("{} {depend} on {id}; disable {them} first", names.join(", "));
+        Self::new(Code::DependentsEnabled, message).with("dependents", names)
+    }
+
     pub(crate) fn internal(what: impl fmt::Display) -> Self {
         Self::new(Code::Internal, format!("{what}; this is a defect of bulkhead, please report it"))
     }
@@ -181,6 +192,15 @@ mod tests {
     fn a_code_is_written_as_the_design_names_it() {
         assert_eq!(Code::InitializationFailed.to_string(), "INITIALIZATION_FAILED");
         assert_eq!(serde_json::to_string(&Code::NotFound).unwrap(), "\"NOT_FOUND\"");
+    }
+
+    #[test]
+    fn one_depends_and_two_depend() {
+        let one = Failure::dependents_enabled("a", &["b"]);
+        assert_eq!(one.to_string(), "DEPENDENTS_ENABLED: b depends on a; disable it first");
+        let two = Failure::dependents_enabled("a", &["b", "c"]);
+        assert_eq!(two.message, "b, c depend on a; disable them first");
+        assert_eq!(two.details, json!({"dependents": ["b", "c"]}));
     }
 
     #[test]

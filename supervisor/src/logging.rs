@@ -1,17 +1,19 @@
 //! The service's own log: on standard error, or in systemd's journal with its fields.
 
 use std::io::IsTerminal as _;
+use std::sync::Mutex;
 
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::time::Uptime;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::journal::{self, Journal};
 
 mod journalled;
+mod streamed;
 
 use journalled::Journalled;
+use streamed::Streamed;
 
 /// What is logged: a level or a filter, for example `debug` or `bulkhead=debug,info`.
 pub(crate) const FILTER_VARIABLE: &str = "BULKHEAD_LOG";
@@ -28,22 +30,36 @@ pub(crate) fn init() {
         Err(error) => (EnvFilter::new("info"), Some(error)),
     };
     let format = std::env::var(FORMAT_VARIABLE).ok();
-    let journal = journal::has_our_output().then(Journal::open).and_then(Result::ok);
-    let base = tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .with_ansi(std::io::stderr().is_terminal());
+    let json = format.as_deref() == Some("json");
+    let journald = journal::has_our_output();
+    let journal = journald.then(Journal::open).and_then(Result::ok);
+    let base =
+        tracing_subscriber::fmt().with_target(false).with_ansi(std::io::stderr().is_terminal());
+    let streamed = || Mutex::new(Streamed::new(json));
     // Whoever called first has set it up: tests in one process.
-    let _ = match (format.as_deref(), journal) {
-        (Some("json"), _) => {
-            base.with_env_filter(filter).json().flatten_event(true).finish().try_init()
-        }
+    let _ = match (format, journal) {
         (None, Some(journal)) => {
             tracing_subscriber::registry().with(filter).with(Journalled::new(journal)).try_init()
         }
+        _ if json && journald => base
+            .with_env_filter(filter)
+            .with_writer(streamed())
+            .json()
+            .flatten_event(true)
+            .finish()
+            .try_init(),
         // journald stamps each line itself.
-        (_, Some(_)) => base.with_env_filter(filter).without_time().finish().try_init(),
-        (_, None) => base.with_env_filter(filter).with_timer(Uptime::default()).finish().try_init(),
+        _ if journald => {
+            base.with_env_filter(filter).with_writer(streamed()).without_time().finish().try_init()
+        }
+        _ if json => base
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr)
+            .json()
+            .flatten_event(true)
+            .finish()
+            .try_init(),
+        _ => base.with_env_filter(filter).with_writer(std::io::stderr).finish().try_init(),
     };
     if let Some(error) = fault {
         tracing::warn!(%error, "{FILTER_VARIABLE}={text:?} is no filter; logging at level info");

@@ -66,6 +66,12 @@ fn every_refusal_is_a_coded_problem() {
         assert!(problem["detail"].as_str().is_some_and(|text| !text.is_empty()), "{request}");
         assert!(problem["details"].is_object(), "{request}: {problem}");
     }
+    let problem = ask(&service, "POST /v1/plugins/victim/call/echo", &long).1;
+    let bounds = json!({ "resource": "request-body", "limit": 1 << 20, "used": long.len() });
+    assert_eq!(problem["details"], bounds, "{problem}");
+    let problem = ask(&service, "GET /v1/events?since=x", b"").1;
+    assert_eq!(problem["details"]["query"], "since=x", "{problem}");
+    assert!(problem["detail"].as_str().unwrap().contains("/openapi.json"), "{problem}");
     assert_eq!(ask(&service, "GET /v1/health", b"").0, 200);
 }
 

@@ -14,12 +14,19 @@ fn mistakes_are_usage_errors_on_standard_error() {
         vec!["disable", "a", "--timeout", "5"],
         vec!["events", "--since", "x"],
         vec!["exec"],
+        vec!["archives", "rm", ""],
         vec![],
     ] {
         let outcome = bulkhead(&arguments).run().expect(2);
         assert_eq!(outcome.stdout, "", "{arguments:?}");
         assert!(outcome.stderr.contains("Usage") || outcome.stderr.contains("--help"));
+        let outcome = bulkhead(["--json"]).args(&arguments).run().expect(2);
+        let problem: Value = serde_json::from_str(&outcome.stderr).unwrap();
+        assert_eq!((&problem["code"], outcome.stdout.as_str()), (&"USAGE".into(), ""), "{problem}");
     }
+    // What a command is given is its own.
+    let outcome = bulkhead(["exec", "--memory", "64Q", "--", "true", "--json"]).run().expect(2);
+    assert!(outcome.stderr.starts_with("error: "), "{}", outcome.stderr);
 }
 
 #[test]

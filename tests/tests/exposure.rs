@@ -35,6 +35,7 @@ fn it_is_expected_before_a_start_and_measured_after_it() {
     assert_eq!(before["measured"], false, "{before}");
     let after = service.enable(&wide)["plugin"]["exposure"].clone();
     assert_eq!(after["measured"], true, "{after}");
+    assert_eq!((&before["score"], &before["reasons"]), (&after["score"], &after["reasons"]));
     assert!(names(&after).contains(&"profile") && names(&after).contains(&"syscall"), "{after}");
     let weights: Vec<f64> = after["reasons"]
         .as_array()

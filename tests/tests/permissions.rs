@@ -9,6 +9,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use bulkhead_tests::package::Package;
 use bulkhead_tests::plugin;
 use bulkhead_tests::service::Service;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 const SCHEDULER: &str = "appointment-scheduler";
@@ -176,6 +178,11 @@ fn a_place_is_withheld_and_granted_from_the_next_start_on() {
         service.json(["inspect", "reader"])["exposure"]["score"].as_f64().unwrap()
     };
     let before = exposure(&service);
+    // A supervisor that takes it over knows that as well.
+    kill(Pid::from_raw(service.supervisor()), Signal::SIGKILL).unwrap();
+    assert_eq!(read(scans), "a scan");
+    assert!(policy(&service).contains(scans), "it says what the process has");
+    assert_eq!(exposure(&service).to_bits(), before.to_bits());
     restart();
     assert!(exposure(&service) < before, "what is withheld is no exposure");
     assert_eq!((read(scans), read(notes)), (json!(null), json!("a note")));
@@ -210,8 +217,7 @@ fn a_grant_outlives_the_supervisor_and_the_service() {
     service.json(["grant", SCHEDULER, WRITE]);
     let before = process(&service, SCHEDULER);
     let supervisor = service.supervisor();
-    let pid = nix::unistd::Pid::from_raw(supervisor);
-    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+    kill(Pid::from_raw(supervisor), Signal::SIGKILL).unwrap();
     service.wait_for(SCHEDULER, |plugin| plugin["state"] == "enabled");
     assert_eq!(process(&service, SCHEDULER)["pid"], before["pid"]);
     service.json(book(10));

@@ -180,6 +180,12 @@ fn a_manifest_that_is_wrong_is_told_with_its_place() {
     let error = service.error(["install", package.path().to_str().unwrap()]);
     assert_eq!(error["code"], "MANIFEST_INVALID", "{error}");
     assert_eq!(error["details"]["line"], 4, "{error}");
+    let manifest = package.path().join("plugin.toml");
+    assert_eq!(
+        error["details"]["path"],
+        manifest.to_str().unwrap(),
+        "the operator's, not our copy"
+    );
     let empty = tempfile::tempdir().unwrap();
     let error = service.error(["install", empty.path().to_str().unwrap()]);
     assert!(error["message"].as_str().unwrap().contains("plugin.toml"), "{error}");

@@ -153,6 +153,17 @@ fn uninstalling_asks_on_a_terminal_what_goes() {
         let left = terminal.wait();
         assert_eq!((left.code, there()), (Some(code), stays), "{}", left.screen);
     }
+    // What would be refused is not asked about.
+    service.install(&Package::witness("first", ""));
+    service.enable(&Package::witness("second", "[dependencies]\nfirst = \"^1\""));
+    let refused = service.command(["uninstall", "first"]).on_terminal(100, 24).wait();
+    assert_eq!(refused.code, Some(1), "{}", refused.screen);
+    assert!(refused.screen.contains("DEPENDENTS_ENABLED"), "{}", refused.screen);
+    assert!(!refused.screen.contains("[y/N]"), "{}", refused.screen);
+    let mut forced = service.command(["uninstall", "first", "--force"]).on_terminal(100, 24);
+    forced.wait_for(|screen| screen.contains("[y/N]"));
+    forced.press("y\n");
+    assert_eq!((forced.wait().code, there()), (Some(0), false));
     let mut absent = service.command(["uninstall", "first"]).on_terminal(100, 24);
     absent.wait_for(|screen| screen.contains("NOT_FOUND"));
     assert_eq!(absent.wait().code, Some(3));

@@ -1,12 +1,12 @@
 //! The layers that the kernel gives or refuses.
 
 use nix::errno::Errno;
-use nix::unistd::geteuid;
+use nix::unistd::{getegid, geteuid, getgroups};
 
 use super::{Capability, State};
-use crate::cover;
+use crate::cover::{self, kernel_of};
 use crate::layer::Layer;
-use crate::measure::kernel_of;
+use crate::measure::{LEASE, PRIVATE_ROOT_STANDS_IN};
 use crate::policy::Policy;
 use crate::seccomp as filter;
 use crate::status::ProcessStatus;
@@ -27,8 +27,19 @@ fn attempt(namespaces: libc::c_int, body: fn() -> Call) -> Call {
     unsafe { syscall::try_in_child(namespaces, body) }
 }
 
-pub(super) fn identity() -> Vec<Capability> {
-    if has(CAP_SETUID) && has(CAP_SETGID) {
+/// Whether each compartment can have a uid of its own.
+fn can_lease() -> bool {
+    has(CAP_SETUID) && has(CAP_SETGID)
+}
+
+/// Whether RLIMIT_NPROC counts what a compartment runs and nothing else: not for uid 0, which the kernel
+/// exempts, and not for a uid that is shared without a user namespace.
+pub(super) fn counts_processes(namespaced: bool) -> bool {
+    can_lease() || namespaced && !geteuid().is_root()
+}
+
+pub(super) fn identity(namespaced: bool) -> Vec<Capability> {
+    if can_lease() {
         return vec![
             Capability::new(
                 Layer::Uid,
@@ -38,13 +49,24 @@ pub(super) fn identity() -> Vec<Capability> {
             Capability::new(Layer::Groups, State::Enforced, "supplementary groups are dropped"),
         ];
     }
-    let remedy = "run the service as root; it keeps no more capability than it needs";
+    let stands_in = namespaced.then_some(PRIVATE_ROOT_STANDS_IN);
+    let state = if namespaced { State::Partial } else { State::Missing };
     let uid = format!("every compartment runs as uid {}", geteuid());
-    vec![
-        Capability::new(Layer::Uid, State::Partial, uid).or(remedy),
-        Capability::new(Layer::Groups, State::Partial, "supplementary groups cannot be dropped")
-            .or(remedy),
-    ]
+    let uid = if geteuid().is_root() {
+        // Nothing makes up for that: it owns the machine's files.
+        Capability::new(Layer::Uid, State::Missing, uid).or(LEASE)
+    } else {
+        Capability::new(Layer::Uid, state, uid).or(LEASE).instead(stands_in)
+    };
+    let others = getgroups().unwrap_or_default().iter().any(|&group| group != getegid());
+    let groups = if others {
+        Capability::new(Layer::Groups, state, "supplementary groups cannot be dropped")
+            .or(LEASE)
+            .instead(stands_in)
+    } else {
+        Capability::new(Layer::Groups, State::Enforced, "there is none to be dropped")
+    };
+    vec![uid, groups]
 }
 
 pub(super) fn namespaces() -> Vec<Capability> {

@@ -10,6 +10,7 @@ use attempt::Failure;
 
 use crate::cgroup::{CgroupError, Tree};
 use crate::child::Ids;
+use crate::enforcement::Missing;
 use crate::floors::{self, FloorViolation};
 use crate::launch::Launch;
 use crate::layer::Layer;
@@ -128,7 +129,9 @@ pub fn spawn(tree: Option<&Tree>, launch: Launch<'_>) -> Result<Child, SpawnErro
             }
         }
     };
-    if strict && let Some(missing) = child.enforcement().missing().find(|lack| needed(lack.layer)) {
+    if strict
+        && let Some(missing) = child.enforcement().missing().find(|missing| is_needed(missing))
+    {
         // Dropping the child kills it and removes what is left.
         return Err(SpawnError::SandboxUnavailable {
             layer: missing.layer,
@@ -139,7 +142,31 @@ pub fn spawn(tree: Option<&Tree>, launch: Launch<'_>) -> Result<Child, SpawnErro
     Ok(child)
 }
 
-/// Groups are the one layer that strict mode does without: rootless, they cannot be dropped.
-fn needed(layer: Layer) -> bool {
-    layer != Layer::Groups
+/// Strict mode does without what nobody can have without privilege: no supplementary group, and a uid of
+/// its own, but that only where something stands in for it, which is of no uid but the invoking user's.
+fn is_needed(missing: &Missing) -> bool {
+    match missing.layer {
+        Layer::Groups => false,
+        Layer::Uid => missing.stood_in_by.is_none(),
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strict_does_without_a_uid_of_its_own_only_where_something_stands_in() {
+        let missing = |layer, stands_in: Option<&str>| Missing {
+            layer,
+            why: String::new(),
+            remedy: String::new(),
+            stood_in_by: stands_in.map(str::to_owned),
+        };
+        assert!(!is_needed(&missing(Layer::Uid, Some("the private root"))));
+        assert!(is_needed(&missing(Layer::Uid, None)), "another's uid, or the superuser's");
+        assert!(!is_needed(&missing(Layer::Groups, None)));
+        assert!(is_needed(&missing(Layer::Memory, Some("RLIMIT_DATA"))));
+    }
 }

@@ -5,7 +5,6 @@ use crate::cgroup::{Controller, Tree};
 use crate::child::Ids;
 use crate::cover;
 use crate::layer::Layer;
-use crate::measure::kernel_of;
 use crate::policy::Policy;
 
 /// Why there is no cgroup tree to put a compartment in, in words.
@@ -53,17 +52,10 @@ pub(super) fn check(
         }
     }
     for layer in [Layer::LandlockFiles, Layer::LandlockNetwork, Layer::LandlockScopes] {
-        let lacks = cover::lacks(layer, policy, landlock_abi);
-        if let Some(lack) = lacks.iter().find(|lack| lack.covered_by.is_none()) {
-            return unavailable(
-                layer,
-                format!("Landlock cannot restrict {} here (ABI {landlock_abi})", lack.what),
-                format!(
-                    "use a kernel with Landlock ABI {} ({}) and `landlock` in lsm=, or choose best-effort",
-                    lack.abi,
-                    kernel_of(lack.abi)
-                ),
-            );
+        if policy.involves(layer)
+            && let Some((why, remedy)) = cover::uncovered(layer, policy, landlock_abi)
+        {
+            return unavailable(layer, why, format!("{remedy}, or choose best-effort"));
         }
     }
     Ok(())

@@ -63,17 +63,18 @@ pub(crate) fn read_start(file: RawFd, buffer: &mut [u8]) -> Call<usize> {
         .map(|length| length as usize)
 }
 
-/// statx(2) of an open file: its device, and its mount where the kernel tells it (`stx_mask`).
-pub(crate) fn stat_mount(file: BorrowedFd<'_>) -> Call<libc::statx> {
+/// statx(2) of `name` in a directory, or of an open file where that is empty: its device, and its mount where
+/// the kernel tells it (`stx_mask`). No link is followed, and nothing mounted for it.
+pub(crate) fn stat_mount(file: BorrowedFd<'_>, name: &CStr) -> Call<libc::statx> {
     // SAFETY: plain integers, for which zero is a value.
     let mut stat: libc::statx = unsafe { std::mem::zeroed() };
-    // SAFETY: the path is a terminated literal; `stat` is what this call writes, and outlives it.
+    // SAFETY: `name` is terminated and lives for the call; `stat` is what this call writes, and outlives it.
     done(unsafe {
         libc::syscall(
             libc::SYS_statx,
             file.as_raw_fd(),
-            c"".as_ptr(),
-            libc::AT_EMPTY_PATH,
+            name.as_ptr(),
+            libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW | libc::AT_NO_AUTOMOUNT,
             libc::STATX_MNT_ID,
             &raw mut stat,
         )

@@ -267,7 +267,11 @@ pub(crate) enum ArchivesVerb {
     #[command(visible_alias = "list")]
     Ls,
     /// Remove one, for good
-    Rm { name: String },
+    Rm {
+        /// As the list has it
+        #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
+        name: String,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -499,6 +503,7 @@ mod tests {
             ("bulkhead exec --cpu 20 true", "20"),
             ("bulkhead exec --connect 0 true", "0"),
             ("bulkhead exec --timeout 5 true", "5"),
+            ("bulkhead exec --timeout 0s true", "before it begins"),
             ("bulkhead exec --uid 0 true", "0"),
             ("bulkhead enable Scheduler", "Scheduler"),
             ("bulkhead disable a --timeout soon", "soon"),

@@ -65,9 +65,12 @@ impl From<io::Error> for Ended {
     }
 }
 
-/// Reads the arguments and does what they say. A mistake in them ends the process with 2.
+/// Reads the arguments and does what they say. A mistake in them is exit code 2.
 pub(crate) fn main() -> ExitCode {
-    let Arguments { global, verb } = Arguments::parse();
+    let Arguments { global, verb } = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return misread(&error),
+    };
     match verb {
         Verb::Exec(arguments) => exec::run(&arguments, &global),
         Verb::Serve(arguments) => roles::serve(&arguments, &global),
@@ -108,6 +111,18 @@ pub(crate) fn main() -> ExitCode {
         Verb::Man => finish(manual::page(&mut Screen::stdout(false)), global.json),
         verb => finish(ask(verb, &global), global.json),
     }
+}
+
+/// Tells a mistake in the arguments as they ask for it, or what `--help` and `--version` ask for.
+fn misread(error: &clap::Error) -> ExitCode {
+    // They could not be read, so it is looked for; what follows `--` is a command's own.
+    let json = std::env::args_os().take_while(|word| word != "--").any(|word| word == "--json");
+    if json && error.use_stderr() {
+        return Problem::misread(error).report(json);
+    }
+    // Nobody is left to be told that the output is closed.
+    let _ = error.print();
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
 /// The verbs that ask the service.

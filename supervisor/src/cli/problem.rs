@@ -28,6 +28,25 @@ impl Problem {
         Self::new(Code::InvalidRequest, message)
     }
 
+    /// A mistake in the arguments, as clap tells it to a person: what is wrong, tips, and the usage.
+    pub(crate) fn misread(error: &clap::Error) -> Self {
+        let text = error.render().to_string();
+        let (told, rest) = text.split_once("\n\nUsage: ").unwrap_or((&text, ""));
+        let told = told.trim().trim_start_matches("error: ");
+        let told = told.split("\n\nFor more information").next().unwrap_or_default();
+        let words: Vec<&str> = told.split_whitespace().collect();
+        let problem = Self {
+            code: "USAGE".to_owned(),
+            message: format!("{}; `--help` tells what there is", words.join(" ")),
+            details: Map::new(),
+            exit_code: 2,
+        };
+        match rest.lines().next() {
+            Some(usage) => problem.with("usage", usage.trim()),
+            None => problem,
+        }
+    }
+
     pub(crate) fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
         self.details.insert(key.to_owned(), value.into());
         self
@@ -115,6 +134,27 @@ mod tests {
         assert_eq!(json["details"]["limit"], 32);
         assert_eq!(json["code"], "RESOURCE_EXHAUSTED");
         assert_eq!(problem.exit_code, 1);
+    }
+
+    #[test]
+    fn a_mistake_in_the_arguments_is_one_sentence_and_the_usage() {
+        use clap::Parser as _;
+        for (line, parts) in [
+            ("bulkhead inspect --json", ["required", "<ID>"]),
+            ("bulkhead inspekt a --json", ["'inspekt'", "inspect"]),
+            ("bulkhead ls --jason", ["--jason", "--json"]),
+            ("bulkhead disable a --timeout x --json", ["--timeout", "x"]),
+        ] {
+            let error = crate::cli::args::Arguments::try_parse_from(line.split(' ')).unwrap_err();
+            let problem = Problem::misread(&error);
+            assert_eq!((problem.code.as_str(), problem.exit_code), ("USAGE", 2), "{line}");
+            for part in parts {
+                assert!(problem.message.contains(part), "no {part:?} in {:?}", problem.message);
+            }
+            let message = &problem.message;
+            assert!(!message.contains('\n') && !message.starts_with("error"), "{message:?}");
+            assert!(!message.contains("Usage") && !message.contains("For more"), "{message:?}");
+        }
     }
 
     #[test]

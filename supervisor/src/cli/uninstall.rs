@@ -11,7 +11,7 @@ use super::consent::{somebody_is_there, yes};
 use super::problem::Problem;
 use super::render::{Plugin, Screen, bytes};
 use super::verbs::{answer, plugin};
-use crate::failure::Code;
+use crate::failure::{Code, Failure};
 
 pub(super) async fn uninstall(
     client: &Client,
@@ -21,8 +21,14 @@ pub(super) async fn uninstall(
     let Uninstall { id, preserve_data, yes, force } = arguments;
     if !preserve_data && !yes && !screen.json() && somebody_is_there() {
         let reply = client.json(Ask::get(format!("/v1/plugins/{id}"))).await?;
+        let plugin = plugin(&reply);
+        if !force && !plugin.dependents.is_empty() {
+            // The service would say so, but after the question.
+            let refused = Failure::dependents_enabled(id, &plugin.dependents);
+            return Err(Problem::from(refused).into());
+        }
         let mut screen = Screen::stderr();
-        if !question(&mut screen, &plugin(&reply), &mut io::stdin().lock())? {
+        if !question(&mut screen, &plugin, &mut io::stdin().lock())? {
             let message = format!("{id} was not uninstalled: it was not consented to");
             return Err(Problem::new(Code::ConsentRequired, message).into());
         }

@@ -11,11 +11,11 @@
 //! head that is gone, or is none, is told as a fault of the audit and never replaced, as otherwise who
 //! wants to be rid of what was anchored need only spoil it.
 
-use std::fs::{self, File};
-use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use super::whole_file;
 use crate::audit_chain::Head;
 use crate::failure::{Code, Failure};
 use crate::id::Digest;
@@ -120,15 +120,9 @@ fn lost(path: &Path, reason: &str, what: &str) -> Failure {
         .with("path", path)
 }
 
-/// Whole or not at all, also after a power cut: some file systems would leave it empty, which is a false
-/// alarm. It is one small write, at most a few times a second.
+/// It is one small write, at most a few times a second. A file that is empty would be a false alarm.
 fn write(path: &Path, text: &str) -> std::io::Result<()> {
-    let draft = path.with_extension("draft");
-    let mut file =
-        File::options().write(true).create(true).truncate(true).mode(0o644).open(&draft)?;
-    file.write_all(format!("{text}\n").as_bytes())?;
-    file.sync_data()?;
-    fs::rename(&draft, path)
+    whole_file::write(path, &path.with_extension("draft"), 0o644, format!("{text}\n").as_bytes())
 }
 
 /// What the file says; the outer `None`: nothing that makes sense.

@@ -3,12 +3,14 @@
 //! Theory of operation. Where no quota of the file system bounds what a plugin writes, or one above what
 //! its manifest may have, somebody has to look. Only the launcher may enter the storage, so it counts, and decides nothing: the
 //! directories are walked one beneath the other, by descriptor, following no link and entering no
-//! other file system. What the plugin changes meanwhile is counted as it is found. Where it nests
+//! other mount; not no other device, as files on overlayfs have another than their directories, and subvolumes
+//! of btrfs than each other. What the plugin changes meanwhile is counted as it is found. Where it nests
 //! deeper than [`MAX_DEPTH`], that is told, as nobody would ever come to the end of it.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
+use bulkhead_sandbox::mount_id::MountId;
 use bulkhead_sandbox::quota::{self, Quota};
 use nix::dir::{Dir, OwningIter};
 use nix::errno::Errno;
@@ -34,7 +36,7 @@ const DIRECTORY: OFlag = OFlag::O_RDONLY
 pub(super) struct Measure {
     /// From the storage itself down to where the count is.
     open: Vec<Level>,
-    device: u64,
+    mount: MountId,
     found: StorageUsage,
 }
 
@@ -58,7 +60,8 @@ impl Measure {
         let stat = fstat(&directory)?;
         let quota = leased.and_then(|uid| enforced_quota(&directory, uid));
         let found = StorageUsage { quota, ..StorageUsage::default() };
-        let mut measure = Self { open: Vec::new(), device: stat.st_dev, found };
+        let mount = MountId::of(directory.as_fd())?;
+        let mut measure = Self { open: Vec::new(), mount, found };
         measure.count(&stat);
         measure.open.push(Level::of(directory)?);
         Ok(measure)
@@ -77,13 +80,15 @@ impl Measure {
             if name == c"." || name == c".." {
                 continue;
             }
-            let stat = match fstatat(&level.directory, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
-                Ok(stat) => stat,
+            let mount = MountId::at(level.directory.as_fd(), name);
+            let stat = fstatat(&level.directory, name, AtFlags::AT_SYMLINK_NOFOLLOW);
+            let (mount, stat) = match mount.and_then(|mount| Ok((mount, stat?))) {
+                Ok(found) => found,
                 // Removed meanwhile.
                 Err(Errno::ENOENT) => continue,
                 Err(errno) => return Err(errno),
             };
-            if stat.st_dev != self.device {
+            if mount != self.mount {
                 continue;
             }
             let inner = match SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT {

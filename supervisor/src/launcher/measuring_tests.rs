@@ -1,5 +1,7 @@
 use std::fs::{self, File};
-use std::os::unix::fs::{FileExt as _, symlink};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, symlink};
+use std::path::PathBuf;
+use std::process::Command;
 
 use super::*;
 
@@ -77,4 +79,49 @@ fn what_changes_meanwhile_does_no_harm() {
     assert!(measure.step().unwrap().is_none());
     fs::remove_dir_all(directory.path()).unwrap();
     while measure.step().unwrap().is_none() {}
+}
+
+/// Makes an overlay `at` whose files have another device than its directories, with a megabyte of its own and
+/// eight that are mounted into it.
+const OVERLAY: &str = "cd \"$0\" && mkdir lower tmp at && mount -t tmpfs tmpfs tmp && \
+    mkdir tmp/upper tmp/work tmp/theirs && \
+    mount -t overlay overlay -o lowerdir=lower,upperdir=tmp/upper,workdir=tmp/work,xino=off at && \
+    head -c 1048576 /dev/zero > at/full && head -c 4194304 /dev/zero > tmp/theirs/big && \
+    mkdir at/directory && mount --bind tmp/theirs at/directory && \
+    touch at/file && mount --bind tmp/theirs/big at/file && exec \"$@\"";
+
+#[test]
+fn what_is_on_an_overlay_is_counted_and_what_is_mounted_into_it_is_not() {
+    const TEST: &str = "launcher::measuring::tests::what_is_on_an_overlay_is_counted_and_what_is_mounted_into_it_is_not";
+    const MARK: &str = "BULKHEAD_TEST_OVERLAY";
+    if let Some(root) = std::env::var_os(MARK) {
+        let root = PathBuf::from(root);
+        let device = |path: &Path| fs::metadata(path).unwrap().dev();
+        assert_ne!(device(&root), device(&root.join("full")), "else it shows nothing");
+        assert_eq!(fs::metadata(root.join("file")).unwrap().len(), 4 << 20, "it is mounted");
+        let found = measure(&root).0;
+        assert_eq!(found.files, 2, "itself and `full`");
+        assert!((1 << 20..2 << 20).contains(&found.bytes), "{found:?}");
+        return;
+    }
+    let unshare = || {
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--mount", "--"]);
+        command
+    };
+    if !unshare().arg("true").status().is_ok_and(|status| status.success()) {
+        println!("SKIP {TEST}: no user namespaces");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let output = unshare()
+        .args(["sh", "-c", OVERLAY])
+        .arg(directory.path())
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", TEST, "--nocapture"])
+        .env(MARK, directory.path().join("at"))
+        .output()
+        .unwrap();
+    let shown = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && shown.contains("1 passed"), "{shown}");
 }

@@ -51,10 +51,15 @@ mod supervisor;
 mod tests;
 mod trust_log;
 pub(crate) mod unpacking;
+mod whole_file;
 
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
+use bulkhead_sandbox::kernel_audit;
+
 use crate::config::Config;
+use crate::journal;
 use shutdown::End;
 
 /// Serves until SIGTERM or SIGINT, and stops every plugin before it returns.
@@ -63,12 +68,18 @@ use shutdown::End;
 /// that started them. The exit code is 0 after a stop that was asked for, 1 if the service could not
 /// start, or could not go on, or could not end a process.
 pub(crate) fn serve(config: &Config) -> ExitCode {
+    // First of all: what the service manager gave is known by its number, which is nothing else's only until
+    // something is opened.
+    let given = kernel_audit::given();
     crate::logging::init();
-    let (mut launcher, held) = match startup::prepare(config) {
+    let (mut launcher, held) = match startup::prepare(config, given) {
         Ok(prepared) => prepared,
         Err(error) => {
             tracing::error!(%error, "the service cannot start");
-            eprintln!("error: {error}");
+            // Systemd's journal has it, and could keep us waiting.
+            if !journal::has_our_output() {
+                let _ = writeln!(io::stderr(), "error: {error}");
+            }
             return ExitCode::FAILURE;
         }
     };

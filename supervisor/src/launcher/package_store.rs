@@ -12,8 +12,8 @@
 
 use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File};
-use std::io::{ErrorKind, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::io::{ErrorKind, Read as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{OFlag, open};
@@ -47,25 +47,6 @@ pub(super) struct PackageStore {
     imports: u64,
     /// Fingerprints of verified files by tree.
     known: HashMap<Digest, verification::Known>,
-}
-
-/// Writes a file that is there whole or not at all: under a hidden name first, which the next start
-/// removes if this one does not get to it.
-fn write_whole(hidden: &Path, path: &Path, text: &str) -> std::io::Result<()> {
-    let write = || {
-        let mut file = fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o444)
-            .open(hidden)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(hidden, path)
-    };
-    write().inspect_err(|_| {
-        let _ = fs::remove_file(hidden);
-    })
 }
 
 /// What one piece of work came to.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 
 use bulkhead_ipc_protocol::host::CONNECTION_PACKET;
 use bulkhead_sandbox::descriptors::{send_with_fds, stream_pair};
@@ -18,6 +19,8 @@ pub(super) struct Plugin {
     pub(super) id: PluginId,
     pub(super) digest: Digest,
     pub(super) spawned: Spawned,
+    /// The sources of its mounts, as they were asked for.
+    pub(super) places: Vec<PathBuf>,
     pub(super) child: Child,
     /// Our end of the plugin's descriptor 3, non-blocking.
     pub(super) bootstrap: OwnedFd,
@@ -98,6 +101,7 @@ impl Plugin {
             id: self.id.clone(),
             digest: self.digest,
             spawned: self.spawned.clone(),
+            places: self.places.clone(),
             stopping: self.stopping.is_armed(),
         }
     }

@@ -263,7 +263,8 @@ impl Launcher {
         // The service may have been told to stop while the tree was verified.
         self.check_serving()?;
         let Start { spawn, policy } = start;
-        let Spawn { id, digest, entry, args, env, .. } = spawn;
+        let Spawn { id, digest, entry, args, env, policy: Json(asked) } = spawn;
+        let places = asked.filesystem.mounts.into_iter().map(|mount| mount.source).collect();
         let allotment = self.storage.get(&id).ok_or_else(|| {
             Failure::internal(format!("the storage of plugin {id} went while it was started"))
         })?;
@@ -303,6 +304,7 @@ impl Launcher {
             id,
             digest,
             spawned: spawned.clone(),
+            places,
             child,
             bootstrap: channels.bootstrap_ours,
             stdout: channels.stdout,

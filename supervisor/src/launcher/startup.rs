@@ -2,7 +2,7 @@
 //! and the end of whatever a dead launcher left.
 
 use std::fs::{DirBuilder, File};
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -47,7 +47,7 @@ const LEFTOVERS: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StartError {
     #[error("cannot use {path}: {source}")]
-    Path { path: PathBuf, source: std::io::Error },
+    Path { path: PathBuf, source: io::Error },
     #[error("{path} must be a directory of uid {uid} that nobody else can write")]
     Unsafe { path: PathBuf, uid: u32 },
     #[error("another service uses the state in {path}; stop it, or set another `state`")]
@@ -68,7 +68,7 @@ pub(super) enum StartError {
     #[error(transparent)]
     Storage(#[from] StorageError),
     #[error("privilege that is not needed cannot be given up: {0}")]
-    Privilege(std::io::Error),
+    Privilege(io::Error),
     #[error("cannot wait for events: {0}")]
     Events(#[from] Errno),
 }
@@ -78,13 +78,17 @@ pub(super) struct Held {
     _lock: Flock<File>,
 }
 
-pub(super) fn prepare(config: &Config) -> Result<(Launcher, Held), StartError> {
+/// `given`: the kernel's audit stream, where the service manager opened it.
+pub(super) fn prepare(
+    config: &Config,
+    given: io::Result<Option<OwnedFd>>,
+) -> Result<(Launcher, Held), StartError> {
     // Before anything can be started that would inherit another mask.
     let signals = block_signals()?;
     let epoll = new_epoll(&signals)?;
     raise_descriptor_limit();
     // The last thing that takes more privilege than is kept.
-    let kernel_audit = kernel_audit();
+    let kernel_audit = kernel_audit(given);
     privilege::keep_only_the_launchers().map_err(StartError::Privilege)?;
     let privileged = geteuid().is_root();
     directory(&config.state, 0o755)?;
@@ -159,7 +163,7 @@ pub(super) fn prepare(config: &Config) -> Result<(Launcher, Held), StartError> {
             path,
             refuse: config.advisories_policy == AdvisoriesPolicy::Refuse,
         }),
-        sources: [&rules.sources.read_only[..], &rules.sources.read_write].concat(),
+        sources: rules.sources.clone(),
         started_ms: u64::try_from(jiff::Timestamp::now().as_millisecond()).ok(),
         supervisor_starts: 0,
         machine: serde_json::to_value(&machine).unwrap_or_default(),
@@ -197,7 +201,7 @@ pub(super) fn prepare(config: &Config) -> Result<(Launcher, Held), StartError> {
     Ok((launcher, Held { _lock: lock }))
 }
 
-fn path_error(path: &Path, source: std::io::Error) -> StartError {
+fn path_error(path: &Path, source: io::Error) -> StartError {
     StartError::Path { path: path.to_owned(), source }
 }
 
@@ -285,8 +289,8 @@ fn discover(mode: Mode) -> Option<Tree> {
 }
 
 /// Without it a death by seccomp is told without the name of the call.
-fn kernel_audit() -> Option<OwnedFd> {
-    let given = kernel_audit::given()
+fn kernel_audit(given: io::Result<Option<OwnedFd>>) -> Option<OwnedFd> {
+    let given = given
         .inspect_err(|error| tracing::warn!(%error, "the service manager gave no audit stream"));
     if let Ok(Some(stream)) = given {
         return Some(stream);

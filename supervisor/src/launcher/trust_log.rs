@@ -8,11 +8,11 @@
 //! run is seen at its next start.
 
 use std::collections::VecDeque;
-use std::fs::{self, File};
-use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use super::whole_file;
 use crate::failure::{Code, Failure};
 use crate::trust::{Change, Snapshot, TrustStore};
 
@@ -97,15 +97,10 @@ impl TrustLog {
         Ok(())
     }
 
-    /// Whole or not at all, also after a power cut: some file systems would leave it empty, and every
-    /// key would be recorded once more. It is one small write for each change.
+    /// One small write for each change. Of a file that is empty every key would be recorded once more.
     fn write(&self, recorded: &Snapshot) -> std::io::Result<()> {
         let draft = self.path.with_extension("draft");
-        let mut file =
-            File::options().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-        file.write_all(&serde_json::to_vec(recorded)?)?;
-        file.sync_data()?;
-        fs::rename(&draft, &self.path)
+        whole_file::write(&self.path, &draft, 0o600, &serde_json::to_vec(recorded)?)
     }
 }
 

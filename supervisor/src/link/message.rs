@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bulkhead_sandbox::floors::AllowedSources;
 use bulkhead_sandbox::quota::Quota;
 use bulkhead_sandbox::{Enforcement, Exit, Policy};
 use serde::de::{DeserializeOwned, Error as _};
@@ -235,6 +236,8 @@ pub(crate) struct Adopted {
     pub(crate) id: PluginId,
     pub(crate) digest: Digest,
     pub(crate) spawned: Spawned,
+    /// The places of the machine that it was started with, as [`Spawn::policy`] named them.
+    pub(crate) places: Vec<PathBuf>,
     /// A stop is under way: the plugin will be gone at its deadline, whatever happens here.
     pub(crate) stopping: bool,
 }
@@ -306,8 +309,8 @@ pub(crate) struct Settings {
     pub(crate) launcher_uid: u32,
     /// Where known faults of crates are looked up.
     pub(crate) advisories: Option<Advisories>,
-    /// What a plugin may be shown of this machine besides the system: its libraries are looked for there.
-    pub(crate) sources: Vec<PathBuf>,
+    /// What a plugin may be shown of this machine besides the system (`[mounts]`): its libraries are looked for there.
+    pub(crate) sources: AllowedSources,
     /// Bytes that all archives may take together.
     pub(crate) archives_limit: u64,
     /// What plugins may be promised together.

@@ -134,8 +134,15 @@ impl Manifest {
     /// [`Code::NotFound`] where there is no such file, [`Code::ManifestInvalid`] for all else; the
     /// details have `path`, and `line`, `column`, `key`, `value` where known.
     pub(crate) fn load(directory: &Path) -> Result<Self, Failure> {
-        let path = directory.join(FILE_NAME);
-        let shown = path.display();
+        Self::load_as(directory, directory)
+    }
+
+    /// The same of a copy of what a person knows as `shown`.
+    ///
+    /// # Errors
+    /// Those of [`load`](Self::load), with paths of `shown`.
+    pub(crate) fn load_as(directory: &Path, shown: &Path) -> Result<Self, Failure> {
+        let path = shown.join(FILE_NAME);
         let unreadable = |error: std::io::Error| {
             let code = match error.kind() {
                 std::io::ErrorKind::NotFound => Code::NotFound,
@@ -144,13 +151,13 @@ impl Manifest {
             let message = match code {
                 Code::NotFound => format!(
                     "there is no {FILE_NAME} in {}; a plugin's directory has {FILE_NAME} and its binary, by default bin/<id>",
-                    directory.display()
+                    shown.display()
                 ),
-                _ => format!("cannot read {shown}: {error}"),
+                _ => format!("cannot read {}: {error}", path.display()),
             };
             Failure::new(code, message).with("path", &path).with("what", "manifest")
         };
-        let file = std::fs::File::open(&path).map_err(unreadable)?;
+        let file = std::fs::File::open(directory.join(FILE_NAME)).map_err(unreadable)?;
         let mut bytes = Vec::new();
         file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
         Self::parse(&bytes, &path)

@@ -112,7 +112,7 @@ fn router(registry: Arc<Registry>) -> Router {
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)
         .layer(axum::extract::DefaultBodyLimit::max(MAX_BODY))
-        .layer(axum::middleware::map_response(problem::coded))
+        .layer(axum::middleware::from_fn(problem::coded))
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&registry), metrics::count))
         .with_state(registry)
 }

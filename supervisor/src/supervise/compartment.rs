@@ -72,7 +72,8 @@ fn read(settings: &Settings) -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> = READ.map(PathBuf::from).to_vec();
     paths.extend(SYSTEM.iter().map(|name| Path::new("/").join(name)));
     paths.push(settings.store.clone());
-    paths.extend(settings.sources.iter().cloned());
+    let sources = &settings.sources;
+    paths.extend(sources.read_only.iter().chain(&sources.read_write).cloned());
     paths.extend(settings.advisories.as_ref().map(|advisories| advisories.path.clone()));
     paths.extend(where_it_leads(Path::new(RESOLVER)));
     // A panic's backtrace has names by it.
@@ -111,7 +112,7 @@ mod tests {
         let found = Enforcement { layers: vec![unmeasured] };
         let machine = |state: &str| {
             json!({
-                "kernel": "6.12", "architecture": "x86_64", "uid": 0,
+                "kernel": "6.12", "architecture": "x86_64", "uid": 0, "landlock_abi": 6,
                 "layers": [{ "layer": "landlock-files", "state": state, "detail": "" }],
             })
         };

@@ -40,6 +40,8 @@ const KEPT: usize = 256;
 /// cost the others their supervisor.
 const BURST: usize = 256;
 const SPAN: Duration = Duration::from_millis(100);
+/// The first Landlock ABI that tells of what it denies.
+const LANDLOCK_TELLS: u32 = 7;
 /// Of what was refused before a death, so many are told with it.
 const TOLD: usize = 3;
 
@@ -174,12 +176,18 @@ impl Denials {
         self.known().plugins.get(plugin).map(Ledger::shown).unwrap_or_default()
     }
 
-    /// Why denials of a plugin that runs cannot be told here, and what would make it so.
-    pub(crate) fn unobservable(&self, plugin: &PluginId) -> Option<&'static str> {
+    /// Why denials of a plugin that runs cannot be told here, and what would make it so; `landlock_abi` is the
+    /// kernel's, where it is known.
+    pub(crate) fn unobservable(
+        &self,
+        plugin: &PluginId,
+        landlock_abi: Option<u32>,
+    ) -> Option<String> {
         if !self.observable {
             return Some(
-                "not observable here: the kernel's audit stream cannot be read; under systemd install \
-                 bulkhead-audit.socket beside the unit, by hand start the service as root",
+                "neither system calls nor what Landlock denies are observable here: the kernel's audit stream cannot be read; under systemd install \
+                 bulkhead-audit.socket beside the unit, by hand start the service as root"
+                    .to_owned(),
             );
         }
         let known = self.known();
@@ -187,13 +195,19 @@ impl Denials {
         if known.domains.knows(ledger.uid) {
             return None;
         }
-        Some(if ledger.adopted {
-            "what Landlock denies is not observable: the plugin was started under an earlier \
-             supervisor; it is after its next start"
-        } else {
-            "what Landlock denies is not observable here: that takes Landlock ABI 7 (kernel 6.15) and \
-             auditing switched on, by an audit daemon or `auditctl -e 1`"
-        })
+        let why = match landlock_abi {
+            Some(abi @ ..LANDLOCK_TELLS) => format!(
+                " here: the kernel's Landlock has ABI {abi} and tells of it from ABI {LANDLOCK_TELLS} on; \
+                 boot kernel 6.15 or newer"
+            ),
+            _ if ledger.adopted => ": the plugin was started under an earlier supervisor; it is after \
+                 its next start"
+                .to_owned(),
+            _ => " here: auditing is switched off; switch it on by an audit daemon or `auditctl -e 1`, \
+                 and start the plugin again"
+                .to_owned(),
+        };
+        Some(format!("what Landlock denies is not observable{why}"))
     }
 
     /// Adds to the end of a plugin what had been refused to it.

@@ -271,6 +271,11 @@ impl Registry {
         }
     }
 
+    /// The kernel's Landlock ABI, where it is known.
+    pub(crate) fn landlock_abi(&self) -> Option<u32> {
+        self.machine.as_ref().map(|machine| machine.landlock_abi)
+    }
+
     fn expected_exposure(&self, manifest: &Manifest) -> Exposure {
         Exposure::expected(manifest, self.machine.as_ref())
     }

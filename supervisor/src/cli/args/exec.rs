@@ -44,7 +44,7 @@ pub(crate) struct Exec {
     #[arg(long, value_name = "K[=V]")]
     pub(crate) env: Vec<OsString>,
     /// Stop it after this time: SIGTERM, then SIGKILL
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = some_time)]
     pub(crate) timeout: Option<TimeSpan>,
     /// With --timeout: the time between SIGTERM and SIGKILL
     #[arg(long, value_name = "TIME", default_value = "5s")]
@@ -62,4 +62,15 @@ pub(crate) struct Exec {
     pub(crate) report: Option<PathBuf>,
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD", value_hint = ValueHint::CommandWithArguments)]
     pub(crate) command: Vec<OsString>,
+}
+
+/// A time in which a command can do something.
+fn some_time(text: &str) -> Result<TimeSpan, String> {
+    match text.parse::<TimeSpan>() {
+        Ok(span) if span.millis() == 0 => {
+            Err("it would be stopped before it begins; leave it out for no limit".to_owned())
+        }
+        Ok(span) => Ok(span),
+        Err(error) => Err(error.to_string()),
+    }
 }

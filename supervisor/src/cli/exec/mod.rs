@@ -252,10 +252,7 @@ fn say_what_is_missing(child: &Child) {
     let names: Vec<&str> =
         child.enforcement().missing().map(|missing| missing.layer.name()).collect();
     if !names.is_empty() {
-        say(&format!(
-            "best effort: not in force here: {}; `bulkhead doctor` says what to do",
-            names.join(", ")
-        ));
+        say(&format!("not in force here: {}; `bulkhead doctor` says what to do", names.join(", ")));
     }
 }
 

@@ -58,7 +58,7 @@ pub(in crate::cli) fn machine<W: Write>(
     screen: &mut Screen<W>,
     machine: &Machine,
 ) -> io::Result<()> {
-    let Machine { kernel, architecture, uid, layers } = machine;
+    let Machine { kernel, architecture, uid, layers, .. } = machine;
     screen.line(&format!("kernel {kernel} on {architecture}, as uid {uid}\n"))?;
     for layer in layers {
         capability(screen, layer)?;
@@ -84,6 +84,9 @@ fn capability<W: Write>(screen: &mut Screen<W>, found: &Capability) -> io::Resul
     let mark = screen.paint(tone, mark);
     let name = format!("{:<16}", found.layer.name());
     screen.line(&format!("  {mark}  {name}  {}", printable(&found.detail)))?;
+    if let Some(instead) = &found.stood_in_by {
+        screen.line(&format!("{:24}instead: {}", "", printable(instead)))?;
+    }
     match &found.remedy {
         Some(remedy) if found.state != State::Enforced => {
             screen.line(&format!("{:24}to do: {}", "", printable(remedy)))
@@ -152,17 +155,24 @@ mod tests {
             state,
             detail: "found".into(),
             remedy: Some("do this".into()),
+            stood_in_by: (state == State::Missing).then(|| "an rlimit".into()),
         };
         let mut screen = Screen::of_test(true);
         let layers = vec![
             capability(Layer::Seccomp, State::Enforced),
             capability(Layer::Memory, State::Missing),
         ];
-        let found =
-            Machine { kernel: "6.12".into(), architecture: "x86_64".into(), uid: 0, layers };
+        let found = Machine {
+            kernel: "6.12".into(),
+            architecture: "x86_64".into(),
+            uid: 0,
+            landlock_abi: 6,
+            layers,
+        };
         machine(&mut screen, &found).unwrap();
         let text = screen.text();
         assert!(text.contains("strict does not run here: it requires memory"), "{text}");
         assert_eq!(text.matches("to do: do this").count(), 1, "{text}");
+        assert_eq!(text.matches("instead: an rlimit").count(), 1, "{text}");
     }
 }

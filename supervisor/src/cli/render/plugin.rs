@@ -46,6 +46,7 @@ pub(in crate::cli) struct Plugin {
     exposure: Option<Exposure>,
     denials: Vec<Denial>,
     denials_unobservable: Option<String>,
+    pub(in crate::cli) dependents: Vec<String>,
 }
 
 /// The circuit breaker before it.
@@ -237,6 +238,7 @@ impl Plugin {
         let needs: Vec<String> =
             self.dependencies.iter().map(|(id, version)| format!("{id} {version}")).collect();
         field(screen, "depends on", &printable(&needs.join(", ")))?;
+        field(screen, "needed by", &printable(&self.dependents.join(", ")))?;
         field(screen, "provides", &printable(&self.provides.join(", ")))?;
         if self.config.as_object().is_some_and(|config| !config.is_empty()) {
             field(screen, "config", &printable(&self.config.to_string()))?;

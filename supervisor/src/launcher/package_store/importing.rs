@@ -18,10 +18,11 @@ use nix::sys::stat::Mode;
 
 use super::import::{Copied, HiddenDirectory, Import};
 use super::verification::{Check, Known};
-use super::{PackageStore, Step, write_whole};
+use super::{PackageStore, Step};
 use crate::failure::{Code, Failure};
 use crate::id::Digest;
 use crate::launcher::removal::Removal;
+use crate::launcher::whole_file;
 
 /// An import under way.
 pub(crate) struct Importing(Phase);
@@ -153,6 +154,6 @@ impl PackageStore {
 
     fn write_list(&self, digest: Digest, copied: &Copied) -> std::io::Result<()> {
         let hidden = self.path.join(format!(".sums-{digest}"));
-        write_whole(&hidden, &self.list(digest), &copied.sums.to_text())
+        whole_file::write(&self.list(digest), &hidden, 0o444, copied.sums.to_text().as_bytes())
     }
 }

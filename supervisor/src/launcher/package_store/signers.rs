@@ -8,9 +8,10 @@ use std::fs::File;
 use std::io::{ErrorKind, Read as _};
 use std::path::PathBuf;
 
-use super::{PackageStore, write_whole};
+use super::PackageStore;
 use crate::failure::{Code, Failure};
 use crate::id::Digest;
+use crate::launcher::whole_file;
 use crate::trust::PublicKey;
 
 /// After the digest.
@@ -75,7 +76,7 @@ impl PackageStore {
         let hidden = self.path.join(format!(".signer-{digest}"));
         let text: String = keys.iter().flat_map(|key| [key.as_str(), "\n"]).collect();
         let write = || {
-            write_whole(&hidden, &path, &text)?;
+            whole_file::write(&path, &hidden, 0o444, text.as_bytes())?;
             File::open(&self.path)?.sync_all()
         };
         write().map_err(|error| {

@@ -74,8 +74,13 @@ pub(super) async fn stream(
 ) -> Result<impl IntoResponse, Problem> {
     let last = headers.get("last-event-id").map(|value| value.to_str().unwrap_or_default());
     let last = last.map(str::parse::<u64>).transpose().map_err(|_| {
-        Failure::new(Code::InvalidRequest, "the header last-event-id is not a number")
+        let value = last.unwrap_or_default();
+        let message = format!(
+            "the header last-event-id is {value:?} and no number; send the `id` of the last event"
+        );
+        Failure::new(Code::InvalidRequest, message)
             .with("header", "last-event-id")
+            .with("value", value)
     })?;
     let since = query.since.or(last).unwrap_or(0);
     let (sender, receiver) = mpsc::channel(PAGE);

@@ -1,12 +1,15 @@
 //! Failures as problem documents (RFC 9457).
 
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::extract::Request;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http_body_util::{BodyExt as _, Collected, Limited};
 use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
+use super::MAX_BODY;
 use crate::failure::{Code, Failure};
 
 /// What the framework says of a request that it refuses is not longer.
@@ -72,19 +75,41 @@ pub(super) fn document(failure: &Failure, status: StatusCode) -> Value {
 
 /// A refusal by the framework itself (a body too long, a query that does not parse), which is plain
 /// text, as a problem like every other.
-pub(super) async fn coded(response: Response) -> Response {
+pub(super) async fn coded(request: Request, next: Next) -> Response {
+    let uri = request.uri().clone();
+    let length = length(request.headers());
+    let response = next.run(request).await;
     let status = response.status();
     let kind = response.headers().get(header::CONTENT_TYPE);
     let plain = kind.is_none_or(|kind| kind.as_bytes().starts_with(b"text/plain"));
     if !status.is_client_error() || !plain {
         return response;
     }
+    if status == StatusCode::PAYLOAD_TOO_LARGE {
+        return respond(&too_long(MAX_BODY, length), status);
+    }
     let reason = Limited::new(response.into_body(), MAX_REASON).collect().await;
     let reason = reason.map(Collected::to_bytes).unwrap_or_default();
-    let reason = String::from_utf8_lossy(&reason).into_owned();
-    let code = match status {
-        StatusCode::PAYLOAD_TOO_LARGE => Code::ResourceExhausted,
-        _ => Code::InvalidRequest,
-    };
-    respond(&Failure::new(code, reason), status)
+    let reason = String::from_utf8_lossy(&reason);
+    let path = uri.path();
+    let message = format!(
+        "the request is not understood: {reason}; `GET /openapi.json` describes what {path} takes"
+    );
+    let failure = Failure::new(Code::InvalidRequest, message).with("path", path);
+    respond(&failure.with("query", uri.query()), status)
+}
+
+/// Of a body, in bytes, as its sender says it.
+pub(super) fn length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// A body of which more than `limit` bytes came, or would come.
+pub(super) fn too_long(limit: usize, used: Option<u64>) -> Failure {
+    let is = used.map_or_else(String::new, |used| format!(" has {used} bytes and"));
+    let message = format!("the request's body{is} may have {limit} bytes at most; send less");
+    Failure::new(Code::ResourceExhausted, message)
+        .with("resource", "request-body")
+        .with("limit", limit)
+        .with("used", used)
 }

@@ -43,8 +43,11 @@ pub(super) fn text_header<'a>(
 ) -> Result<Option<&'a str>, Failure> {
     let Some(value) = headers.get(name) else { return Ok(None) };
     value.to_str().map(Some).map_err(|_| {
-        Failure::new(Code::InvalidRequest, format!("the header {name} is not visible ASCII"))
-            .with("header", name)
+        Failure::new(
+            Code::InvalidRequest,
+            format!("the header {name} is not visible ASCII; send it as that"),
+        )
+        .with("header", name)
     })
 }
 

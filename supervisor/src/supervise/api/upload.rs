@@ -15,8 +15,9 @@ use axum::extract::{DefaultBodyLimit, FromRequest, Multipart, Request};
 use axum::http::{StatusCode, header};
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 
+use super::MAX_BODY;
 use super::install::InstallBody;
-use super::problem::Problem;
+use super::problem::{Problem, length, too_long};
 use super::request::{body, json};
 use crate::failure::{Code, Failure};
 use crate::supervise::registry::{InstallOptions, Registry, Source};
@@ -27,6 +28,8 @@ const MAX_UPLOADS: usize = 4;
 static UPLOADS: Semaphore = Semaphore::const_new(MAX_UPLOADS);
 /// The options, and what is between the parts.
 const MAX_OPTIONS: usize = 64 << 10;
+/// The longest form.
+const MAX_FORM: usize = MAX_PACKAGE as usize + MAX_SIGNATURE + 2 * MAX_OPTIONS;
 /// How long a client may send nothing in the midst of a package.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Pieces that may wait for the disk.
@@ -44,18 +47,18 @@ impl FromRequest<Arc<Registry>> for Upload {
     type Rejection = Problem;
 
     async fn from_request(mut request: Request, registry: &Arc<Registry>) -> Result<Self, Problem> {
+        let length = length(request.headers());
         let kind = request.headers().get(header::CONTENT_TYPE);
         if kind.is_some_and(|kind| kind.as_bytes().starts_with(b"multipart/form-data")) {
-            let most = MAX_PACKAGE as usize + MAX_SIGNATURE + 2 * MAX_OPTIONS;
-            DefaultBodyLimit::max(most).apply(&mut request);
+            DefaultBodyLimit::max(MAX_FORM).apply(&mut request);
             let form = Multipart::from_request(request, registry)
                 .await
-                .map_err(|error| malformed(error.status(), &error.body_text()))?;
+                .map_err(|error| refused(error.status(), &error.body_text(), MAX_FORM, length))?;
             return Ok(package(form, &registry.settings.state).await?);
         }
         let bytes = Bytes::from_request(request, registry)
             .await
-            .map_err(|error| malformed(error.status(), &error.body_text()))?;
+            .map_err(|error| refused(error.status(), &error.body_text(), MAX_BODY, length))?;
         Ok(directory(&bytes)?)
     }
 }
@@ -180,17 +183,15 @@ async fn in_time<T>(piece: impl Future<Output = Result<T, MultipartError>>) -> R
 }
 
 fn broken(error: &MultipartError) -> Failure {
-    refused(error.status(), &error.body_text())
+    refused(error.status(), &error.body_text(), MAX_FORM, None)
 }
 
-fn malformed(status: StatusCode, why: &str) -> Problem {
-    refused(status, why).into()
-}
-
-fn refused(status: StatusCode, why: &str) -> Failure {
-    let code = match status {
-        StatusCode::PAYLOAD_TOO_LARGE => Code::ResourceExhausted,
-        _ => Code::InvalidRequest,
-    };
-    Failure::new(code, format!("the request's body: {why}"))
+fn refused(status: StatusCode, why: &str, limit: usize, length: Option<u64>) -> Failure {
+    if status == StatusCode::PAYLOAD_TOO_LARGE {
+        return too_long(limit, length);
+    }
+    let message = format!(
+        "the request's body: {why}; send JSON that names a directory, or a form with a package"
+    );
+    Failure::new(Code::InvalidRequest, message)
 }

@@ -99,8 +99,9 @@ pub(super) struct Plugin {
     /// What seccomp and Landlock refused to it under this supervisor, the last first; empty in a list.
     denials: Vec<Denial>,
     /// Why that cannot be told here of what runs, and what would make it so; null in a list.
-    #[schema(value_type = Option<String>)]
-    denials_unobservable: Option<&'static str>,
+    denials_unobservable: Option<String>,
+    /// The plugins that depend on it and are not at rest; empty in a list.
+    dependents: Vec<String>,
     /// An operation that could be neither done nor undone yet, and is tried again; null in a list.
     unfinished: Option<Remainder>,
 }
@@ -240,6 +241,7 @@ impl Plugin {
             last_error: view.last_failure,
             denials: Vec::new(),
             denials_unobservable: None,
+            dependents: Vec::new(),
             unfinished: None,
         }
     }
@@ -258,8 +260,10 @@ impl Plugin {
         let shown = Self::new(handle, registry);
         let denials = registry.denials.of(id);
         let runs = shown.process.is_some();
-        let denials_unobservable = runs.then(|| registry.denials.unobservable(id)).flatten();
-        Self { storage, denials, denials_unobservable, unfinished, ..shown }
+        let denials_unobservable =
+            runs.then(|| registry.denials.unobservable(id, registry.landlock_abi())).flatten();
+        let dependents = registry.enabled_dependents(id);
+        Self { storage, denials, denials_unobservable, dependents, unfinished, ..shown }
     }
 }
 

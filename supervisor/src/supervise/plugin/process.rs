@@ -43,7 +43,7 @@ pub(crate) struct Process {
     pub(crate) started_at: String,
     pub(crate) cgroup: Option<PathBuf>,
     pub(crate) enforcement: Arc<Enforcement>,
-    /// What it was started with; for one that was taken over, what is granted since.
+    /// The places are those that it was started with; for one that was taken over, the permissions are those of then.
     pub(crate) granted: Arc<Grant>,
     pub(crate) peer: Peer,
     pub(crate) host: HostSide,
@@ -123,6 +123,9 @@ pub(crate) async fn adopt(
 ) -> Result<Process, StartError> {
     let Spawned { uid, generation, .. } = adopted.spawned;
     Denials::begin(&context.registry, &plan.id, uid, generation, true);
+    // What was granted or withheld since its start is in force from its next.
+    let granted = plan.granted.with_places(&plan.manifest, &adopted.places);
+    let plan = &StartPlan { granted: Arc::new(granted), ..plan.clone() };
     take_up(context, plan, exits, adopted.spawned, descriptors, cancelled).await
 }
 

@@ -61,7 +61,7 @@ impl Registry {
     }
 
     /// The plugins that are not at rest and depend on `id`.
-    pub(super) fn enabled_dependents(&self, id: &PluginId) -> Vec<String> {
+    pub(crate) fn enabled_dependents(&self, id: &PluginId) -> Vec<String> {
         self.all()
             .into_iter()
             .filter(|handle| handle.manifest.dependencies.contains_key(id))
@@ -76,11 +76,7 @@ impl Registry {
         if dependents.is_empty() {
             return Ok(());
         }
-        Err(Failure::new(
-            Code::DependentsEnabled,
-            format!("{} depend on {id}; disable them first", dependents.join(", ")),
-        )
-        .with("dependents", dependents))
+        Err(Failure::dependents_enabled(id, &dependents))
     }
 
     /// VERSION_INCOMPATIBLE where a plugin that is not at rest needs another version of `id` than

@@ -13,6 +13,7 @@ mod consent;
 mod crates;
 mod libraries;
 mod object;
+mod places;
 #[cfg(test)]
 mod sample;
 
@@ -160,8 +161,12 @@ impl Registry {
         let policy = manifest.policy(self.settings.strict);
         let database = self.settings.advisories.clone();
         // Files are read, which can take as long as the disk does.
-        let files =
-            tokio::task::spawn_blocking(move || read(&tree, &entry, &policy, database.as_ref()));
+        let (allowed, id) = (self.settings.sources.clone(), manifest.id.clone());
+        let files = tokio::task::spawn_blocking(move || {
+            let mut files = read(&tree, &entry, &policy, database.as_ref())?;
+            files.warnings.extend(places::warnings(&policy, &allowed, &id));
+            Ok(files)
+        });
         let files = files
             .await
             .unwrap_or_else(|error| Err(Failure::internal(format!("a review ended: {error}"))))?;

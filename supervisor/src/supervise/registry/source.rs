@@ -1,7 +1,7 @@
 //! Where a plugin comes from, and how its tree gets into the store.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use semver::Version;
 
@@ -78,6 +78,11 @@ impl Registry {
     /// SIGNATURE_INVALID: no trusted key has signed it, or none that may sign this plugin.
     /// PACKAGE_INVALID: it is signed, and no package; or its name is another's.
     pub(super) async fn fetch(&self, source: Source, kind: Kind) -> Result<Imported, Failure> {
+        // As the operator knows it: the tree in the store is a copy that may be gone again.
+        let shown = match &source {
+            Source::Directory(source) => source.clone(),
+            Source::Package { name, .. } => PathBuf::from(name.as_deref().unwrap_or("the package")),
+        };
         let (request, package, name) = match source {
             Source::Directory(source) => (Request::Import { source }, None, None),
             Source::Package { file, name, signature } => {
@@ -103,7 +108,7 @@ impl Registry {
             (Reply::Unopened { report }, _) => return Err(reported(&report)),
             (other, _) => return Err(unexpected(&other)),
         };
-        let manifest = match self.accept(digest, &root, name.as_deref()).await {
+        let manifest = match self.accept(digest, &root, &shown, name.as_deref()).await {
             Ok(manifest) => manifest,
             Err(failure) => {
                 self.let_go(digest).await;
@@ -116,10 +121,11 @@ impl Registry {
     async fn accept(
         &self,
         digest: Digest,
-        root: &std::path::Path,
+        root: &Path,
+        shown: &Path,
         name: Option<&str>,
     ) -> Result<Manifest, Failure> {
-        let manifest = Manifest::load(root)?;
+        let manifest = Manifest::load_as(root, shown)?;
         if let Some(name) = name {
             check_name(name, &manifest)?;
         }

@@ -15,6 +15,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use bulkhead_sandbox::Policy;
 use serde::{Deserialize, Serialize};
@@ -38,6 +39,13 @@ impl Grant {
     /// All that a manifest asks for.
     pub(crate) fn all(manifest: &Manifest) -> Self {
         Self { permissions: manifest.permissions.clone(), withheld_places: Vec::new() }
+    }
+
+    /// The same with just those places of the machine.
+    pub(crate) fn with_places(&self, manifest: &Manifest, places: &[PathBuf]) -> Self {
+        let mut withheld_places = manifest.sandbox.places();
+        withheld_places.retain(|place| !places.iter().any(|one| one == place.as_path()));
+        Self { permissions: self.permissions.clone(), withheld_places }
     }
 
     /// What the manifest asks for, less the places that are withheld.

@@ -125,11 +125,7 @@ fn the_line_that_is_told_with_a_denied_port_allows_it() {
 #[test]
 fn what_a_grant_lacks_is_told_once_and_counted() {
     let service = Service::start();
-    let asking = |pair: &str| {
-        let call = ["call", "victim", "ask", &json!(pair).to_string(), "--json"];
-        let told = service.command(call).run().expect(1).stderr;
-        serde_json::from_str::<Value>(&told).unwrap()
-    };
+    let asking = |pair: &str| service.error(["call", "victim", "ask", &json!(pair).to_string()]);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let there = listener.local_addr().unwrap().to_string();
     service.enable(&Package::witness("victim", "[network]\nhosts = [\"127.0.0.1:1\"]"));
@@ -209,33 +205,31 @@ fn a_system_call_that_kills_is_told_with_the_line_that_allows_it() {
     assert_eq!(service.json(["inspect", "healed"])["denials"], json!([]));
 }
 
-#[test]
-fn a_death_by_a_limit_is_told_with_the_line_that_raises_it() {
+/// Dies of a limit, and does not with the line that raises it, and as much as is needed.
+fn dies_of(layer: &str, mode: &str, [limit, given, raised, enough]: [&str; 4]) {
     let service = Service::start();
-    let deaths = [
-        ("file-size", "fill-data 4", "storage", "2M", "4M", "64M"),
-        ("memory", "leak-memory 64", "memory", "32M", "64M", "128M"),
-    ];
-    for (layer, mode, limit, given, raised, enough) in deaths {
-        if layer == "memory" && !lane::require(test_name!(), layer) {
-            return;
-        }
-        let lines = |value: &str| format!("[limits]\n{limit} = \"{value}\"\n{NEVER}");
-        service.install(&Package::hostile(limit, mode, &lines(given)));
-        let _ = service.command(["enable", limit]).run();
-        let plugin = service.wait_for(limit, died);
-        let line = format!("[limits] {limit} = \"{raised}\"");
-        for told in [&plugin["lastExit"], &plugin["lastError"]["details"]] {
-            assert_eq!(
-                (&told["layer"], &told["remedy"]),
-                (&json!(layer), &json!(line)),
-                "{plugin}"
-            );
-        }
-        // The control.
-        let healed = format!("{limit}-healed");
-        service.enable(&Package::hostile(&healed, mode, &lines(enough)));
-        service.json(["call", &healed, "echo"]);
+    let lines = |value: &str| format!("[limits]\n{limit} = \"{value}\"\n{NEVER}");
+    service.install(&Package::hostile("victim", mode, &lines(given)));
+    let _ = service.command(["enable", "victim"]).run();
+    let plugin = service.wait_for("victim", died);
+    let line = json!(format!("[limits] {limit} = \"{raised}\""));
+    for told in [&plugin["lastExit"], &plugin["lastError"]["details"]] {
+        assert_eq!((&told["layer"], &told["remedy"]), (&json!(layer), &line), "{plugin}");
+    }
+    // The control.
+    service.enable(&Package::hostile("healed", mode, &lines(enough)));
+    service.json(["call", "healed", "echo"]);
+}
+
+#[test]
+fn a_death_by_the_size_of_a_file_is_told_with_the_line_that_raises_it() {
+    dies_of("file-size", "fill-data 3", ["storage", "2M", "4M", "64M"]);
+}
+
+#[test]
+fn a_death_by_memory_is_told_with_the_line_that_raises_it() {
+    if lane::require(test_name!(), "memory") {
+        dies_of("memory", "leak-memory 64", ["memory", "32M", "64M", "128M"]);
     }
 }
 

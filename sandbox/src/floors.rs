@@ -92,9 +92,7 @@ pub fn check(policy: &Policy, sources: &AllowedSources) -> Result<(), FloorViola
     for mount in &policy.filesystem.mounts {
         plain(&mount.source)?;
         plain(&mount.target)?;
-        if RESERVED.iter().any(|reserved| Path::new(reserved) == mount.target)
-            || ["/dev", "/proc", "/sys"].iter().any(|tree| mount.target.starts_with(tree))
-        {
+        if is_reserved(&mount.target) {
             return Err(FloorViolation::Target { target: mount.target.clone() });
         }
         if !sources.allows(mount) {
@@ -111,6 +109,12 @@ pub fn check(policy: &Policy, sources: &AllowedSources) -> Result<(), FloorViola
     // Names that only some machines refuse are refused by the start, which knows the machine.
     seccomp::check_extra(&policy.allow_syscalls, &seccomp::Facts::WIDEST)?;
     Ok(())
+}
+
+/// Whether the compartment makes that itself, so that nothing can be mounted there.
+pub fn is_reserved(target: &Path) -> bool {
+    RESERVED.iter().any(|reserved| Path::new(reserved) == target)
+        || ["/dev", "/proc", "/sys"].iter().any(|tree| target.starts_with(tree))
 }
 
 /// Holds an identity against the floors.

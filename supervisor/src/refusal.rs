@@ -1,24 +1,29 @@
-//! What the kernel refused a compartment, as it is told, and the setting that would allow it.
+//! What was refused a compartment, as it is told: by which layer, and the setting that would allow it.
+
+mod barrier;
 
 use std::path::Path;
 
 use bulkhead_sandbox::kernel_audit::{Object, Refusal};
-use bulkhead_sandbox::seccomp;
+use bulkhead_sandbox::{Layer, floors, seccomp};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::manifest::HostPath;
+pub(crate) use barrier::Barrier;
 
-/// Beneath these a compartment has places of its own, which no grant replaces.
-const OWN: [&str; 6] = ["/plugin", "/data", "/tmp", "/dev", "/proc", "/sys"];
+/// Beneath these a plugin has places of its own, which no grant replaces.
+const OWN: [&str; 3] = ["/plugin", "/data", "/tmp"];
 
 /// A refusal, for whoever asks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Refused {
-    /// Which layer it was: `seccomp` or `landlock`.
+    /// Which layer it was, by its name: `seccomp`, `landlock-files`; or `grant`, where the service itself
+    /// refused what it asks the grant about.
     layer: &'static str,
-    /// The system call, or the rights that Landlock names: `fs.read_file`, `net.connect_tcp`.
+    /// The system call; the rights that Landlock names, `fs.read_file`, `net.connect_tcp`; or what the
+    /// service was asked for: `call appointments/create`, `connect db.example.org:5432`.
     access: String,
     /// As the plugin sees it.
     path: Option<String>,
@@ -52,7 +57,8 @@ impl Refused {
         let remedy = Remedy::of(refusal).and_then(|remedy| remedy.named_in(settings));
         match refusal {
             Refusal::Seccomp { call } => {
-                Self { layer: "seccomp", access: call.clone(), path: None, port: None, remedy }
+                let layer = Layer::Seccomp.name();
+                Self { layer, access: call.clone(), path: None, port: None, remedy }
             }
             Refusal::Landlock { access, object } => {
                 let (path, port) = match object {
@@ -60,13 +66,23 @@ impl Refused {
                     Some(Object::Port(port)) => (None, Some(*port)),
                     None => (None, None),
                 };
-                Self { layer: "landlock", access: access.clone(), path, port, remedy }
+                let layer = landlock_layer(access).name();
+                Self { layer, access: access.clone(), path, port, remedy }
             }
         }
     }
 
+    /// What the service refuses itself: the plugin lacks the grant.
+    pub(crate) fn by_grant(access: String, remedy: Option<String>) -> Self {
+        Self { layer: Barrier::GRANT, access, path: None, port: None, remedy }
+    }
+
+    pub(crate) fn layer(&self) -> &'static str {
+        self.layer
+    }
+
     pub(crate) fn is_by_landlock(&self) -> bool {
-        self.layer == "landlock"
+        self.layer.starts_with("landlock-")
     }
 
     /// For a person: what was refused, on what, and what would allow it.
@@ -144,16 +160,26 @@ impl Remedy {
     }
 }
 
-/// A path that a manifest can name.
+/// The one of Landlock's layers that has these rights, by the beginning of their names.
+fn landlock_layer(access: &str) -> Layer {
+    match access.split_once('.') {
+        Some(("net", _)) => Layer::LandlockNetwork,
+        Some(("fs", _)) => Layer::LandlockFiles,
+        // `scope.signal`, and `ptrace`, which has no point.
+        _ => Layer::LandlockScopes,
+    }
+}
+
+/// A path that a manifest can name and a start can show.
 fn place(path: &Path) -> Option<HostPath> {
-    if OWN.iter().any(|own| path.starts_with(own)) {
+    if OWN.iter().any(|own| path.starts_with(own)) || floors::is_reserved(path) {
         return None;
     }
     HostPath::try_from(path.to_str()?.to_owned()).ok()
 }
 
 /// A basic string of TOML. There is no control character in it.
-fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
@@ -193,6 +219,8 @@ mod tests {
     fn where_no_setting_allows_it_none_is_named() {
         for (access, object) in [
             ("fs.read_dir", on("/")),
+            ("fs.read_dir", on("/etc")),
+            ("fs.read_file", on("/proc/version")),
             ("fs.write_file", on("/plugin/bin/x")),
             ("fs.read_file", on("/srv/a\nb")),
             ("fs.read_file", on("/srv/../etc/shadow")),
@@ -203,6 +231,22 @@ mod tests {
         ] {
             assert_eq!(remedy(access, object.clone()), None, "{access} {object:?}");
         }
+    }
+
+    #[test]
+    fn what_landlock_denied_is_of_the_layer_that_has_the_right() {
+        for (access, layer) in [
+            ("fs.read_file,fs.write_file", Layer::LandlockFiles),
+            ("net.bind_tcp", Layer::LandlockNetwork),
+            ("scope.signal", Layer::LandlockScopes),
+            ("ptrace", Layer::LandlockScopes),
+        ] {
+            let refusal = Refusal::Landlock { access: access.to_owned(), object: None };
+            let refused = Refused::new(&refusal, Settings::Manifest);
+            assert_eq!(refused.layer(), layer.name(), "{access}");
+            assert!(refused.is_by_landlock());
+        }
+        assert!(!Refused::by_grant("call a/b".to_owned(), None).is_by_landlock());
     }
 
     #[test]

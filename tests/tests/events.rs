@@ -113,12 +113,15 @@ fn a_plugin_tells_others_what_its_manifest_allows() {
         (&json!("EVENTS_REFUSED"), &json!(3), &json!("other")),
         "{refused}"
     );
+    let line = json!("[events] publishes = [\"other\"]");
+    assert_eq!((&refused["layer"], &refused["remedy"]), (&json!("grant"), &line));
     let refused = next(&mut events, "plugin:warning", "liar");
     assert_eq!(
         (&refused["count"], &refused["topic"]),
         (&json!(1), &json!("plugin:disabled")),
         "{refused}"
     );
+    assert_eq!(refused["remedy"], Value::Null, "nobody but the service says that");
     // A publisher does not hear itself, though it listens to everything.
     service.json(["disable", "listener"]);
     let own = heard(&service, "speaker", 1);

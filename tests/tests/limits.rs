@@ -54,6 +54,8 @@ fn a_thread_that_is_refused_is_told_at_once_and_counted() {
     assert_eq!((&details["resource"], &details["limit"]), (&"pids".into(), &17.into()));
     assert!(details["used"].as_u64().is_some_and(|used| used <= 17), "{warning}");
     assert!(warning["count"].as_u64().is_some_and(|count| count >= 1), "{warning}");
+    let line = "[limits] pids = 32";
+    assert_eq!((&warning["layer"], &warning["remedy"]), (&"pids".into(), &line.into()));
     // It lives on, and so does the other, of which nothing is told.
     for id in ["greedy", "sibling"] {
         assert_eq!(service.json(["inspect", id])["state"], "enabled");

@@ -75,9 +75,16 @@ fn a_permission_is_granted_and_revoked_without_a_restart() {
     assert_eq!(refused["details"]["permission"], WRITE);
     let remedy = format!("`bulkhead grant {SCHEDULER} {WRITE}`");
     assert_eq!(refused["details"]["remedy"], remedy.as_str(), "{refused}");
+    assert_eq!(refused["details"]["layer"], "grant");
     let denied = audited(&service, "denied");
     assert_eq!(denied.len(), 1, "{denied:?}");
     assert_eq!(denied[0]["details"]["remedy"], remedy.as_str());
+    assert_eq!(denied[0]["details"]["layer"], "grant");
+    let told = event(&service, "plugin:warning", SCHEDULER);
+    assert_eq!((&told["layer"], &told["remedy"]), (&json!("grant"), &json!(remedy)), "{told}");
+    let shown = service.json(["inspect", SCHEDULER])["denials"][0].clone();
+    assert_eq!(shown["access"], "call appointments/create", "{shown}");
+    assert_eq!((&shown["layer"], &shown["remedy"]), (&json!("grant"), &json!(remedy)));
     assert_eq!(denied[0]["principal"]["name"], format!("plugin:{SCHEDULER}"));
 
     // The remedy, word by word.

@@ -143,6 +143,9 @@ fn a_death_by_seccomp_names_the_call_also_to_a_new_supervisor() {
         assert_eq!(plugin["lastExit"]["exit"]["denied_call"], "unshare", "{plugin}");
         let explanation = plugin["lastExit"]["explanation"].as_str().unwrap();
         assert!(explanation.contains("the system call unshare"), "{explanation}");
+        // It is on the never-list.
+        assert_eq!(plugin["lastExit"]["layer"], "seccomp", "{plugin}");
+        assert_eq!(plugin["lastExit"]["remedy"], Value::Null, "{plugin}");
         let events = service.command(["events", "--json"]).run().expect(0).stdout;
         let told = |line: &str| line.contains("plugin:error") && line.contains("call unshare");
         assert!(events.lines().any(told), "{events}");

@@ -26,6 +26,8 @@ fn a_plugin_that_fills_its_storage_is_stopped_and_told_why() {
     assert_eq!(error["code"], "RESOURCE_EXHAUSTED", "{stopped}");
     assert_eq!(error["details"]["resource"], "storage", "{stopped}");
     assert!(error["details"]["used"].as_u64().unwrap() > 16 << 20, "{stopped}");
+    assert_eq!(error["details"]["layer"], "quota", "{stopped}");
+    assert_eq!(error["details"]["remedy"], "[limits] storage = \"32M\"", "{stopped}");
     // The control: with room for it the same plugin goes on, and its storage is told.
     let modest = service.json(["inspect", "modest"]);
     assert_eq!(modest["state"], "enabled");

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use bulkhead_sandbox::floors::{self, AllowedSources, FloorViolation};
 use bulkhead_sandbox::seccomp::CompileError;
-use bulkhead_sandbox::{Mount, Policy, Strictness};
+use bulkhead_sandbox::{Layer, Mount, Policy, Strictness};
 
 use super::package_store::check_path;
 use crate::failure::{Code, Failure};
@@ -158,10 +158,17 @@ fn floor(violation: FloorViolation) -> Failure {
     let text = violation.to_string();
     match violation {
         FloorViolation::Syscall(CompileError::Never { call, .. }) => {
-            denied("syscall", &text).with("syscall", call)
+            denied("syscall", &text).with("syscall", call).with("layer", Layer::Seccomp)
         }
         FloorViolation::Syscall(_) => Failure::new(Code::InvalidRequest, text),
-        FloorViolation::Source { path, .. } => denied("source", &text).with("path", path),
+        FloorViolation::Source { path, writable } => {
+            let key = if writable { "read_write" } else { "read_only" };
+            let remedy = format!("[mounts] {key} = [{path:?}] in the service's configuration");
+            denied("source", &text)
+                .with("path", path)
+                .with("layer", Layer::PrivateRoot)
+                .with("remedy", remedy)
+        }
         FloorViolation::Target { target } => denied("target", &text).with("path", target),
         FloorViolation::Path { path } => denied("path", &text).with("path", path),
         FloorViolation::HostNetwork => denied("network", &text),

@@ -63,6 +63,7 @@ fn calls_of_the_never_list_and_the_open_network_are_denied() {
         (failure.code, &failure.details["syscall"]),
         (Code::PermissionDenied, &"ptrace".into())
     );
+    assert_eq!(failure.details["layer"], "seccomp");
     let failure = refused(&rules, |spawn| spawn.policy.0.network = Network::Host);
     assert_eq!(
         (failure.code, &failure.details["floor"]),
@@ -132,6 +133,10 @@ fn only_configured_sources_are_mounted_and_links_do_not_lead_out() {
         assert_eq!(failure.code, Code::PermissionDenied, "{source:?} at {target}: {failure}");
         assert!(failure.details.get("floor").is_some(), "{failure:?}");
     }
+    let failure = with(&secret, "/srv", Access::ReadOnly).unwrap_err();
+    let line = format!("[mounts] read_only = [{secret:?}]");
+    assert!(failure.details["remedy"].as_str().unwrap().starts_with(&line), "{failure:?}");
+    assert_eq!(failure.details["layer"], "private-root");
     let failure = with(&allowed.join("missing"), "/srv", Access::ReadOnly).unwrap_err();
     assert_eq!(failure.code, Code::NotFound);
 }

@@ -47,7 +47,7 @@ pub(crate) use schedule::{DAY, HOUR, MINUTE, MONTH, WEEKDAY};
 pub(crate) use schema::Schema;
 pub(crate) use service::{Service, ServiceName};
 pub(crate) use text::{Line, is_unsafe};
-pub(crate) use topic::Events;
+pub(crate) use topic::{Events, TopicPattern};
 pub(crate) use units::{ByteSize, CpuShare, TimeSpan};
 
 /// The name of the file in a plugin's tree.

@@ -19,12 +19,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::audit::{Action, Entry, Outcome};
+use super::denials::Denials;
 use super::plugin::StartPlan;
 use super::principal::Principal;
 use super::registry::Registry;
 use crate::clock::Monotonic;
 use crate::failure::{Code, Failure};
 use crate::manifest::{HostPort, Network};
+use crate::refusal::{Barrier, Refused, quoted};
 
 /// Connections of one plugin that are being made at a time.
 const AT_A_TIME: usize = 8;
@@ -62,11 +64,9 @@ impl Broker {
     ) -> Result<OwnedFd, Failure> {
         let pair = HostPort { host: asked.host, port: asked.port };
         if !is_granted(&plan.manifest.network, &pair) {
-            let principal = Principal::plugin(&plan.id, call.on_behalf_of.clone());
-            let refusal =
-                Entry::new(principal, Action::Denied, Outcome::Failed(Code::PermissionDenied));
-            registry.audit.refused(refusal.about(&plan.id).with("connect", shown(&pair))).await;
-            return Err(not_granted(plan, &pair));
+            let by = remedy(&pair);
+            note_refusal(registry, plan, call, &pair, by.clone()).await;
+            return Err(not_granted(plan, &pair, by));
         }
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
             Failure::new(
@@ -83,8 +83,54 @@ impl Broker {
         let latest = Instant::now() + PATIENCE;
         let deadline = call.deadline.map_or(latest, |deadline| deadline.min(latest));
         let made = tokio::time::timeout_at(deadline, make(&pair, deadline, Arc::new(place)));
-        made.await.unwrap_or_else(|_| Err(failed(&pair, "it took too long")))
+        match made.await {
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(Unmade::Failed(failure))) => Err(failure),
+            Ok(Err(Unmade::NotMeant(address))) => {
+                let by = remedy(&HostPort { host: address.to_string(), port: pair.port });
+                note_refusal(registry, plan, call, &pair, by.clone()).await;
+                Err(not_meant(&pair, address, by))
+            }
+            Err(_) => Err(failed(&pair, "it took too long")),
+        }
     }
+}
+
+/// Why there is no connection.
+#[derive(Debug)]
+enum Unmade {
+    /// The name leads to where a name does not lead.
+    NotMeant(IpAddr),
+    Failed(Failure),
+}
+
+impl From<Failure> for Unmade {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+/// A pair that is refused is in the audit, and among what was denied to the plugin.
+async fn note_refusal(
+    registry: &Registry,
+    plan: &StartPlan,
+    call: &IncomingCall,
+    pair: &HostPort,
+    remedy: Option<String>,
+) {
+    let principal = Principal::plugin(&plan.id, call.on_behalf_of.clone());
+    let entry = Entry::new(principal, Action::Denied, Outcome::Failed(Code::PermissionDenied))
+        .about(&plan.id)
+        .with("connect", shown(pair))
+        .with("layer", Barrier::GRANT)
+        .with("remedy", &remedy);
+    registry.audit.refused(entry).await;
+    registry.metrics.refused(&plan.id, "connect");
+    Denials::refused(
+        registry,
+        &plan.id,
+        Refused::by_grant(format!("connect {}", shown(pair)), remedy),
+    );
 }
 
 fn is_granted(network: &Network, asked: &HostPort) -> bool {
@@ -98,7 +144,7 @@ async fn make(
     pair: &HostPort,
     deadline: Instant,
     place: Arc<OwnedSemaphorePermit>,
-) -> Result<OwnedFd, Failure> {
+) -> Result<OwnedFd, Unmade> {
     let (host, port) = (pair.host.clone(), pair.port);
     // A resolver that hangs keeps its place, although nobody waits for it any more.
     let held = Arc::clone(&place);
@@ -112,8 +158,8 @@ async fn make(
     let allowed: Vec<SocketAddr> =
         found.iter().copied().filter(|address| is_meant(&pair.host, address.ip())).collect();
     let mut last = match found.first() {
-        None => return Err(failed(pair, "the name has no address")),
-        Some(address) if allowed.is_empty() => return Err(not_meant(pair, address.ip())),
+        None => return Err(failed(pair, "the name has no address").into()),
+        Some(address) if allowed.is_empty() => return Err(Unmade::NotMeant(address.ip())),
         Some(_) => io::Error::from(io::ErrorKind::TimedOut),
     };
     for (nth, address) in allowed.iter().enumerate() {
@@ -126,7 +172,7 @@ async fn make(
             Err(_) => last = io::ErrorKind::TimedOut.into(),
         }
     }
-    Err(failed(pair, last))
+    Err(failed(pair, last).into())
 }
 
 /// A name stands for a machine elsewhere: whoever answers for it must not lead the plugin to what listens
@@ -151,9 +197,15 @@ fn shown(pair: &HostPort) -> String {
     pair.to_string().chars().take(270).collect()
 }
 
-fn not_granted(plan: &StartPlan, pair: &HostPort) -> Failure {
+/// The line of the manifest that grants a pair. None: it is not one that can be written.
+fn remedy(pair: &HostPort) -> Option<String> {
+    let pair = pair.to_string().parse::<HostPort>().ok()?;
+    Some(format!("[network] hosts = [{}]", quoted(&pair.to_string())))
+}
+
+fn not_granted(plan: &StartPlan, pair: &HostPort, remedy: Option<String>) -> Failure {
     let pair = shown(pair);
-    Failure::new(
+    let failure = Failure::new(
         Code::PermissionDenied,
         format!(
             "{} may not connect to {pair:?}: [network] hosts in its plugin.toml does not name it",
@@ -161,21 +213,22 @@ fn not_granted(plan: &StartPlan, pair: &HostPort) -> Failure {
         ),
     )
     .with("permission", "network")
-    .with("connect", pair)
+    .with("connect", pair);
+    Barrier { layer: Barrier::GRANT, remedy }.explain(failure)
 }
 
-fn not_meant(pair: &HostPort, address: IpAddr) -> Failure {
-    Failure::new(
+fn not_meant(pair: &HostPort, address: IpAddr, remedy: Option<String>) -> Failure {
+    let failure = Failure::new(
         Code::PermissionDenied,
         format!(
             "{} is {address} by its name server, an address of this machine or its link, which a name does not grant; \
-             grant the address itself: hosts = [\"{address}:{}\"]",
+             grant the address itself",
             shown(pair),
-            pair.port
         ),
     )
     .with("permission", "network")
-    .with("connect", shown(pair))
+    .with("connect", shown(pair));
+    Barrier { layer: Barrier::GRANT, remedy }.explain(failure)
 }
 
 fn failed(pair: &HostPort, why: impl std::fmt::Display) -> Failure {

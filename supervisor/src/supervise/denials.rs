@@ -1,11 +1,12 @@
-//! What the kernel refused to plugins: the system call that one died of, and what Landlock denied.
+//! What was refused to plugins: the system call that one died of, what Landlock denied, what the grant lacked.
 //!
 //! Theory of operation. The launcher opens the kernel's audit stream, where it may, and hands it on: its
 //! records hold text that plugins chose, so they are read here. One task reads them. A system call ends
 //! its process, so it is kept until somebody who tells of the death asks for that of the plugin's uid,
 //! and waits a moment for it. What Landlock denied the plugin goes on with: each different denial is told
 //! once, as a warning and in the audit, and counted in the plugin's [`Ledger`]. What comes faster than it
-//! can be read is dropped by the kernel.
+//! can be read is dropped by the kernel. What the service itself refuses a plugin, as its grant lacks it, is
+//! told and counted alike; whoever refuses it has put it into the audit.
 
 mod ledger;
 
@@ -67,7 +68,7 @@ struct Known {
 /// A denial that was not seen before.
 struct News {
     plugin: PluginId,
-    refusal: Refusal,
+    refused: Refused,
 }
 
 /// Reads the stream from now on. Must run inside the runtime.
@@ -107,14 +108,18 @@ async fn keep(registry: Arc<Registry>, stream: AsyncFd<OwnedFd>) {
     }
 }
 
-/// Tells of a denial, in the log, as an event and in the audit.
-async fn tell(registry: &Registry, News { plugin, refusal }: News) {
-    let refused = Refused::new(&refusal, Settings::Manifest);
+/// Tells of a denial by the kernel, in the log, as an event and in the audit.
+async fn tell(registry: &Registry, News { plugin, refused }: News) {
     let principal = Principal::plugin(&plugin, None);
     let entry = Entry::new(principal, Action::Denied, Outcome::Failed(Code::PermissionDenied));
     registry.audit.refused(entry.about(&plugin).with("refused", &refused)).await;
-    let Some(untold) = registry.denials.may_tell(&plugin) else { return };
-    let message = format!("Landlock refused {plugin} {}", refused.sentence());
+    announce(registry, &plugin, &refused);
+}
+
+/// Tells of a denial in the log and as an event.
+fn announce(registry: &Registry, plugin: &PluginId, refused: &Refused) {
+    let Some(untold) = registry.denials.may_tell(plugin) else { return };
+    let message = format!("{} refused {plugin} {}", refused.layer(), refused.sentence());
     tracing::warn!(%plugin, "{message}");
     let mut body = json!(refused);
     body["code"] = json!(Code::PermissionDenied);
@@ -122,7 +127,7 @@ async fn tell(registry: &Registry, News { plugin, refusal }: News) {
     if untold > 0 {
         body["untold"] = json!(untold);
     }
-    registry.events.emit("plugin:warning", &plugin, body);
+    registry.events.emit("plugin:warning", plugin, body);
 }
 
 impl Denials {
@@ -166,6 +171,17 @@ impl Denials {
         }
     }
 
+    /// The service refused a plugin what its grant lacks, which is in the audit already.
+    pub(crate) fn refused(registry: &Registry, plugin: &PluginId, refused: Refused) {
+        let new = match registry.denials.known().plugins.get_mut(plugin) {
+            Some(ledger) => ledger.note(refused.clone()),
+            None => return,
+        };
+        if new {
+            announce(registry, plugin, &refused);
+        }
+    }
+
     /// The plugin is uninstalled.
     pub(crate) fn forget(&self, plugin: &PluginId) {
         self.known().plugins.remove(plugin);
@@ -185,14 +201,15 @@ impl Denials {
     ) -> Option<String> {
         if !self.observable {
             return Some(
-                "neither system calls nor what Landlock denies are observable here: the kernel's audit stream cannot be read; under systemd install \
-                 bulkhead-audit.socket beside the unit, by hand start the service as root"
+                "what seccomp and Landlock deny is not observable here: the kernel's audit stream cannot be \
+                 read; under systemd install bulkhead-audit.socket beside the unit, by hand start the \
+                 service as root"
                     .to_owned(),
             );
         }
         let known = self.known();
         let ledger = known.plugins.get(plugin)?;
-        if known.domains.knows(ledger.uid) {
+        if known.domains.knows(ledger.uid?) {
             return None;
         }
         let why = match landlock_abi {
@@ -233,7 +250,7 @@ impl Denials {
         if let Some(call) = exited.exit.0.denied_call.clone()
             && let Some(ledger) = self.known().plugins.get_mut(&exited.id)
         {
-            ledger.note(Refusal::Seccomp { call });
+            ledger.note(Refused::new(&Refusal::Seccomp { call }, Settings::Manifest));
         }
         exited.exit.0.denied_accesses = found;
     }
@@ -258,10 +275,10 @@ impl Denials {
 
 impl Known {
     fn add(&mut self, denial: Denial) -> Option<News> {
-        let of_uid = self.plugins.iter_mut().find(|(_, ledger)| ledger.uid == denial.uid);
+        let of_uid = self.plugins.iter_mut().find(|(_, ledger)| ledger.uid == Some(denial.uid));
         if let (Refusal::Landlock { .. }, Some((plugin, ledger))) = (&denial.refusal, of_uid) {
-            let refusal = denial.refusal;
-            return ledger.note(refusal.clone()).then(|| News { plugin: plugin.clone(), refusal });
+            let refused = Refused::new(&denial.refusal, Settings::Manifest);
+            return ledger.note(refused.clone()).then(|| News { plugin: plugin.clone(), refused });
         }
         let kept = match &denial.refusal {
             Refusal::Seccomp { .. } => &mut self.calls,
@@ -275,10 +292,12 @@ impl Known {
     }
 
     fn begin(&mut self, id: &PluginId, uid: u32, generation: u64, adopted: bool) -> Vec<News> {
-        // A uid that another plugin had is this one's now.
-        self.plugins.retain(|other, ledger| other == id || ledger.uid != uid);
+        // A uid that another plugin had is this one's now. Without privilege all have the same.
+        for ledger in self.plugins.values_mut().filter(|ledger| ledger.uid == Some(uid)) {
+            ledger.uid = None;
+        }
         let ledger = self.plugins.entry(id.clone()).or_default();
-        (ledger.uid, ledger.generation, ledger.adopted) = (uid, generation, adopted);
+        (ledger.uid, ledger.generation, ledger.adopted) = (Some(uid), generation, adopted);
         let (early, others) = self.early.drain(..).partition(|denial| denial.uid == uid);
         self.early = others;
         let early: VecDeque<Denial> = early;
@@ -300,7 +319,7 @@ impl Known {
     fn denied_before(&self, exited: &Exited) -> Vec<String> {
         let Some(ledger) = self.plugins.get(&exited.id) else { return Vec::new() };
         let last = ledger.accesses(exited.generation).take(TOLD);
-        last.map(|refusal| Refused::new(refusal, Settings::Manifest).sentence()).collect()
+        last.map(Refused::sentence).collect()
     }
 }
 

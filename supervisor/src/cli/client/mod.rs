@@ -170,7 +170,7 @@ impl Client {
             }
             _ => (
                 Code::Unreachable,
-                "start it with `systemctl start bulkhead`, `bulkhead serve` or `bulkhead run`, or name its socket with --socket",
+                "start it with `systemctl start bulkhead` or `bulkhead serve`, or name the socket that `bulkhead run` or `bulkhead dev` has told, with --socket",
             ),
         };
         let message = format!("no service answers on {socket}: {error}; {what_to_do}");

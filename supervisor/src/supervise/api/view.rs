@@ -96,7 +96,8 @@ pub(super) struct Plugin {
     #[schema(value_type = Option<Object>)]
     last_exit: Option<Value>,
     last_error: Option<Failure>,
-    /// What seccomp and Landlock refused to it under this supervisor, the last first; empty in a list.
+    /// What seccomp, Landlock and the service itself refused to it under this supervisor, the last first;
+    /// empty in a list.
     denials: Vec<Denial>,
     /// Why that cannot be told here of what runs, and what would make it so; null in a list.
     denials_unobservable: Option<String>,

@@ -36,7 +36,7 @@ pub(crate) fn of_event(name: &str, plugin: &PluginId, body: &Value) -> Option<En
             }
             let refused = entry(Action::Denied, Outcome::Failed(failure.code));
             // Which rule it was; the rest of the details can quote a manifest.
-            let rules = ["floor", "layer", "permission", "key", "reason"];
+            let rules = ["floor", "layer", "permission", "key", "reason", "remedy"];
             let given = rules.iter().filter(|rule| !failure.details[**rule].is_null());
             Some(given.fold(refused, |entry, rule| entry.with(rule, &failure.details[*rule])))
         }

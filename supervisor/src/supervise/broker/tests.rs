@@ -52,6 +52,20 @@ fn a_name_leads_to_no_service_of_this_machine() {
     assert!(!meant("localhost", "203.0.113.9"));
 }
 
+#[test]
+fn the_line_that_grants_a_pair_is_one_of_the_manifest() {
+    for (host, pair) in [("fhir.example.org", "fhir.example.org:443"), ("::1", "[::1]:443")] {
+        let line = remedy(&HostPort { host: host.to_owned(), port: 443 }).unwrap();
+        assert_eq!(line, format!("[network] hosts = [\"{pair}\"]"));
+        let text = line.replace("[network] ", "");
+        let network: Network = toml::from_str(&text).unwrap();
+        assert_eq!(network, hosts(&[pair]));
+    }
+    for (host, port) in [("", 443), ("a b", 443), ("a\nb", 443), ("example.org", 0)] {
+        assert_eq!(remedy(&HostPort { host: host.to_owned(), port }), None, "{host:?}:{port}");
+    }
+}
+
 #[tokio::test]
 async fn a_connection_reaches_the_listener_and_a_refused_one_says_so() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -66,7 +80,9 @@ async fn a_connection_reaches_the_listener_and_a_refused_one_says_so() {
     let (accepted, _) = listener.accept().unwrap();
     assert!(!bulkhead_sandbox::descriptors::is_tcp_connection(&listener), "it has no peer");
     drop((accepted, listener));
-    let failure = make(address.to_string()).await.unwrap_err();
+    let Err(Unmade::Failed(failure)) = make(address.to_string()).await else {
+        panic!("nobody listens there");
+    };
     assert_eq!(failure.code, Code::ConnectFailed, "{failure}");
     assert_eq!(failure.details["port"], address.port());
     assert_eq!(broker.places.available_permits(), AT_A_TIME, "the places are given back");

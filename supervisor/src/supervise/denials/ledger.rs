@@ -1,11 +1,10 @@
 //! What was refused to one plugin, counted.
 
-use bulkhead_sandbox::kernel_audit::Refusal;
 use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::refusal::{Refused, Settings};
+use crate::refusal::Refused;
 
 /// Different refusals that are kept; of the others the one that was not seen for longest goes.
 const MOST: usize = 32;
@@ -13,8 +12,8 @@ const MOST: usize = 32;
 /// Of one plugin, through all its starts under this supervisor.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
-    /// What its processes run as.
-    pub(super) uid: u32,
+    /// What its processes run as; none: that is another plugin's by now.
+    pub(super) uid: Option<u32>,
     /// The start that refusals are of now.
     pub(super) generation: u64,
     /// Nobody listened when that start made itself known.
@@ -25,7 +24,7 @@ pub(super) struct Ledger {
 
 #[derive(Clone, Debug)]
 struct Seen {
-    refusal: Refusal,
+    refused: Refused,
     count: u64,
     last: Timestamp,
     generation: u64,
@@ -45,9 +44,9 @@ pub(crate) struct Counted {
 
 impl Ledger {
     /// Counts a refusal; whether it is a new one.
-    pub(super) fn note(&mut self, refusal: Refusal) -> bool {
+    pub(super) fn note(&mut self, refused: Refused) -> bool {
         let (last, generation) = (Timestamp::now(), self.generation);
-        if let Some(at) = self.seen.iter().position(|seen| seen.refusal == refusal) {
+        if let Some(at) = self.seen.iter().position(|seen| seen.refused == refused) {
             let seen = self.seen.remove(at);
             self.seen.push(Seen { count: seen.count.saturating_add(1), last, generation, ..seen });
             return false;
@@ -55,7 +54,7 @@ impl Ledger {
         if self.seen.len() == MOST {
             self.seen.remove(0);
         }
-        self.seen.push(Seen { refusal, count: 1, last, generation });
+        self.seen.push(Seen { refused, count: 1, last, generation });
         true
     }
 
@@ -65,20 +64,20 @@ impl Ledger {
     }
 
     /// What Landlock refused to a start, the last first.
-    pub(super) fn accesses(&self, generation: u64) -> impl Iterator<Item = &Refusal> {
+    pub(super) fn accesses(&self, generation: u64) -> impl Iterator<Item = &Refused> {
         self.seen
             .iter()
             .rev()
             .filter(move |seen| seen.generation == generation)
-            .map(|seen| &seen.refusal)
-            .filter(|refusal| matches!(refusal, Refusal::Landlock { .. }))
+            .map(|seen| &seen.refused)
+            .filter(|refused| refused.is_by_landlock())
     }
 }
 
 impl Seen {
     fn shown(&self) -> Counted {
         Counted {
-            refused: Refused::new(&self.refusal, Settings::Manifest),
+            refused: self.refused.clone(),
             count: self.count,
             last: format!("{:.3}", self.last),
         }
@@ -87,10 +86,13 @@ impl Seen {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use bulkhead_sandbox::kernel_audit::Refusal;
 
-    fn call(name: impl ToString) -> Refusal {
-        Refusal::Seccomp { call: name.to_string() }
+    use super::*;
+    use crate::refusal::Settings;
+
+    fn call(name: impl ToString) -> Refused {
+        Refused::new(&Refusal::Seccomp { call: name.to_string() }, Settings::Manifest)
     }
 
     #[test]
@@ -110,6 +112,6 @@ mod tests {
             ledger.note(call(number));
         }
         assert_eq!(ledger.seen.len(), MOST);
-        assert_eq!(ledger.shown()[0].refused, Refused::new(&call(999), Settings::Manifest));
+        assert_eq!(ledger.shown()[0].refused, call(999));
     }
 }

@@ -88,12 +88,15 @@ fn a_denial_is_news_once_and_counted_afterwards() {
     assert_eq!(early.len(), 1, "what came before the plugin was known is its own");
     assert!(denials.add(read(7, "/a")).is_none());
     let news = denials.add(read(7, "/b")).unwrap();
-    assert_eq!((news.plugin, news.refusal), (plugin(), read(7, "/b").refusal));
+    let refused = Refused::new(&read(7, "/b").refusal, Settings::Manifest);
+    assert_eq!((news.plugin, news.refused), (plugin(), refused));
     let shown = serde_json::to_value(denials.of(&plugin())).unwrap();
     assert_eq!((&shown[1]["path"], &shown[1]["count"]), (&json!("/a"), &json!(2)));
     let another: PluginId = "another".parse().unwrap();
     denials.known().begin(&another, 7, 6, false);
-    assert_eq!(denials.of(&plugin()), [], "the uid has another owner");
+    denials.add(read(7, "/c"));
+    assert_eq!(denials.of(&plugin()).len(), 2, "the uid has another owner");
+    assert_eq!(denials.of(&another).len(), 1);
 }
 
 #[test]

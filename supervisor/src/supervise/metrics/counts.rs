@@ -139,7 +139,7 @@ pub(super) fn label<'a>(manifest: &Manifest, method: &'a str) -> &'a str {
 }
 
 /// All that a plugin can be refused.
-pub(super) const REFUSALS: [&str; 3] = ["call", "publish", "hear"];
+pub(super) const REFUSALS: [&str; 4] = ["call", "connect", "publish", "hear"];
 
 /// All that can keep an event from it.
 pub(super) const LOSSES: [&str; 3] = ["missed", "refused", "withheld"];

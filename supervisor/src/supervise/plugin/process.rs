@@ -21,6 +21,7 @@ use crate::clock::Monotonic;
 use crate::exposure::Exposure;
 use crate::failure::{Code, Failure};
 use crate::link::{Adopted, Exited, Json, Reply, Request, Spawn, Spawned};
+use crate::refusal::Barrier;
 use crate::supervise::denials::Denials;
 use crate::supervise::launcher_link::unexpected;
 use crate::supervise::logs::{self, Stream};
@@ -377,10 +378,12 @@ pub(crate) async fn exited(
 /// The plugin died at a stage of its start.
 fn died(exited: &Exited, stage: &str) -> Failure {
     let explanation = exited.exit.0.explain();
-    Failure::new(Code::InitializationFailed, format!("the plugin died at {stage}: {explanation}"))
+    let message = format!("the plugin died at {stage}: {explanation}");
+    let failure = Failure::new(Code::InitializationFailed, message)
         .with("stage", stage)
         .with("exit", &exited.exit.0)
-        .with("explanation", explanation)
+        .with("explanation", explanation);
+    Barrier::explain_death(&exited.exit.0, failure)
 }
 
 /// Kills what the start has started and waits until it is gone.

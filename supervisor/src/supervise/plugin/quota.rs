@@ -17,6 +17,7 @@ use utoipa::ToSchema;
 use crate::failure::{Code, Failure};
 use crate::id::PluginId;
 use crate::link::{Reply, Request, StorageUsage};
+use crate::refusal::Barrier;
 use crate::supervise::launcher_link::{Launcher, unexpected};
 use crate::supervise::store::Store;
 
@@ -141,14 +142,17 @@ impl Kept {
     /// be counted.
     pub(crate) fn check(&self, id: &PluginId, limit: u64) -> Result<(), Failure> {
         let (max_files, bytes) = (files_of(limit), self.bytes());
+        // The number of files goes with the bytes.
+        let barrier = Barrier::storage(limit);
         let exhausted = |resource: &str, limit: u64, used: u64, what: String| {
-            Err(Failure::new(
+            let failure = Failure::new(
                 Code::ResourceExhausted,
                 format!("{id} {what}; remove what is not needed from its storage, or raise `storage` in [limits]"),
             )
             .with("resource", resource)
             .with("limit", limit)
-            .with("used", used))
+            .with("used", used);
+            Err(barrier.clone().explain(failure))
         };
         if self.uncounted {
             let what =
@@ -215,6 +219,8 @@ mod tests {
         let failure = check(kept((50 << 20) + 1, 50 << 20, 1, false)).unwrap_err();
         assert_eq!(failure.code, Code::ResourceExhausted);
         assert_eq!(failure.details["used"], (100 << 20) + 1);
+        assert_eq!(failure.details["layer"], "quota");
+        assert_eq!(failure.details["remedy"], "[limits] storage = \"200M\"");
         let failure = check(kept(0, 0, 25_601, false)).unwrap_err();
         assert_eq!(failure.details["resource"], "storage files");
         assert!(check(kept(0, 0, 1, true)).unwrap_err().message.contains("deep"));

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::id::PluginId;
+use crate::refusal::Barrier;
 use crate::supervise::events::Events;
 use crate::supervise::metrics::Metrics;
 
@@ -42,6 +43,8 @@ struct Gathered {
     count: u64,
     /// The last of the topics.
     topic: String,
+    /// What would allow it.
+    remedy: Option<String>,
 }
 
 /// The losses of the moment; cheap to clone.
@@ -56,7 +59,8 @@ impl Losses {
         Self { metrics, gathered: Arc::default() }
     }
 
-    /// Counts losses, and tells of them a moment later. Must run inside the runtime.
+    /// Counts losses, and tells of them a moment later, with what would allow the last of them. Must
+    /// run inside the runtime.
     pub(super) fn count(
         &self,
         events: &Events,
@@ -64,6 +68,7 @@ impl Losses {
         loss: Loss,
         topic: &str,
         by: u64,
+        remedy: Option<String>,
     ) {
         self.metrics.lost(plugin, loss.name(), by);
         match loss {
@@ -78,6 +83,7 @@ impl Losses {
             let first = entry.count == 0;
             entry.count += by;
             topic.clone_into(&mut entry.topic);
+            entry.remedy = remedy;
             first
         };
         if !first {
@@ -89,14 +95,15 @@ impl Losses {
             let mut gathered = losses.gathered.lock().unwrap_or_else(PoisonError::into_inner);
             let told = gathered.remove(&key);
             drop(gathered);
-            if let Some(Gathered { count, topic }) = told {
-                tell(&events, &key.0, key.1, count, &topic);
+            if let Some(gathered) = told {
+                tell(&events, &key.0, key.1, gathered);
             }
         });
     }
 }
 
-fn tell(events: &Events, plugin: &PluginId, loss: Loss, count: u64, topic: &str) {
+fn tell(events: &Events, plugin: &PluginId, loss: Loss, gathered: Gathered) {
+    let Gathered { count, topic, remedy } = gathered;
     let (code, message) = match loss {
         Loss::Missed => (
             "EVENTS_MISSED",
@@ -117,6 +124,9 @@ fn tell(events: &Events, plugin: &PluginId, loss: Loss, count: u64, topic: &str)
             ),
         ),
     };
-    let body = json!({ "code": code, "message": message, "count": count, "topic": topic });
+    let mut body = json!({ "code": code, "message": message, "count": count, "topic": topic });
+    if loss != Loss::Missed {
+        Barrier { layer: Barrier::GRANT, remedy }.tell(&mut body);
+    }
     events.emit("plugin:warning", plugin, body);
 }

@@ -104,11 +104,11 @@ impl Registry {
     }
 }
 
-/// What would permit what was refused, for a person to read.
+/// What would permit what was refused: a command, or a line of the manifest.
 pub(super) fn remedy(manifest: &Manifest, permission: &Permission) -> String {
     if manifest.permissions.contains(permission) {
         format!("`bulkhead grant {} {permission}`", manifest.id)
     } else {
-        "`permissions` in its plugin.toml, and an upgrade to that".to_owned()
+        format!("permissions = [\"{permission}\"]")
     }
 }

@@ -19,7 +19,8 @@ use super::losses::Loss;
 use super::permitting::remedy;
 use crate::failure::{Code, Failure};
 use crate::id::PluginId;
-use crate::manifest::Permission;
+use crate::manifest::{Permission, TopicPattern};
+use crate::refusal::{Barrier, quoted};
 use crate::supervise::audit::Entry;
 use crate::supervise::plugin::{PluginHandle, StartPlan};
 use crate::supervise::store::Recorded;
@@ -61,11 +62,17 @@ impl Registry {
         if topic.starts_with(RESERVED) || !allowed.any(|pattern| pattern.matches(topic)) {
             tracing::debug!(plugin = %publisher.id, topic, "may not publish this");
             let shown = topic.chars().take(MAX_TOPIC).collect::<String>();
-            self.losses.count(&self.events, &publisher.id, Loss::Refused, &shown, 1);
-            self.note_refusal(Entry::of_event(&publisher.id, &shown).with(
-                "remedy",
-                "`publishes` under [events] in its plugin.toml, and an upgrade to that",
-            ));
+            let remedy = would_allow(topic);
+            self.losses.count(
+                &self.events,
+                &publisher.id,
+                Loss::Refused,
+                &shown,
+                1,
+                remedy.clone(),
+            );
+            let entry = Entry::of_event(&publisher.id, &shown).with("layer", Barrier::GRANT);
+            self.note_refusal(entry.with("remedy", remedy));
             return;
         }
         for handle in self.all() {
@@ -94,12 +101,14 @@ impl Registry {
         }
         let id = &subscriber.manifest.id;
         tracing::debug!(plugin = %id, topic, %permission, "may not hear this");
-        self.losses.count(&self.events, id, Loss::Withheld, topic, 1);
+        let remedy = remedy(&subscriber.manifest, permission);
+        self.losses.count(&self.events, id, Loss::Withheld, topic, 1, Some(remedy.clone()));
         self.note_refusal(
             Entry::of_event(id, topic)
                 .with("publisher", &publisher.id)
                 .with("permission", permission)
-                .with("remedy", remedy(&subscriber.manifest, permission)),
+                .with("layer", Barrier::GRANT)
+                .with("remedy", remedy),
         );
     }
 
@@ -154,7 +163,7 @@ impl Registry {
             tracing::debug!(plugin = %id, topic, %failure, "event missed");
             // The warning of a loss must not be a loss to warn of.
             if topic != "plugin:warning" {
-                self.losses.count(&self.events, id, Loss::Missed, topic, 1);
+                self.losses.count(&self.events, id, Loss::Missed, topic, 1, None);
             }
             "busy"
         })
@@ -173,7 +182,8 @@ impl Registry {
                         let mut wanted = handle.manifest.events.subscribes.iter();
                         if wanted.any(|pattern| pattern.begins_like(RESERVED)) {
                             let id = &handle.manifest.id;
-                            self.losses.count(&self.events, id, Loss::Missed, RESERVED, missed);
+                            let losses = &self.losses;
+                            losses.count(&self.events, id, Loss::Missed, RESERVED, missed, None);
                         }
                     }
                 }
@@ -198,8 +208,16 @@ fn subscribes(handle: &PluginHandle, topic: &str) -> bool {
     handle.manifest.events.subscribes.iter().any(|pattern| pattern.matches(topic))
 }
 
-/// An event as a plugin is shown it. Of others' errors it sees the code only: the text and the
-/// details can hold what they wrote.
+/// The line of a manifest by which a plugin may publish that. None: nobody but the service may, or it
+/// is no topic.
+fn would_allow(topic: &str) -> Option<String> {
+    let topic = TopicPattern::try_from(topic.to_owned()).ok()?.to_string();
+    let can_be_published = !topic.starts_with(RESERVED) && !topic.ends_with('*');
+    can_be_published.then(|| format!("[events] publishes = [{}]", quoted(&topic)))
+}
+
+/// An event as a plugin is shown it. Of others' errors and denials it sees the code only: the text and
+/// the details can hold what they wrote.
 fn as_shown(recorded: &Recorded, own: bool) -> Value {
     let mut shown = recorded.body.clone();
     if let Value::Object(body) = &mut shown {
@@ -208,6 +226,9 @@ fn as_shown(recorded: &Recorded, own: bool) -> Value {
                 *error = json!({ "code": error["code"] });
             }
             body.remove("stop");
+            if body.get("code") == Some(&json!(Code::PermissionDenied)) {
+                body.retain(|key, _| key == "code");
+            }
         }
         body.insert("time".to_owned(), json!(recorded.time));
         body.insert("pluginId".to_owned(), json!(recorded.plugin));
@@ -263,5 +284,29 @@ mod tests {
             })
         );
         assert_eq!(as_shown(&recorded, true)["error"]["message"], "of patient 17");
+        let body =
+            json!({ "code": "PERMISSION_DENIED", "path": "/srv/patient 17", "message": "of it" });
+        let denied = Recorded { name: "plugin:warning".to_owned(), body, ..recorded };
+        assert_eq!(
+            as_shown(&denied, false),
+            json!({
+                "code": "PERMISSION_DENIED",
+                "pluginId": "victim",
+                "time": "2026-03-09T10:00:00.000Z",
+            })
+        );
+        assert_eq!(as_shown(&denied, true)["path"], "/srv/patient 17");
+    }
+
+    #[test]
+    fn the_line_that_would_allow_a_topic_is_one_of_the_manifest() {
+        let line = would_allow("clinic.opened").unwrap();
+        assert_eq!(line, "[events] publishes = [\"clinic.opened\"]");
+        let text = line.replace("[events] ", "");
+        let events: crate::manifest::Events = toml::from_str(&text).unwrap();
+        assert!(events.publishes[0].matches("clinic.opened"));
+        for nobodys in ["plugin:enabled", "a b", "a\"b", "a*", ""] {
+            assert_eq!(would_allow(nobodys), None, "{nobodys:?}");
+        }
     }
 }

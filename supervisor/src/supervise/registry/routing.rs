@@ -12,7 +12,9 @@ use super::permitting::remedy;
 use crate::failure::{Code, Failure};
 use crate::id::PluginId;
 use crate::manifest::Permission;
+use crate::refusal::{Barrier, Refused};
 use crate::supervise::audit::{Action, Entry, Outcome};
+use crate::supervise::denials::Denials;
 use crate::supervise::plugin::{PluginHandle, StartPlan};
 use crate::supervise::principal::Principal;
 
@@ -71,6 +73,8 @@ impl Registry {
             self.metrics.refused(&caller.id, "call");
             let remedy = remedy(&caller.manifest, &permission);
             self.audit.refused(not_granted(caller, &call, &permission, &remedy)).await;
+            let refused = Refused::by_grant(format!("call {}", call.method), Some(remedy.clone()));
+            Denials::refused(self, &caller.id, refused);
             return Err(Failure::new(
                 Code::PermissionDenied,
                 format!(
@@ -87,6 +91,7 @@ impl Registry {
             )
             .with("permission", permission)
             .with("method", call.method)
+            .with("layer", Barrier::GRANT)
             .with("remedy", remedy));
         }
         let id = &provider.manifest.id;
@@ -167,6 +172,7 @@ fn not_granted(
         .about(&caller.id)
         .with("method", &call.method)
         .with("permission", permission)
+        .with("layer", Barrier::GRANT)
         .with("remedy", remedy)
 }
 

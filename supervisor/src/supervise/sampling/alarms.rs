@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::look::{Look, since};
 use crate::failure::Code;
 use crate::manifest::{ByteSize, CpuShare};
+use crate::refusal::Barrier;
 use crate::supervise::plugin::{Fill, Pressure};
 
 /// The code of a limit that is nearly used up.
@@ -41,7 +42,20 @@ impl Warning {
         if let Some(count) = self.count {
             body["count"] = json!(count);
         }
+        if self.exhausted {
+            self.barrier().tell(&mut body);
+        }
         body
+    }
+
+    /// What refused it.
+    fn barrier(&self) -> Barrier {
+        match self.resource {
+            "memory" => Barrier::memory(self.limit),
+            "pids" => Barrier::pids(self.limit),
+            // Nothing else refuses what is kept on disk without stopping the plugin.
+            hard => Barrier::hard_quota(hard, self.limit),
+        }
     }
 }
 

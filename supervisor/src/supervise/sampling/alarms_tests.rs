@@ -83,7 +83,11 @@ fn what_was_refused_before_the_first_look_is_not_told() {
     let next = it.with_refusals(2, 8);
     let [warning] = &alarms.look(&next, INTERVAL)[..] else { panic!("one is told") };
     let expected = json!({ "resource": "pids", "limit": 10, "used": 5 });
-    assert_eq!((&warning.body()["details"], &warning.body()["count"]), (&expected, &json!(1)));
+    let body = warning.body();
+    assert_eq!((&body["details"], &body["count"]), (&expected, &json!(1)));
+    // What the kernel counts has the compartment's init in it.
+    let line = json!("[limits] pids = 18");
+    assert_eq!((&body["layer"], &body["remedy"]), (&json!("pids"), &line));
 }
 
 #[test]
@@ -162,7 +166,12 @@ fn storage_that_fills_up_is_told_at_each_step_and_by_the_next_process_not_again(
     ]
     .into_iter()
     .filter_map(|pressure| it.alarms.kept(&fill(pressure)))
-    .map(|warning| warning.body()["code"].clone())
+    .map(|warning| {
+        let body = warning.body();
+        let remedy = "`bulkhead quota-init --limit 8K`, as root";
+        assert_eq!(body["remedy"] == remedy, body["code"] != NEAR, "{body}");
+        body["code"].clone()
+    })
     .collect();
     assert_eq!(codes, [NEAR, "RESOURCE_EXHAUSTED"]);
     let mut next = it.alarms.next(&it.start);

@@ -14,6 +14,7 @@ use super::super::stop;
 use super::{Actor, EXIT_AFTER_CLOSE};
 use crate::failure::{Code, Failure};
 use crate::link::{Exited, Request, Stage, StageName};
+use crate::refusal::Barrier;
 use crate::supervise::audit::{Action, Entry, Outcome};
 use crate::supervise::logs::Stream;
 use crate::supervise::principal::Principal;
@@ -36,7 +37,10 @@ impl Actor {
             .with("generation", exited.generation)
             .with("version", self.row.version.to_string())
             .with("explanation", explanation);
-        Some(entry)
+        Some(match Barrier::of_death(&exited.exit.0) {
+            Some(Barrier { layer, remedy }) => entry.with("layer", layer).with("remedy", remedy),
+            None => entry,
+        })
     }
 
     /// The session of an enabled plugin ended: it exits by itself, or it is made to.
@@ -139,11 +143,14 @@ impl Actor {
             }
         }
         let explanation = exited.exit.0.explain();
-        let exit = json!({
+        let mut exit = json!({
             "time": crate::supervise::timestamp(),
             "exit": exited.exit.0,
             "explanation": explanation,
         });
+        if let Some(barrier) = Barrier::of_death(&exited.exit.0) {
+            barrier.tell(&mut exit);
+        }
         self.row.last_exit = Some(exit.clone());
         let usage = self.last_usage(&exited);
         self.row.last_usage = Some(usage.clone());
@@ -170,11 +177,11 @@ impl Actor {
                 && matches!(exited.exit.0.cause, Cause::Code(0))
                 && self.last_failure.is_none();
             if !clean && self.last_failure.is_none() {
-                self.last_failure = Some(
-                    Failure::new(Code::PluginDied, format!("the plugin died: {explanation}"))
-                        .with("exit", &exited.exit.0)
-                        .with("explanation", explanation),
-                );
+                let message = format!("the plugin died: {explanation}");
+                let failure = Failure::new(Code::PluginDied, message)
+                    .with("exit", &exited.exit.0)
+                    .with("explanation", explanation);
+                self.last_failure = Some(Barrier::explain_death(&exited.exit.0, failure));
             }
             self.process = None;
             self.step(Input::Died { clean }).await;

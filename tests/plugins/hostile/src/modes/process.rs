@@ -1,5 +1,6 @@
 //! Signals, children, and calls that the compartment forbids. Children need the seccomp profile `program`.
 
+use std::fs::File;
 use std::io;
 use std::process::{Command, ExitCode, Stdio};
 
@@ -125,6 +126,18 @@ pub(super) static MODES: &[Mode] = &[
             match nix::sched::unshare(CloneFlags::CLONE_NEWUSER) {
                 Ok(()) => eprintln!("unshare was allowed"),
                 Err(errno) => eprintln!("unshare was refused: {errno}"),
+            }
+            Ok(Next::Well)
+        }),
+    ),
+    mode(
+        "rare-call",
+        "calls syncfs once ready, which a profile can be given",
+        0,
+        at!(Moment::Ready => |_| {
+            match nix::unistd::syncfs(File::open("/dev/null")?) {
+                Ok(()) => eprintln!("syncfs was allowed"),
+                Err(errno) => eprintln!("syncfs was refused: {errno}"),
             }
             Ok(Next::Well)
         }),

@@ -163,7 +163,8 @@ fn floor(violation: FloorViolation) -> Failure {
         FloorViolation::Syscall(_) => Failure::new(Code::InvalidRequest, text),
         FloorViolation::Source { path, writable } => {
             let key = if writable { "read_write" } else { "read_only" };
-            let remedy = format!("[mounts] {key} = [{path:?}] in the service's configuration");
+            let shown = path.display().to_string();
+            let remedy = format!("[mounts] {key} = [{shown:?}] in the service's configuration");
             denied("source", &text)
                 .with("path", path)
                 .with("layer", Layer::PrivateRoot)

@@ -214,7 +214,9 @@ impl Exit {
             Cause::Seccomp => self.explain_call(),
             Cause::FileSize { limit } => {
                 let limit = limit.map_or("its limit".to_owned(), bytes);
-                format!("it wrote a file larger than {limit} (SIGXFSZ); raise limits.file_size")
+                format!(
+                    "it wrote a file larger than {limit} (SIGXFSZ); raise limits.file_size, in a manifest limits.storage"
+                )
             }
             Cause::Killed => {
                 "bulkhead killed it: it did not stop in time, or its start had failed".to_owned()

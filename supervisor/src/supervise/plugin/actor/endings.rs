@@ -9,6 +9,7 @@ use bulkhead_sandbox::Cause;
 use serde_json::{Value, json};
 
 use super::super::health::Finding;
+use super::super::last_lines::last_lines;
 use super::super::machine::{Input, State};
 use super::super::stop;
 use super::{Actor, EXIT_AFTER_CLOSE};
@@ -139,10 +140,12 @@ impl Actor {
             }
         }
         let explanation = exited.exit.0.explain();
+        let (key, lines) = last_lines(&self.context, &self.manifest, exited.generation).await;
         let exit = json!({
             "time": crate::supervise::timestamp(),
             "exit": exited.exit.0,
             "explanation": explanation,
+            key: lines,
         });
         self.row.last_exit = Some(exit.clone());
         let usage = self.last_usage(&exited);
@@ -169,11 +172,15 @@ impl Actor {
             let clean = said_goodbye
                 && matches!(exited.exit.0.cause, Cause::Code(0))
                 && self.last_failure.is_none();
-            if !clean && self.last_failure.is_none() {
-                self.last_failure = Some(
+            if !clean {
+                let failure = self.last_failure.take().unwrap_or_else(|| {
                     Failure::new(Code::PluginDied, format!("the plugin died: {explanation}"))
+                });
+                self.last_failure = Some(
+                    failure
                         .with("exit", &exited.exit.0)
-                        .with("explanation", explanation),
+                        .with("explanation", explanation)
+                        .with(key, lines),
                 );
             }
             self.process = None;

@@ -181,7 +181,7 @@ impl Host {
         K: Clone + Eq + Hash + Send + 'static,
         V: Send + 'static,
     {
-        self.0.caches.make(limits)
+        self.0.caches.make(limits, &Metrics::of_the_sdk(self.clone()))
     }
 
     /// Events: telling others, and hearing from them.

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bulkhead_plugin_sdk::testing::{Harness, pass, paused};
+use bulkhead_plugin_sdk::testing::{Harness, Running, pass, paused};
 use bulkhead_plugin_sdk::{
     About, Cache, CacheLimits, Deadline, Error, Host, Plugin, Reason, Result, Router, about, code,
 };
@@ -62,28 +62,37 @@ fn a_stop_empties_it_after_save_and_before_shutdown() {
     });
 }
 
+/// A plugin that lends its host.
+struct Lender;
+
+thread_local! {
+    static LENT: std::cell::RefCell<Option<Host>> = const { std::cell::RefCell::new(None) };
+}
+
+impl Plugin for Lender {
+    const ABOUT: About = about!();
+    type Config = ();
+    fn routes() -> Router<Self> {
+        Router::new()
+    }
+    async fn init((): (), host: Host) -> Result<Self> {
+        LENT.set(Some(host));
+        Ok(Self)
+    }
+}
+
+/// The host of a plugin that runs.
+fn running<T>(test: impl AsyncFnOnce(Host, Running<Lender>) -> T) -> T {
+    paused(async {
+        let running = Harness::<Lender>::new().start().await.unwrap();
+        let host = LENT.take().expect("init has lent it");
+        test(host, running).await
+    })
+}
+
 /// A cache of a plugin that runs.
 fn with<T>(limits: CacheLimits, test: impl AsyncFnOnce(Cache<String, String>) -> T) -> T {
-    struct Lender;
-    thread_local! {
-        static LENT: std::cell::RefCell<Option<Host>> = const { std::cell::RefCell::new(None) };
-    }
-    impl Plugin for Lender {
-        const ABOUT: About = about!();
-        type Config = ();
-        fn routes() -> Router<Self> {
-            Router::new()
-        }
-        async fn init((): (), host: Host) -> Result<Self> {
-            LENT.set(Some(host));
-            Ok(Self)
-        }
-    }
-    paused(async {
-        let _running = Harness::<Lender>::new().start().await.unwrap();
-        let host = LENT.take().expect("init has lent it");
-        test(host.cache_with(limits)).await
-    })
+    running(async |host, _running| test(host.cache_with(limits)).await)
 }
 
 fn insert(cache: &Cache<String, String>, key: &str, value: &str) {
@@ -187,5 +196,60 @@ fn a_cache_can_be_used_from_other_threads() {
         let other = shared.clone();
         std::thread::spawn(move || insert(&other, "a", "a")).join().unwrap();
         assert!(shared.get("a").is_some());
+    });
+}
+
+/// Longer than changes are gathered.
+const A_MOMENT: Duration = Duration::from_secs(5);
+
+#[test]
+fn how_all_caches_fare_is_measured_by_itself() {
+    running(async |host, running| {
+        let told = |what: &str| running.told_metric(&format!("sdk_cache_{what}"), &[]);
+        pass(A_MOMENT).await;
+        assert_eq!(told("hits_total"), None, "there is no cache yet");
+        let one: Cache<String, String> = host.cache_with(ROOMY);
+        pass(A_MOMENT).await;
+        assert_eq!(told("hits_total"), Some(0.0), "a rate needs the zero before the first");
+        let two: Cache<String, String> = host.cache_with(ROOMY);
+        for key in ["a", "b", "c", "d"] {
+            insert(&one, key, key);
+        }
+        insert(&two, "a", "a");
+        one.insert("large".into(), "x".repeat(2000)).unwrap_err();
+        assert_eq!((one.get("a"), one.get("d")), (None, Some("d".to_owned())));
+        assert_eq!(two.get("a"), Some("a".to_owned()));
+        pass(A_MOMENT).await;
+        assert_eq!((told("hits_total"), told("misses_total")), (Some(2.0), Some(1.0)));
+        assert_eq!((told("evictions_total"), told("refused_total")), (Some(1.0), Some(1.0)));
+        let bytes = (one.stats().bytes + two.stats().bytes) as f64;
+        assert_eq!((told("entries"), told("bytes")), (Some(4.0), Some(bytes)));
+
+        running.forget_metrics();
+        pass(A_MOMENT).await;
+        assert_eq!(told("hits_total"), None, "nothing happened, nothing is told");
+        drop(two);
+        one.remove("d");
+        pass(A_MOMENT).await;
+        assert_eq!((told("hits_total"), told("entries")), (Some(2.0), Some(2.0)));
+        pass(ROOMY.age).await;
+        assert_eq!(one.get("b"), None);
+        pass(A_MOMENT).await;
+        assert_eq!((told("expired_total"), told("bytes")), (Some(2.0), Some(0.0)));
+    });
+}
+
+#[test]
+fn an_author_has_no_name_of_the_caches_metrics() {
+    running(async |host, running| {
+        host.metrics().counter("sdk_cache_hits_total", "", &[]).add(100);
+        host.metrics().counter("cache_hits_total", "", &[]).add(3);
+        host.cache::<u8, u8>().get(&1);
+        pass(A_MOMENT).await;
+        assert_eq!(running.told_metric("sdk_cache_hits_total", &[]), Some(0.0));
+        assert_eq!(running.told_metric("sdk_cache_misses_total", &[]), Some(1.0));
+        assert_eq!(running.told_metric("cache_hits_total", &[]), Some(3.0));
+        let warned: Vec<String> = running.logs().into_iter().map(|it| it.message).collect();
+        assert!(warned[0].contains("begins with sdk_"), "{warned:?}");
     });
 }

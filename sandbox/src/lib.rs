@@ -65,7 +65,9 @@ pub use exit::{Cause, Exit, Status, Usage};
 pub use launch::{Identity, Launch, Program, ProgramFile, Stdio};
 pub use layer::Layer;
 pub use nix::sys::signal::Signal;
-pub use policy::{Access, CpuMax, Filesystem, IoMax, Limits, Mount, Network, Policy, Strictness};
+pub use policy::{
+    Access, CpuMax, DiskMax, Filesystem, IoMax, Limits, Mount, Network, Policy, Strictness,
+};
 pub use process::{Child, ChildError};
 pub use root::SYSTEM;
 pub use ruleset::LOADERS;

@@ -222,7 +222,10 @@ impl Readings<'_> {
         let cpu = limits.cpu.map(|cpu| {
             format!("{} % of one CPU", cpu.quota_us.saturating_mul(100) / cpu.period_us.max(1))
         });
-        let io = (!limits.io.is_empty()).then(|| format!("{} devices limited", limits.io.len()));
+        let io = limits.bound_io().then(|| match (limits.disks, limits.io.len()) {
+            (Some(_), _) => "each disk limited".to_owned(),
+            (None, count) => format!("{count} devices limited"),
+        });
         let asked = [
             (Layer::Memory, Controller::Memory, limits.memory.map(bytes)),
             (Layer::Pids, Controller::Pids, limits.pids.map(|pids| pids.to_string())),

@@ -87,12 +87,21 @@ pub struct Limits {
     pub pids: Option<u32>,
     /// CPU bandwidth (`cpu.max`).
     pub cpu: Option<CpuMax>,
-    /// Bandwidth and operations per block device (`io.max`).
+    /// Bandwidth and operations of each block device that the machine has at the start (`io.max`).
+    pub disks: Option<DiskMax>,
+    /// The same of block devices by their number, in place of what `disks` says of them.
     pub io: Vec<IoMax>,
     /// Open descriptors per process (`RLIMIT_NOFILE`).
     pub nofile: u64,
     /// Bytes of the largest file that can be written (`RLIMIT_FSIZE`).
     pub file_size: Option<u64>,
+}
+
+impl Limits {
+    /// Whether any block device has a limit.
+    pub(crate) fn bound_io(&self) -> bool {
+        self.disks.is_some() || !self.io.is_empty()
+    }
 }
 
 impl Default for Limits {
@@ -101,6 +110,7 @@ impl Default for Limits {
             memory: Some(256 << 20),
             pids: Some(64),
             cpu: None,
+            disks: None,
             io: Vec::new(),
             nofile: 1024,
             file_size: None,
@@ -131,6 +141,20 @@ impl CpuMax {
             period_us: Self::default_period(),
         }
     }
+}
+
+/// What may go to and from a block device in a second. `None` leaves it unlimited.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DiskMax {
+    /// Bytes read.
+    pub rbps: Option<u64>,
+    /// Bytes written.
+    pub wbps: Option<u64>,
+    /// Reads.
+    pub riops: Option<u64>,
+    /// Writes.
+    pub wiops: Option<u64>,
 }
 
 /// One line of `io.max` (cgroup-v2.rst, "IO Interface Files").

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use bulkhead_sandbox::attack::{self, KILLED, Outcome};
 use bulkhead_sandbox::cgroup::Controller;
 use bulkhead_sandbox::seccomp::Profile;
-use bulkhead_sandbox::{Cause, Exit, IoMax, Mount, Policy, Status};
+use bulkhead_sandbox::{Cause, DiskMax, Exit, IoMax, Limits, Mount, Policy, Status};
 use nix::errno::Errno;
 use run::{Command, data, program};
 
@@ -140,19 +140,10 @@ fn an_io_storm_is_held_to_its_share() {
     let Some(device) = disk(directory.path()) else {
         return lane::skip(test, "temporary files are on no disk here");
     };
-    let writing = |limit: Option<u64>| {
+    let writing = |limit: &dyn Fn(&mut Limits)| {
         let mut policy = program();
         policy.filesystem.mounts.push(Mount::read_write(directory.path(), "/data"));
-        policy.limits.io = limit
-            .map(|wbps| IoMax {
-                device: device.clone(),
-                rbps: None,
-                wbps: Some(wbps),
-                riops: None,
-                wiops: None,
-            })
-            .into_iter()
-            .collect();
+        limit(&mut policy.limits);
         // Past the page cache, so that what is measured is the disk.
         let script =
             format!("exec dd if=/dev/zero of=/data/storm bs=1M count={MEBIBYTES} oflag=direct");
@@ -163,9 +154,15 @@ fn an_io_storm_is_held_to_its_share() {
         assert_eq!(outcome(&finished.exit), Outcome::Done, "{}", finished.stderr);
         before.elapsed()
     };
-    let free = writing(None);
-    let held = writing(Some(1 << 20));
+    let free = writing(&|_| {});
+    let wbps = Some(1 << 20);
+    let one = IoMax { device, rbps: None, wbps, riops: None, wiops: None };
+    let of_one = writing(&|limits| limits.io = vec![one.clone()]);
+    let each = DiskMax { wbps, ..DiskMax::default() };
+    let of_each = writing(&|limits| limits.disks = Some(each));
     let least = Duration::from_secs(u64::from(MEBIBYTES) - 1);
-    assert!(held >= least, "{MEBIBYTES} MiB took {held:?} at 1 MiB a second");
-    assert!(free < held, "without a limit it took {free:?}, with it {held:?}");
+    for held in [of_one, of_each] {
+        assert!(held >= least, "{MEBIBYTES} MiB took {held:?} at 1 MiB a second");
+        assert!(free < held, "without a limit it took {free:?}, with it {held:?}");
+    }
 }

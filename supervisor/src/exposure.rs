@@ -111,10 +111,11 @@ const fn weight(layer: Layer) -> u32 {
         | Layer::Pids
         | Layer::LandlockNetwork => 5,
         Layer::Groups | Layer::IpcNamespace | Layer::Proc | Layer::Cpu | Layer::LandlockScopes => 3,
-        Layer::Io | Layer::OpenFiles | Layer::FileSize => 2,
+        Layer::OpenFiles | Layer::FileSize => 2,
         Layer::UtsNamespace | Layer::OomScore => 1,
-        // It shows what is refused and refuses nothing.
-        Layer::Audit => 0,
+        // The audit shows what is refused and refuses nothing. Most plugins ask for no bound on disks: one
+        // that does, where there is none, is not exposed more by that.
+        Layer::Audit | Layer::Io => 0,
     }
 }
 

@@ -37,7 +37,7 @@ impl Footprint {
         }
         let mut files = BTreeSet::new();
         collect(&service.directory().join("state"), "", &mut files);
-        if files.iter().any(|file| file.ends_with(".draft")) {
+        if files.iter().any(|file| Path::new(file).extension().is_some_and(|it| it == "draft")) {
             return None;
         }
         Some(Self {

@@ -92,3 +92,26 @@ fn memory_that_is_nearly_used_up_is_told_once() {
     assert_eq!(warnings(&service, "full", "memory").len(), 1);
     assert_eq!(warnings(&service, "modest", "memory"), [Value::Null; 0]);
 }
+
+#[test]
+fn each_disk_is_bounded_as_the_manifest_says() {
+    if !lane::require(test_name!(), "io") {
+        return;
+    }
+    let service = Service::start();
+    let lines = "[limits]\nio_write = \"7M\"\nio_read_ops = 900";
+    service.enable(&Package::witness("bounded", lines));
+    service.enable(&Package::witness("free", ""));
+    let io = |id: &str| {
+        let plugin = service.json(["inspect", id]);
+        let layers = plugin["enforcement"]["layers"].as_array().unwrap();
+        layers.iter().find(|layer| layer["layer"] == "io").cloned()
+    };
+    let bound = io("bounded").unwrap();
+    assert_eq!(bound["enforced"], true, "{bound}");
+    let measured = bound["measured"].as_str().unwrap();
+    for disk in measured.split(", ") {
+        assert!(disk.ends_with("rbps=max wbps=7340032 riops=900 wiops=max"), "{bound}");
+    }
+    assert_eq!(io("free"), None, "it asked for none");
+}

@@ -137,6 +137,20 @@ fn calls_are_counted_by_their_outcome() {
     assert!(found.value("bulkhead_call_duration_seconds_sum", &labels) > Some(0.0));
     assert!(before.value("bulkhead_call_duration_seconds_count", &labels).is_none());
 
+    // How its cache of agendas fares is measured without its doing.
+    let agenda = ["call", "appointment-scheduler", "agenda", "{\"date\": \"2027-03-15\"}"];
+    assert_eq!(service.json(agenda), service.json(agenda));
+    let cache = |found: &Scrape, what: &str| {
+        let name = format!("bulkhead_plugin_sdk_cache_{what}");
+        found.value(&name, &[("plugin", "appointment-scheduler")])
+    };
+    let found = scrape_until(&service, |found| cache(found, "hits_total") >= Some(1.0));
+    assert_eq!(
+        (cache(&found, "hits_total"), cache(&found, "misses_total")),
+        (Some(1.0), Some(1.0))
+    );
+    assert_eq!(cache(&found, "entries"), Some(1.0));
+
     // No counter goes back, and nothing of it is left.
     let later = scrape(&service);
     for name in found.names().filter(|name| name.ends_with("_total")) {

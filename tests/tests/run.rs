@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bulkhead_tests::package::Package;
 use bulkhead_tests::plugin;
 use bulkhead_tests::process::{Program, Running, bulkhead};
 use nix::sys::signal::Signal;
@@ -98,6 +99,23 @@ fn json_tells_the_same_story() {
     let line = outcome.stdout.lines().find(|line| line.contains("\"type\":\"disabled\"")).unwrap();
     let disabled: Value = serde_json::from_str(line).unwrap();
     assert_eq!(disabled["reply"]["forced"], false);
+}
+
+#[test]
+fn a_death_is_part_of_the_story() {
+    let place = Place::new();
+    let package = Package::witness("victim", "[lifecycle.restart]\nbackoff = \"10ms\"");
+    let mut running = place.run(&[package.path()]).start();
+    until_ready(&mut running);
+    place.call(&["call", "victim", "die", "[\"the end\"]"]).run().expect(1);
+    let told = running.stdout.line(|line| line.contains("plugin:error"));
+    assert!(
+        told.contains("PLUGIN_DIED") && told.contains("\"lastLogLines\":[\"the end\"]"),
+        "{told}"
+    );
+    running.stdout.line(|line| line.contains("plugin:recovered"));
+    running.signal(Signal::SIGTERM);
+    running.wait().expect(0);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! that of their making, whose first expires next, as all live equally long. Nothing runs in the background: what has
 //! expired goes at the next touch, and the bounds hold at any time.
 
+mod meter;
 mod store;
 
 use std::borrow::Borrow;
@@ -14,7 +15,9 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::json;
 
+use super::Metrics;
 use crate::error::{Error, Result, code};
+use meter::{Meter, Totals};
 use store::{Store, weigh};
 
 /// What a [`Cache`] holds at most.
@@ -59,6 +62,9 @@ pub struct CacheStats {
 ///
 /// It never holds more than its [`CacheLimits`]: what was not used for longest makes room. It is emptied when the plugin
 /// stops, after `save` and before `shutdown`, and takes nothing from then on.
+///
+/// How all caches of the plugin fare together is shown to Prometheus without more ado, as
+/// `bulkhead_plugin_sdk_cache_hits_total` and so on, one for each field of [`CacheStats`].
 ///
 /// ```
 /// # use bulkhead_plugin_sdk::{Cache, CacheLimits, Host, Result};
@@ -114,6 +120,7 @@ where
         store.remove(&key);
         if weight > store.limits.bytes || store.limits.entries == 0 {
             store.counts.refused += 1;
+            store.tell();
             let limit = store.limits.bytes;
             let message = format!(
                 "the value has {weight} bytes and is not cached: the cache has {limit}; raise CacheLimits::bytes, or \
@@ -123,6 +130,7 @@ where
             return Err(Error::new(code::RESOURCE_EXHAUSTED, message).with_details(&details));
         }
         store.insert(key, value, weight);
+        store.tell();
         Ok(())
     }
 
@@ -132,7 +140,10 @@ where
         K: Borrow<Q>,
         Q: Eq + Hash + ?Sized,
     {
-        lock(&self.0).get(key)
+        let mut store = lock(&self.0);
+        let value = store.get(key);
+        store.tell();
+        value
     }
 
     /// A copy of the value, or else what `make` gives, which is then kept.
@@ -163,7 +174,9 @@ where
     {
         let mut store = lock(&self.0);
         store.removals += 1;
-        store.remove(key)
+        let was_there = store.remove(key);
+        store.tell();
+        was_there
     }
 
     /// Forgets everything.
@@ -171,6 +184,7 @@ where
         let mut store = lock(&self.0);
         store.removals += 1;
         store.clear();
+        store.tell();
     }
 
     /// How many entries it has.
@@ -185,7 +199,7 @@ where
 
     /// How it fares.
     pub fn stats(&self) -> CacheStats {
-        lock(&self.0).stats()
+        lock(&self.0).tell()
     }
 }
 
@@ -196,6 +210,7 @@ pub(crate) struct Caches(Mutex<Registered>);
 #[derive(Default)]
 struct Registered {
     closed: bool,
+    totals: Option<Arc<Totals>>,
     caches: Vec<Weak<dyn Close>>,
 }
 
@@ -208,17 +223,20 @@ impl<K: Clone + Eq + Hash + Send, V: Send> Close for Mutex<Store<K, V>> {
         let mut store = lock(self);
         store.closed = true;
         store.clear();
+        store.tell();
     }
 }
 
 impl Caches {
-    pub(super) fn make<K, V>(&self, limits: CacheLimits) -> Cache<K, V>
+    /// A cache that is measured by `own`, the metrics of the SDK.
+    pub(super) fn make<K, V>(&self, limits: CacheLimits, own: &Metrics) -> Cache<K, V>
     where
         K: Clone + Eq + Hash + Send + 'static,
         V: Send + 'static,
     {
         let mut registered = lock(&self.0);
-        let mut store = Store::new(limits);
+        let totals = registered.totals.get_or_insert_with(|| Arc::new(Totals::new(own)));
+        let mut store = Store::new(limits, Meter::new(Arc::clone(totals)));
         store.closed = registered.closed;
         let store = Arc::new(Mutex::new(store));
         // One that nobody has any more needs no end.

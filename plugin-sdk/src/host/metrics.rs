@@ -13,6 +13,10 @@ use bulkhead_ipc_protocol::metrics::MetricKind;
 
 use super::Host;
 use cells::Cell;
+use registry::Refused;
+
+/// What the SDK measures by itself begins so; an author's names cannot.
+const OWN: &str = "sdk_";
 
 /// What a plugin measures: counters, gauges and histograms, which the host shows to Prometheus as
 /// `bulkhead_plugin_<name>{plugin="<id>",…}`.
@@ -32,10 +36,13 @@ use cells::Cell;
 /// this process; what changed goes to the host a moment later, if a session is there, and again on
 /// each new session. Bounds: 256 series, where a histogram is as many as it has bounds and three; names
 /// of `a-z`, `0-9`, `_`, a counter's ending in `_total`; 8 labels of 128 bytes. What is beyond them is
-/// counted nowhere, but how much that is, and the log is told once; a metric is never a reason to fail.
+/// counted nowhere, but how much that is, and the log is told once; a metric is never a reason to fail. Names that begin
+/// with `sdk_` are the SDK's own: the [`Cache`](super::Cache)'s.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     host: Host,
+    /// Of the SDK, not of the plugin's author.
+    own: bool,
 }
 
 /// Goes up only, from zero with each start of the plugin. Clones are the same counter.
@@ -52,7 +59,11 @@ pub struct Histogram(Cell);
 
 impl Metrics {
     pub(super) fn new(host: Host) -> Self {
-        Self { host }
+        Self { host, own: false }
+    }
+
+    pub(super) fn of_the_sdk(host: Host) -> Self {
+        Self { host, own: true }
     }
 
     /// A counter, whose name ends in `_total`. `labels` are names and values.
@@ -80,7 +91,11 @@ impl Metrics {
 
     fn cell(&self, name: &str, help: &str, kind: MetricKind, labels: &[(&str, &str)]) -> Cell {
         let registry = self.host.metric_registry();
-        let registered = registry.register(name, help, kind, labels);
+        let registered = if name.starts_with(OWN) && !self.own {
+            registry.refuse(&kind, Refused::Reserved(name.to_owned()))
+        } else {
+            registry.register(name, help, kind, labels)
+        };
         if let Some(refused) = registered.first_refusal {
             self.host.log().with("metric", name).warn(format_args!(
                 "what is measured here is not shown, nor is whatever else is beyond the bounds: {refused}"

@@ -1,7 +1,7 @@
 //! A policy's limits, written and read back.
 
-use super::{Cgroup, CgroupError, Controller};
-use crate::policy::Limits;
+use super::{Cgroup, CgroupError, Controller, disks};
+use crate::policy::{DiskMax, IoMax, Limits};
 
 /// What one limit is, by the kernel's own word.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,27 +48,12 @@ impl Cgroup {
                     }
                 }
                 Controller::Io => {
+                    if let Some(max) = limits.disks {
+                        values.extend(self.limit_disks(max)?);
+                    }
+                    // After those of all disks: what is said of one in particular counts.
                     for device in &limits.io {
-                        let word =
-                            |value: Option<u64>| value.map_or("max".to_owned(), |v| v.to_string());
-                        let line = format!(
-                            "{} rbps={} wbps={} riops={} wiops={}",
-                            device.device,
-                            word(device.rbps),
-                            word(device.wbps),
-                            word(device.riops),
-                            word(device.wiops)
-                        );
-                        self.write("io.max", &line)?;
-                        let found = self.read("io.max").unwrap_or_default();
-                        // The kernel lists only devices that have a limit.
-                        let unlimited =
-                            [device.rbps, device.wbps, device.riops, device.wiops] == [None; 4];
-                        if !unlimited && !found.lines().any(|kept| kept == line) {
-                            let path = self.path().join("io.max");
-                            return Err(CgroupError::NotKept { path, wanted: line, found });
-                        }
-                        values.push(format!("io.max {line}"));
+                        values.push(self.limit_device(device)?);
                     }
                 }
             }
@@ -77,6 +62,46 @@ impl Cgroup {
             }
         }
         Ok(written)
+    }
+
+    fn limit_disks(&self, max: DiskMax) -> Result<Vec<String>, CgroupError> {
+        let disks = disks::disks()
+            .map_err(|error| CgroupError::io("listing", disks::BLOCK_DEVICES, error))?;
+        if disks.is_empty() {
+            return Ok(vec!["io.max of no disk: this machine has none".to_owned()]);
+        }
+        let DiskMax { rbps, wbps, riops, wiops } = max;
+        let mut values = Vec::new();
+        for device in disks {
+            match self.limit_device(&IoMax { device, rbps, wbps, riops, wiops }) {
+                // It was taken out meanwhile.
+                Err(CgroupError::Io { source, .. })
+                    if source.raw_os_error() == Some(libc::ENODEV) => {}
+                value => values.push(value?),
+            }
+        }
+        Ok(values)
+    }
+
+    fn limit_device(&self, device: &IoMax) -> Result<String, CgroupError> {
+        let word = |value: Option<u64>| value.map_or("max".to_owned(), |v| v.to_string());
+        let line = format!(
+            "{} rbps={} wbps={} riops={} wiops={}",
+            device.device,
+            word(device.rbps),
+            word(device.wbps),
+            word(device.riops),
+            word(device.wiops)
+        );
+        self.write("io.max", &line)?;
+        let found = self.read("io.max").unwrap_or_default();
+        // The kernel lists only devices that have a limit.
+        let unlimited = [device.rbps, device.wbps, device.riops, device.wiops] == [None; 4];
+        if !unlimited && !found.lines().any(|kept| kept == line) {
+            let path = self.path().join("io.max");
+            return Err(CgroupError::NotKept { path, wanted: line, found });
+        }
+        Ok(format!("io.max {line}"))
     }
 
     fn set(&self, file: &str, value: &str) -> Result<String, CgroupError> {

@@ -9,6 +9,7 @@
 //!
 //! Few files are involved, so they are written here, with plain file I/O, rather than by a crate.
 
+mod disks;
 mod group;
 pub(crate) mod limits;
 mod location;

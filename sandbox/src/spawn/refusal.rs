@@ -40,7 +40,7 @@ pub(super) fn check(
         (Layer::Memory, Controller::Memory, true),
         (Layer::Pids, Controller::Pids, true),
         (Layer::Cpu, Controller::Cpu, true),
-        (Layer::Io, Controller::Io, !policy.limits.io.is_empty()),
+        (Layer::Io, Controller::Io, policy.limits.bound_io()),
     ];
     for (layer, controller, needed) in needed {
         if needed && !tree.controllers().contains(&controller) {

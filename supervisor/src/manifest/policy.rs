@@ -22,6 +22,7 @@ impl Manifest {
                     quota_us: self.limits.cpu.quota_us(),
                     period_us: super::CpuShare::PERIOD_US,
                 }),
+                disks: self.limits.disks(),
                 io: Vec::new(),
                 nofile: self.limits.open_files,
                 file_size: Some(self.limits.storage.bytes()),
@@ -49,7 +50,7 @@ impl Manifest {
 mod tests {
     use std::path::Path;
 
-    use bulkhead_sandbox::Access;
+    use bulkhead_sandbox::{Access, DiskMax};
 
     use super::*;
 
@@ -62,6 +63,7 @@ mod tests {
     fn every_limit_reaches_the_policy() {
         let policy = policy(
             "[limits]\nmemory = '32M'\ncpu = '20%'\npids = 9\nstorage = '1M'\nopen_files = 77\n\
+             io_read = '20M'\nio_write_ops = 100\n\
              [sandbox]\nprofile = 'compute'\ntmp = '2M'\nproc = true\nallow_syscalls = ['getrusage']\n\
              read = ['/usr/share/zoneinfo']\nwrite = ['/srv/x']",
         );
@@ -70,6 +72,8 @@ mod tests {
         assert_eq!(policy.limits.pids, Some(9));
         assert_eq!(policy.limits.file_size, Some(1 << 20));
         assert_eq!(policy.limits.nofile, 77);
+        let disks = DiskMax { rbps: Some(20 << 20), wiops: Some(100), ..DiskMax::default() };
+        assert_eq!(policy.limits.disks, Some(disks));
         assert_eq!(policy.filesystem.tmp_bytes, 2 << 20);
         assert!(policy.filesystem.proc);
         assert_eq!(policy.allow_syscalls, ["getrusage"]);
@@ -81,6 +85,7 @@ mod tests {
     #[test]
     fn hosts_are_brokered_so_the_compartment_itself_has_no_network() {
         assert_eq!(policy("").network, Network::None);
+        assert_eq!(policy("").limits.disks, None);
         assert_eq!(policy("[network]\nhosts = ['a:1']").network, Network::None);
         assert_eq!(
             policy("[network]\nconnect = [5432]").network,

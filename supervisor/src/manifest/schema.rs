@@ -230,6 +230,16 @@ impl Node {
         }
     }
 
+    /// Whether a value that fits can have a secret in it.
+    pub(super) fn has_secrets(&self) -> bool {
+        let additional = match &self.additional {
+            Additional::Like(node) => Some(node.as_ref()),
+            Additional::Any | Additional::None => None,
+        };
+        let mut below = self.properties.values().chain(self.items.as_deref()).chain(additional);
+        self.secret || below.any(Self::has_secrets)
+    }
+
     /// A value in a message: never one that could have secrets in it.
     fn shown(value: &Value) -> String {
         // In the wrong place the schema cannot say which part of it is secret.

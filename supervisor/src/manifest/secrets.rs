@@ -75,6 +75,11 @@ impl Config {
         given
     }
 
+    /// Whether a configuration can have secrets.
+    pub(crate) fn has_secrets(&self) -> bool {
+        self.schema.as_ref().is_some_and(|schema| schema.root.has_secrets())
+    }
+
     /// The secrets that are in a configuration, to be changed or looked at.
     pub(crate) fn each_secret(&self, config: &mut Value, act: &mut dyn FnMut(&mut Value)) {
         if let Some(schema) = &self.schema {
@@ -222,6 +227,20 @@ mod tests {
                 "token": "t", "key": {"credential": "c"}, "n": 1
             })
         );
+    }
+
+    #[test]
+    fn whether_there_can_be_secrets() {
+        let has = |schema: Value| {
+            let schema = Some(serde_json::from_value(schema).unwrap());
+            Config { schema, ..Config::default() }.has_secrets()
+        };
+        assert!(!Config::default().has_secrets());
+        assert!(!has(json!({ "properties": { "a": { "items": { "secret": false } } } })));
+        let secret = json!({ "secret": true });
+        assert!(has(secret.clone()));
+        assert!(has(json!({ "properties": { "a": { "items": secret } } })));
+        assert!(has(json!({ "additionalProperties": { "properties": { "a": secret } } })));
     }
 
     fn config() -> Config {

@@ -48,6 +48,10 @@ cpu = "20%"
 pids = 32
 storage = "1G"
 open_files = 128
+io_read = "50M"
+io_write = "10M"
+io_read_ops = 1000
+io_write_ops = 500
 
 [network]
 hosts = ["fhir.example.org:443"]

@@ -42,7 +42,7 @@ use super::events::Events;
 use super::launcher_link::Launcher;
 use super::logs::{Book, Dropped, Journalled, Rate, Rules, finish_spools};
 use super::metrics::Metrics;
-use super::plugin::{self, Command, Context, PluginHandle, StopOptions, StopReport};
+use super::plugin::{self, Command, Context, Given, PluginHandle, StopOptions, StopReport};
 use super::schedule::Schedules;
 use super::spans::Spans;
 use super::store::{PluginRow, Store};
@@ -215,6 +215,7 @@ impl Registry {
             registry: Arc::clone(self),
             settings: Arc::clone(&self.settings),
             book,
+            given: Given::default(),
         };
         let id = row.id.clone();
         let (made, making) = oneshot::channel();

@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::{CacheLimits, CacheStats};
+use super::{CacheLimits, CacheStats, Meter};
 use crate::error::{Error, Result};
 
 pub(super) struct Store<K, V> {
@@ -17,6 +17,7 @@ pub(super) struct Store<K, V> {
     pub(super) closed: bool,
     /// How often something was removed on purpose.
     pub(super) removals: u64,
+    meter: Meter,
     slots: HashMap<K, Slot<V>>,
     /// By the number of the last use.
     by_use: BTreeMap<u64, K>,
@@ -36,12 +37,13 @@ struct Slot<V> {
 }
 
 impl<K: Clone + Eq + Hash, V> Store<K, V> {
-    pub(super) fn new(limits: CacheLimits) -> Self {
+    pub(super) fn new(limits: CacheLimits, meter: Meter) -> Self {
         Self {
             limits,
             counts: CacheStats::default(),
             closed: false,
             removals: 0,
+            meter,
             slots: HashMap::new(),
             by_use: BTreeMap::new(),
             by_age: BTreeMap::new(),
@@ -107,9 +109,12 @@ impl<K: Clone + Eq + Hash, V> Store<K, V> {
         self.bytes = 0;
     }
 
-    pub(super) fn stats(&mut self) -> CacheStats {
+    /// How it fares, which the metrics get as well.
+    pub(super) fn tell(&mut self) -> CacheStats {
         self.expire();
-        CacheStats { entries: self.slots.len(), bytes: self.bytes, ..self.counts }
+        let stats = CacheStats { entries: self.slots.len(), bytes: self.bytes, ..self.counts };
+        self.meter.tell(stats);
+        stats
     }
 
     /// Removes what has lived its time.

@@ -41,6 +41,8 @@ pub(super) enum Refused {
     Fault(#[from] MetricFault),
     #[error("{0} is measured already, of another kind or with other labels")]
     Different(String),
+    #[error("{0} begins with sdk_, as what the SDK measures by itself does; choose another name")]
+    Reserved(String),
     #[error("there are {MAX_SERIES} series already; give labels fewer values")]
     TooMany,
 }
@@ -63,17 +65,21 @@ impl Registry {
         kind: MetricKind,
         labels: &[(&str, &str)],
     ) -> Registered {
-        let mut known = self.known();
-        match known.find_or_make(name, help, &kind, labels, &self.change) {
+        let made = self.known().find_or_make(name, help, &kind, labels, &self.change);
+        match made {
             Ok(cell) => Registered { cell, first_refusal: None },
-            Err(refused) => {
-                known.dropped += 1;
-                let first_refusal = (known.dropped == 1).then_some(refused);
-                drop(known);
-                self.change.make();
-                Registered { cell: Cell::new(&kind, &self.change), first_refusal }
-            }
+            Err(refused) => self.refuse(&kind, refused),
         }
+    }
+
+    /// A series that is kept by nobody but its user.
+    pub(super) fn refuse(&self, kind: &MetricKind, refused: Refused) -> Registered {
+        let mut known = self.known();
+        known.dropped += 1;
+        let first_refusal = (known.dropped == 1).then_some(refused);
+        drop(known);
+        self.change.make();
+        Registered { cell: Cell::new(kind, &self.change), first_refusal }
     }
 
     pub(crate) fn change(&self) -> &Change {

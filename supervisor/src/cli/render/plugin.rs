@@ -145,10 +145,27 @@ pub(in crate::cli) struct Storage {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, rename_all = "camelCase")]
 pub(in crate::cli) struct LastExit {
     time: String,
     pub(in crate::cli) explanation: String,
+    exit: Exit,
+    last_log_lines: Vec<String>,
+    last_log_lines_withheld: String,
+}
+
+/// In the words of the sandbox.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Exit {
+    usage: AtMost,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct AtMost {
+    memory_peak: Option<u64>,
+    cpu_usec: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -261,21 +278,34 @@ impl Plugin {
         }
         self.show_exposure(screen)?;
         self.show_denials(screen)?;
-        if let Some(LastExit { time, explanation }) = &self.last_exit {
-            let (time, text) = (printable(time), printable(explanation));
-            screen.line(&format!("last exit, {time}"))?;
-            screen.line(&format!("  {text}"))?;
-            if self.process.is_none() {
-                let hint = format!("`bulkhead logs {}` shows what it wrote before that", self.id);
-                screen.line(&format!("  {}", screen.paint(Tone::Faint, &printable(&hint))))?;
-            }
-        }
+        self.show_last_exit(screen)?;
         if let Some(LastError { code, message }) = &self.last_error {
             let code = screen.paint(Tone::Bad, &printable(code));
             screen.line("last error")?;
             screen.line(&format!("  {code}: {}", printable(message)))?;
         }
         self.show_unfinished(screen)
+    }
+
+    fn show_last_exit<W: Write>(&self, screen: &mut Screen<W>) -> io::Result<()> {
+        let Some(last) = &self.last_exit else { return Ok(()) };
+        screen.line(&format!("last exit, {}", printable(&last.time)))?;
+        screen.line(&format!("  {}", printable(&last.explanation)))?;
+        let AtMost { memory_peak, cpu_usec } = last.exit.usage;
+        let memory = memory_peak.map(|peak| format!("at most {}", bytes(peak)));
+        field(screen, "memory", &memory.unwrap_or_default())?;
+        field(screen, "cpu", &cpu_usec.map(|usec| span(usec / 1000)).unwrap_or_default())?;
+        let mut name = "wrote last";
+        for line in &last.last_log_lines {
+            field(screen, name, &printable(line))?;
+            name = "";
+        }
+        field(screen, name, &printable(&last.last_log_lines_withheld))?;
+        if self.process.is_none() {
+            let hint = format!("`bulkhead logs {}` shows all that it wrote before that", self.id);
+            screen.line(&format!("  {}", screen.paint(Tone::Faint, &printable(&hint))))?;
+        }
+        Ok(())
     }
 
     fn show_exposure<W: Write>(&self, screen: &mut Screen<W>) -> io::Result<()> {
@@ -455,7 +485,9 @@ mod tests {
                 "ioReadBytes": 1024, "ioWrittenBytes": 0},
             "limitEvents": {"throttledUsec": 2_000_000, "pidsRefused": 4, "oom": null},
             "enforcement": {"layers": []},
-            "lastExit": {"time": "then", "exit": {}, "explanation": "it ran out of memory"},
+            "lastExit": {"time": "then", "explanation": "it ran out of memory",
+                "exit": {"status": {"exited": 1}, "usage": {"memory_peak": 33_554_432, "cpu_usec": null}},
+                "lastLogLines": ["taking more", "and\u{1b}[2J more"]},
             "lastError": {"code": "PLUGIN_DIED", "message": "the plugin died\u{1b}[2J", "details": {}},
             "exposure": {"score": 1.4, "measured": true, "reasons": [
                 {"name": "network", "weight": 1.0, "reason": "it is in the network", "remedy": "leave it"}]},
@@ -512,6 +544,9 @@ mod tests {
             "3 of 32, 4 times refused one more",
             "1 KiB read, 0 B written",
             "it ran out of memory",
+            "at most 32 MiB",
+            "wrote last   taking more",
+            "             and\u{fffd}[2J more",
             "landlock: fs.read_file on \"/etc/shadow\", 3 times, last then",
             "[sandbox] read = [\"/etc/shadow\"]",
             "not observable here: why",

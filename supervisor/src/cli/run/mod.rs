@@ -31,6 +31,7 @@ use super::problem::Problem;
 use super::{Ended, block_on, finish, install, verbs};
 use crate::failure::Code;
 use crate::id::PluginId;
+use crate::supervise::timestamp;
 
 pub(super) fn run(arguments: &Run, global: &Global) -> ExitCode {
     finish(block_on(whole(arguments, global)), global.json)
@@ -80,6 +81,7 @@ async fn up_and_running(
     story: &mut Story,
     up: &mut Vec<PluginId>,
 ) -> Result<(), Ended> {
+    let begun = timestamp();
     service.start()?;
     service.ready().await?;
     for step in &plan.steps {
@@ -96,13 +98,17 @@ async fn up_and_running(
         }
     }
     story.ready(service.client.socket(), up)?;
-    let (sender, mut records) = mpsc::channel(256);
+    let (sender, mut news) = mpsc::channel(256);
+    tokio::spawn(tail::deaths(service.client.clone(), begun, sender.clone()));
     for id in up.iter() {
         tokio::spawn(tail::follow(service.client.clone(), id.clone(), sender.clone()));
     }
     loop {
         tokio::select! {
-            Some((id, record)) = records.recv() => story.record(&id, &record, up.len() > 1)?,
+            Some(news) = news.recv() => match news {
+                tail::News::Record(id, record) => story.record(&id, &record, up.len() > 1)?,
+                tail::News::Death(event) => story.death(&event)?,
+            },
             status = service.ended() => return Err(died(&status).into()),
         }
     }

@@ -67,6 +67,15 @@ impl Story {
         self.screen.flush()
     }
 
+    /// A plugin died, or what became of it then.
+    pub(super) fn death(&mut self, event: &Value) -> io::Result<()> {
+        if self.screen.json() {
+            return self.line(json!({ "type": "event", "event": event }));
+        }
+        render::event(&mut self.screen, event)?;
+        self.screen.flush()
+    }
+
     pub(super) fn disabled(&mut self, reply: &Value) -> io::Result<()> {
         if self.screen.json() {
             return self.line(json!({ "type": "disabled", "reply": reply }));

@@ -92,7 +92,8 @@ pub(super) struct Plugin {
     failed_checks: u32,
     /// Whether other plugins' calls go to it.
     call_circuit: CallCircuit,
-    /// How it last ended: `time`, `exit`, `explanation`.
+    /// How it last ended: `time`, `exit` with what it used at most, `explanation` with the setting that
+    /// would change it, and `lastLogLines`, without secrets; or `lastLogLinesWithheld`, why there are none.
     #[schema(value_type = Option<Object>)]
     last_exit: Option<Value>,
     last_error: Option<Failure>,
@@ -128,7 +129,8 @@ pub(super) struct BrokenPlugin {
     config: Value,
     /// Always null: it does not run.
     process: Option<Process>,
-    /// How it last ended: `time`, `exit`, `explanation`.
+    /// How it last ended: `time`, `exit` with what it used at most, `explanation` with the setting that
+    /// would change it, and `lastLogLines`, without secrets; or `lastLogLinesWithheld`, why there are none.
     #[schema(value_type = Option<Object>)]
     last_exit: Option<Value>,
     /// Why it is broken; null while it is being uninstalled and nothing has failed.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 use super::Journalled;
 use super::rate::{Bucket, Dropped, Rate};
@@ -125,6 +125,14 @@ pub(crate) struct Book {
     on_flood: Arc<Option<OnFlood>>,
     journal: Arc<Option<Journalled>>,
     live: broadcast::Sender<Arc<Record>>,
+    /// The starts whose pipes are being read, each as often as it has pipes.
+    read: watch::Sender<Vec<u64>>,
+}
+
+/// A pipe of a start is being read into the book, for as long as this lives.
+pub(crate) struct Reading {
+    generation: u64,
+    read: watch::Sender<Vec<u64>>,
 }
 
 struct Inner {
@@ -192,7 +200,8 @@ impl Book {
         };
         let (live, _) = broadcast::channel(LIVE_BUFFER);
         let (on_flood, journal) = (Arc::new(rules.on_flood), Arc::new(rules.journal));
-        Ok(Self { inner: Arc::new(Mutex::new(inner)), on_flood, journal, live })
+        let read = watch::Sender::default();
+        Ok(Self { inner: Arc::new(Mutex::new(inner)), on_flood, journal, live, read })
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -320,8 +329,31 @@ impl Book {
         reading::select(previous, current, newest, selection)
     }
 
+    /// A pipe of this start is going to be read.
+    pub(crate) fn reading(&self, generation: u64) -> Reading {
+        self.read.send_modify(|read| read.push(generation));
+        Reading { generation, read: self.read.clone() }
+    }
+
+    /// Waits until no pipe of this start is read any more. They are read until it has ended, and then
+    /// as far as they are filled.
+    pub(crate) async fn read_out(&self, generation: u64) {
+        // The sender is our own.
+        let _ = self.read.subscribe().wait_for(|read| !read.contains(&generation)).await;
+    }
+
     pub(crate) fn follow(&self) -> broadcast::Receiver<Arc<Record>> {
         self.live.subscribe()
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        self.read.send_modify(|read| {
+            if let Some(at) = read.iter().position(|generation| *generation == self.generation) {
+                read.swap_remove(at);
+            }
+        });
     }
 }
 

@@ -92,7 +92,9 @@ fn families_shown() -> BTreeSet<String> {
 /// All words of a text that name a family.
 fn named(text: &str) -> BTreeSet<String> {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-    let names = words.filter(|word| word.starts_with("bulkhead_") && *word != "bulkhead_plugin_");
+    // Those of plugins, among them the SDK's, are not ours.
+    let ours = |word: &&str| word.starts_with("bulkhead_") && !word.starts_with("bulkhead_plugin_");
+    let names = words.filter(ours);
     let family = |word: &str| {
         let histogram = "bulkhead_call_duration_seconds";
         if word.starts_with(histogram) { histogram.to_owned() } else { word.to_owned() }

@@ -1,7 +1,7 @@
 //! A configuration as its plugin gets it: with the credentials in it that the operator named.
 //!
-//! It is made at each start and forgotten after it. Its secrets are also what an error of that start
-//! must not quote: a plugin that refuses its configuration can say why in words of its own.
+//! It is made each time that a plugin is given one, and forgotten after that. Its secrets are kept for as
+//! long as that process lives: what is told of it must not quote them.
 
 use std::collections::BTreeMap;
 
@@ -22,8 +22,12 @@ const LEAST_LINE: usize = 8;
 pub(super) struct Effective {
     /// JSON.
     pub(super) text: String,
-    secrets: Vec<String>,
+    pub(super) secrets: Secrets,
 }
+
+/// Texts that are shown to nobody, in each form in which a program may quote them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Secrets(Vec<String>);
 
 impl StartPlan {
     /// The configuration with its credentials.
@@ -41,12 +45,12 @@ impl StartPlan {
                 (other, _) => return Err(unexpected(&other)),
             };
         }
-        let mut secrets = Vec::new();
+        let mut secrets = Secrets::default();
         rules.each_secret(&mut config, &mut |secret| {
             if let Some(text) = credential(secret).and_then(|name| credentials.get(name)) {
                 *secret = Value::String(text.clone());
             }
-            gather(secret, &mut secrets);
+            secrets.gather(secret);
         });
         if !credentials.is_empty() {
             rules.check(&config)?;
@@ -55,7 +59,7 @@ impl StartPlan {
     }
 }
 
-/// The forms in which programs quote a text, longest first: as it is, escaped as JSON and as Rust do,
+/// The forms in which programs quote a text: as it is, escaped as JSON and as Rust do,
 /// and line by line where it has several, as a log has it.
 fn forms(text: &str) -> Vec<String> {
     let mut escaped = vec![Value::from(text).to_string(), format!("{text:?}")];
@@ -66,22 +70,31 @@ fn forms(text: &str) -> Vec<String> {
     let mut forms = vec![text.to_owned()];
     forms.extend(escaped);
     forms.extend(text.lines().map(|line| line.trim().to_owned()).filter(|l| l.len() >= LEAST_LINE));
-    forms.sort_by_key(|form| std::cmp::Reverse(form.len()));
-    forms.dedup();
     forms
 }
 
-/// All texts of a value that are long enough to be told from others.
-fn gather(value: &Value, to: &mut Vec<String>) {
-    match value {
-        Value::String(text) if text.len() >= LEAST => to.extend(forms(text)),
-        Value::Array(items) => items.iter().for_each(|item| gather(item, to)),
-        Value::Object(object) => object.values().for_each(|value| gather(value, to)),
-        _ => {}
+impl Secrets {
+    /// Adds all texts of a value that are long enough to be told from others.
+    pub(super) fn gather(&mut self, value: &Value) {
+        match value {
+            Value::String(text) if text.len() >= LEAST => self.extend(forms(text)),
+            Value::Array(items) => items.iter().for_each(|item| self.gather(item)),
+            Value::Object(object) => object.values().for_each(|value| self.gather(value)),
+            _ => {}
+        }
     }
-}
 
-impl Effective {
+    pub(super) fn add(&mut self, others: &Self) {
+        self.extend(others.0.iter().cloned());
+    }
+
+    /// The longest stays first: what begins or ends with another secret is replaced as a whole.
+    fn extend(&mut self, forms: impl IntoIterator<Item = String>) {
+        self.0.extend(forms);
+        self.0.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+        self.0.dedup();
+    }
+
     /// A failure without the secrets that it quotes.
     pub(super) fn mask(&self, failure: Failure) -> Failure {
         let Failure { code, message, mut details } = failure;
@@ -98,8 +111,8 @@ impl Effective {
         }
     }
 
-    fn mask_text(&self, text: String) -> String {
-        self.secrets.iter().fold(text, |text, secret| text.replace(secret.as_str(), REDACTED))
+    pub(super) fn mask_text(&self, text: String) -> String {
+        self.0.iter().fold(text, |text, secret| text.replace(secret.as_str(), REDACTED))
     }
 }
 
@@ -112,9 +125,15 @@ mod tests {
 
     #[test]
     fn a_failure_quotes_no_secret() {
-        let mut secrets = Vec::new();
-        gather(&json!({ "key": "canary-1", "more": ["canary-2", "abc"] }), &mut secrets);
-        assert_eq!(secrets, ["canary-1", "canary-2"]);
+        let of = |value: Value| {
+            let mut secrets = Secrets::default();
+            secrets.gather(&value);
+            secrets
+        };
+        let secrets = of(json!({ "key": "canary-1", "more": ["canary-2", "abc"] }));
+        assert_eq!(secrets.0, ["canary-1", "canary-2"]);
+        let longer = of(json!(["canary", "canary-and-more"])).mask_text("canary-and-more".into());
+        assert_eq!(longer, "<redacted>");
         let key = "-----BEGIN\nc2VjcmV0LWtleQ==\t\"\n}\n";
         for quoted in [
             key.to_owned(),
@@ -122,16 +141,13 @@ mod tests {
             format!("{:?}", Some(key)),
             "read c2VjcmV0LWtleQ==\t\" of it".to_owned(),
         ] {
-            let mut secrets = Vec::new();
-            gather(&json!(key), &mut secrets);
-            let masked = Effective { text: String::new(), secrets }.mask_text(quoted);
+            let masked = of(json!(key)).mask_text(quoted);
             assert!(!masked.contains("c2VjcmV0LWtleQ"), "{masked}");
         }
-        let effective = Effective { text: String::new(), secrets };
         let failure = Failure::new(Code::ConfigInvalid, "abc: canary-1 is wrong")
             .with("pluginDetails", "{\"value\":\"canary-2\"}")
             .with("lastLogLines", ["got canary-1", "abc"]);
-        let masked = effective.mask(failure);
+        let masked = secrets.mask(failure);
         assert_eq!(masked.message, "abc: <redacted> is wrong");
         assert_eq!(
             masked.details,

@@ -8,6 +8,7 @@ mod circuit;
 mod effective;
 mod health;
 mod host;
+mod last_lines;
 mod machine;
 mod plan;
 mod process;
@@ -21,6 +22,7 @@ pub(crate) use actor::{
     Applied, Command, EnableReport, PluginHandle, ProcessView, Wanted, spawn, without,
 };
 pub(crate) use circuit::{Change, Ticket, Verdict};
+pub(crate) use last_lines::Given;
 pub(crate) use machine::STATES;
 pub(crate) use plan::{StartPlan, check_config, granted};
 pub(crate) use quota::{Enforced, Fill, Kept, Pressure, files_of};
@@ -45,12 +47,14 @@ pub(crate) struct Context {
     pub(crate) registry: Arc<Registry>,
     pub(crate) settings: Arc<Settings>,
     pub(crate) book: Book,
+    pub(crate) given: Given,
 }
 
 impl Context {
     /// Reads a pipe of a start into the log until that start has ended.
     fn capture(&self, pipe: OwnedFd, stream: Stream, generation: u64, exits: &ExitBoard) {
         let (book, id, exits) = (self.book.clone(), self.id.clone(), exits.subscribe());
+        let reading = book.reading(generation);
         tokio::task::spawn_local(async move {
             let ended = async {
                 process::exited(exits, generation).await;
@@ -59,6 +63,7 @@ impl Context {
             if let Err(error) = capture(pipe, source, book, ended).await {
                 tracing::error!(plugin = %id, generation, stream = stream.name(), %error, "log lost");
             }
+            drop(reading);
         });
     }
 }

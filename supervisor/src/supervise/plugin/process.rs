@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use super::Context;
 use super::effective::Effective;
 use super::host::HostSide;
+use super::last_lines::last_lines;
 use super::plan::StartPlan;
 use super::quota::Kept;
 use crate::clock::Monotonic;
@@ -24,7 +25,7 @@ use crate::link::{Adopted, Exited, Json, Reply, Request, Spawn, Spawned};
 use crate::refusal::Barrier;
 use crate::supervise::denials::Denials;
 use crate::supervise::launcher_link::unexpected;
-use crate::supervise::logs::{self, Stream};
+use crate::supervise::logs::Stream;
 use crate::supervise::registry::Grant;
 use crate::supervise::timestamp;
 
@@ -32,8 +33,6 @@ use crate::supervise::timestamp;
 const EXIT_AFTER_CLOSE: Duration = Duration::from_secs(2);
 /// A longer variable is left out: the kernel takes 128 KiB of one (MAX_ARG_STRLEN).
 const MAX_VARIABLE: usize = 64 * 1024;
-/// How many log lines a failed start shows.
-const LOG_TAIL: usize = 5;
 
 /// A process of a plugin, with its session.
 pub(crate) struct Process {
@@ -83,6 +82,7 @@ pub(crate) async fn start(
         Err(failure) => return Err(StartError::Failed(failure)),
     };
     Denials::begin(&context.registry, &plan.id, spawned.uid, spawned.generation, false);
+    context.given.begin(spawned.generation);
     take_up(context, plan, exits, spawned, descriptors, cancelled).await
 }
 
@@ -148,6 +148,7 @@ async fn take_up(
     {
         Err(failure) => Err(StartError::Failed(failure)),
         Ok((process, effective)) => {
+            context.given.add(generation, &effective.secrets);
             let brought_up = tokio::select! {
                 result = bring_up(plan, effective, &process, &stage) => result.map_err(StartError::Failed),
                 exited = process.exited() => {
@@ -164,11 +165,12 @@ async fn take_up(
             roll_back(context, plan, exits, generation).await;
             Err(match error {
                 StartError::Failed(failure) => {
-                    let failure = with_log(context, failure);
-                    StartError::Failed(match &effective {
-                        Ok(effective) => effective.mask(failure),
+                    let failure = match &effective {
+                        Ok(effective) => effective.secrets.mask(failure),
                         Err(_) => failure,
-                    })
+                    };
+                    let (key, lines) = last_lines(context, &plan.manifest, generation).await;
+                    StartError::Failed(failure.with(key, lines))
                 }
                 StartError::Cancelled => StartError::Cancelled,
             })
@@ -407,15 +409,4 @@ async fn roll_back(context: &Context, plan: &StartPlan, exits: &ExitBoard, gener
             "a process of a failed start is not gone after SIGKILL: the kernel holds it (state D?)"
         );
     }
-}
-
-fn with_log(context: &Context, failure: Failure) -> Failure {
-    let lines: Vec<String> = context
-        .book
-        .tail(LOG_TAIL)
-        .unwrap_or_default()
-        .into_iter()
-        .map(|record: logs::Record| record.message)
-        .collect();
-    failure.with("lastLogLines", lines)
 }

@@ -117,6 +117,15 @@ impl Method for Echo {
     type Reply = Value;
 }
 
+/// `die`: writes the lines to standard error, the last one without its end, and aborts.
+struct Die;
+
+impl Method for Die {
+    const NAME: &'static str = "die";
+    type Request = Vec<String>;
+    type Reply = ();
+}
+
 /// `relay`: calls another plugin, and tells what came of that.
 struct Relay;
 
@@ -199,6 +208,7 @@ impl Plugin for Witness {
             .on::<Read>(Self::read)
             .on::<Measure>(Self::measure)
             .on::<Echo>(Self::echo)
+            .on::<Die>(Self::die)
             .on::<Relay>(Self::relay)
             .on_with::<Tick>(Self::tick)
             .on::<Linger>(Self::linger)
@@ -329,6 +339,11 @@ impl Witness {
 
     async fn echo(&self, argument: Value) -> Result<Value> {
         Ok(argument)
+    }
+
+    async fn die(&self, lines: Vec<String>) -> Result<()> {
+        eprint!("{}", lines.join("\n"));
+        std::process::abort();
     }
 
     async fn relay(&self, onward: Onward) -> Result<Value> {

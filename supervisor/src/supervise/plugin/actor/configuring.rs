@@ -11,13 +11,13 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use utoipa::ToSchema;
 
+use super::super::Context;
 use super::super::effective::Effective;
 use super::super::machine::State;
 use super::super::plan::{StartPlan, check_config};
 use super::super::process::Process;
 use super::{Actor, News};
 use crate::failure::{Code, Failure};
-use crate::supervise::launcher_link::Launcher;
 
 /// When a new configuration is in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -61,9 +61,9 @@ impl Actor {
         let mut row = self.row.clone();
         row.config = config.clone();
         let plan = StartPlan::new(&row, &self.manifest, self.context.settings.strict);
-        let (news, launcher) = (self.news.clone(), self.context.launcher.clone());
+        let (news, context) = (self.news.clone(), self.context.clone());
         tokio::task::spawn_local(async move {
-            let outcome = ask(&launcher, &process, &plan).await;
+            let outcome = ask(&context, &process, &plan).await;
             let generation = process.generation;
             // The actor is gone only when the service is.
             let _ = news.send(News::Configured(Asked { generation, config, answer, outcome }));
@@ -131,9 +131,9 @@ impl Actor {
     /// The plugin took what could not be kept: it is given the configuration before.
     fn take_back(&self, process: Rc<Process>) {
         let plan = StartPlan::new(&self.row, &self.manifest, self.context.settings.strict);
-        let launcher = self.context.launcher.clone();
+        let context = self.context.clone();
         tokio::task::spawn_local(async move {
-            if let Err(failure) = ask(&launcher, &process, &plan).await {
+            if let Err(failure) = ask(&context, &process, &plan).await {
                 tracing::error!(
                     plugin = %plan.id, %failure,
                     "it runs with a configuration that is not kept, until its next start"
@@ -144,9 +144,10 @@ impl Actor {
 }
 
 /// Hands a plugin the configuration of `plan`; whether it is in force.
-async fn ask(launcher: &Launcher, process: &Process, plan: &StartPlan) -> Result<bool, Failure> {
-    let effective = plan.effective(launcher).await?;
-    hand_over(process, plan, &effective).await.map_err(|failure| effective.mask(failure))
+async fn ask(context: &Context, process: &Process, plan: &StartPlan) -> Result<bool, Failure> {
+    let effective = plan.effective(&context.launcher).await?;
+    context.given.add(process.generation, &effective.secrets);
+    hand_over(process, plan, &effective).await.map_err(|failure| effective.secrets.mask(failure))
 }
 
 async fn hand_over(

@@ -9,6 +9,7 @@ use bulkhead_sandbox::Cause;
 use serde_json::{Value, json};
 
 use super::super::health::Finding;
+use super::super::last_lines::last_lines;
 use super::super::machine::{Input, State};
 use super::super::stop;
 use super::{Actor, EXIT_AFTER_CLOSE};
@@ -143,10 +144,12 @@ impl Actor {
             }
         }
         let explanation = exited.exit.0.explain();
+        let (key, lines) = last_lines(&self.context, &self.manifest, exited.generation).await;
         let mut exit = json!({
             "time": crate::supervise::timestamp(),
             "exit": exited.exit.0,
             "explanation": explanation,
+            key: lines,
         });
         if let Some(barrier) = Barrier::of_death(&exited.exit.0) {
             barrier.tell(&mut exit);
@@ -176,11 +179,14 @@ impl Actor {
             let clean = said_goodbye
                 && matches!(exited.exit.0.cause, Cause::Code(0))
                 && self.last_failure.is_none();
-            if !clean && self.last_failure.is_none() {
-                let message = format!("the plugin died: {explanation}");
-                let failure = Failure::new(Code::PluginDied, message)
+            if !clean {
+                let failure = self.last_failure.take().unwrap_or_else(|| {
+                    Failure::new(Code::PluginDied, format!("the plugin died: {explanation}"))
+                });
+                let failure = failure
                     .with("exit", &exited.exit.0)
-                    .with("explanation", explanation);
+                    .with("explanation", explanation)
+                    .with(key, lines);
                 self.last_failure = Some(Barrier::explain_death(&exited.exit.0, failure));
             }
             self.process = None;

@@ -1,0 +1,207 @@
+//! What a plugin wrote before it ended, as it goes into errors, events and the service's own log.
+//!
+//! Theory of operation. The log book keeps what a plugin writes as it is, for those who may read it.
+//! An error goes further, so the lines in it are masked with every secret that the plugin was given,
+//! from its start to its end: [`Given`] gathers them before each is handed over. A supervisor that took
+//! a plugin over does not know what the one before it had handed over; where the configuration has
+//! secrets it then shows no line at all.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::Context;
+use super::effective::Secrets;
+use crate::manifest::Manifest;
+use crate::supervise::logs::{Record, Stream};
+
+/// How many lines are shown, and how many bytes of each.
+const LINES: usize = 10;
+const LINE: usize = 400;
+/// How many records are looked at for them: another stream's may be among them.
+const RECORDS: usize = 64;
+/// How long after a death its pipes may take to be read out. They are read without waiting for
+/// anybody, so this is for a machine that is very busy.
+const READ_OUT: Duration = Duration::from_secs(2);
+
+const WITHHELD: &str = "a supervisor before this one had started it, so it is not known which secrets it \
+                        was given, and its lines could quote one; `bulkhead logs` has them";
+
+/// The secrets that the newest start of a plugin was given, as far as that is known.
+#[derive(Clone, Default)]
+pub(crate) struct Given(Arc<Mutex<Option<(u64, Secrets)>>>);
+
+impl Given {
+    fn lock(&self) -> MutexGuard<'_, Option<(u64, Secrets)>> {
+        // A panic while it was held leaves a list that may be one secret longer.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A new process was started, and was given nothing yet.
+    pub(super) fn begin(&self, generation: u64) {
+        *self.lock() = Some((generation, Secrets::default()));
+    }
+
+    /// It is about to be given these. Nothing becomes known of a process that was taken over.
+    pub(super) fn add(&self, generation: u64, secrets: &Secrets) {
+        if let Some((of, known)) = self.lock().as_mut()
+            && *of == generation
+        {
+            known.add(secrets);
+        }
+    }
+
+    /// `None` if it is not known.
+    fn to(&self, generation: u64) -> Option<Secrets> {
+        let known = self.lock();
+        known.as_ref().filter(|(of, _)| *of == generation).map(|(_, secrets)| secrets.clone())
+    }
+}
+
+/// What that start wrote last, as one detail of an error: its key and its value. Waits until what was
+/// in the pipes when it ended is in the book, for a bounded time.
+pub(super) async fn last_lines(
+    context: &Context,
+    manifest: &Manifest,
+    generation: u64,
+) -> (&'static str, Value) {
+    let secrets = match context.given.to(generation) {
+        Some(secrets) => secrets,
+        None if manifest.config.has_secrets() => return ("lastLogLinesWithheld", json!(WITHHELD)),
+        None => Secrets::default(),
+    };
+    // Then what is there by now is shown.
+    let _ = tokio::time::timeout(READ_OUT, context.book.read_out(generation)).await;
+    let records = context.book.tail(RECORDS).unwrap_or_default();
+    ("lastLogLines", json!(shown(&records, generation, &secrets)))
+}
+
+/// The last lines of a start among the newest records of a book.
+fn shown(records: &[Record], generation: u64, secrets: &Secrets) -> Vec<String> {
+    // Otherwise the first record of a stream can be the rest of a line, with the end of a secret.
+    let from_the_start = records.len() < RECORDS || records[0].generation != generation;
+    let of_it = records.iter().filter(|record| record.generation == generation);
+    let mut in_a_line = [Stream::Stdout, Stream::Stderr].map(|stream| (stream, !from_the_start));
+    let mut lines = Vec::new();
+    for record in of_it {
+        for (stream, within) in &mut in_a_line {
+            if *stream == record.stream && !std::mem::replace(within, record.cut) {
+                lines.extend(line(record, secrets));
+            }
+        }
+    }
+    lines.drain(..lines.len().saturating_sub(LINES));
+    lines
+}
+
+/// A line as it is shown; none of one that says nothing.
+fn line(record: &Record, secrets: &Secrets) -> Option<String> {
+    let mut text = record.message.clone();
+    for (key, value) in &record.fields {
+        text = format!("{text} {key}={value:?}");
+    }
+    let mut text = secrets.mask_text(text);
+    if text.len() > LINE {
+        let within = (0..=LINE).rev().find(|at| text.is_char_boundary(*at));
+        text.truncate(within.unwrap_or_default());
+        text.push('…');
+    } else if record.cut {
+        // What it was cut in the midst of may be a secret.
+        return None;
+    }
+    (!text.trim().is_empty()).then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::supervise::logs::Level;
+
+    fn record(generation: u64, stream: Stream, message: &str) -> Record {
+        Record {
+            sequence: 0,
+            time: String::new(),
+            stream,
+            level: Level::Info,
+            target: None,
+            message: message.to_owned(),
+            fields: Vec::new(),
+            cut: false,
+            dropped: None,
+            generation,
+            at: 0,
+        }
+    }
+
+    fn secrets(value: &Value) -> Secrets {
+        let mut secrets = Secrets::default();
+        secrets.gather(value);
+        secrets
+    }
+
+    #[test]
+    fn the_last_lines_of_that_start_and_no_secret_of_it() {
+        let with_fields = Record {
+            fields: vec![("key".to_owned(), "canary\"1".to_owned())],
+            ..record(2, Stream::Stderr, "refused")
+        };
+        let records = [
+            record(1, Stream::Stdout, "of the start before"),
+            record(2, Stream::Stdout, "the key is canary\"1"),
+            record(2, Stream::Stdout, "  "),
+            with_fields,
+        ];
+        let lines = shown(&records, 2, &secrets(&json!("canary\"1")));
+        assert_eq!(lines, ["the key is <redacted>", "refused key=\"<redacted>\""]);
+        assert_eq!(shown(&records, 3, &Secrets::default()), [""; 0]);
+    }
+
+    #[test]
+    fn lines_are_few_and_short() {
+        let records: Vec<Record> = (0..64)
+            .map(|n| record(2, Stream::Stdout, &format!("{n} {}", "ä".repeat(900))))
+            .collect();
+        let lines = shown(&records, 2, &Secrets::default());
+        assert_eq!(lines.len(), LINES);
+        assert!(lines.iter().all(|line| line.len() <= LINE + '…'.len_utf8()), "{lines:?}");
+        assert!(lines[LINES - 1].starts_with("63 ä"), "the newest is the last: {lines:?}");
+    }
+
+    #[test]
+    fn half_a_secret_is_not_shown_where_a_long_line_was_cut() {
+        let secret = "canary-".repeat(3000);
+        let cut = |message: &str| Record { cut: true, ..record(2, Stream::Stdout, message) };
+        let records = [
+            record(2, Stream::Stderr, "plain"),
+            cut(&format!("{secret}{}", &secret[..7])),
+            record(2, Stream::Stdout, &secret[7..]),
+            record(2, Stream::Stdout, "after"),
+        ];
+        assert_eq!(shown(&records, 2, &secrets(&json!(secret))), ["plain", "after"]);
+        // The same where the records before it are not looked at.
+        let mut records = vec![record(2, Stream::Stdout, &secret[7..])];
+        records.extend((1..RECORDS).map(|_| record(2, Stream::Stderr, "plain")));
+        let lines = shown(&records, 2, &secrets(&json!(secret)));
+        assert_eq!(lines, ["plain"; LINES]);
+        records.truncate(LINES / 2);
+        records[0].message = "all of it".to_owned();
+        assert_eq!(shown(&records, 2, &secrets(&json!(secret)))[0], "all of it");
+    }
+
+    #[test]
+    fn what_a_start_was_given_is_known_of_that_start_and_to_who_began_it() {
+        let given = Given::default();
+        let (old, new) = (secrets(&json!("canary-old")), secrets(&json!("canary-new")));
+        given.add(1, &old);
+        assert!(given.to(1).is_none(), "it was taken over");
+        given.begin(2);
+        given.add(2, &old);
+        given.add(2, &new);
+        given.add(1, &secrets(&json!("of another")));
+        assert!(given.to(1).is_none());
+        let known = given.to(2).unwrap();
+        let masked = known.mask_text("canary-old canary-new of another".to_owned());
+        assert_eq!(masked, "<redacted> <redacted> of another");
+    }
+}

@@ -41,6 +41,7 @@ mod layers_off {
         filter
     }
 }
+pub mod learning;
 mod measure;
 pub mod mount_id;
 mod policy;
@@ -68,6 +69,6 @@ pub use nix::sys::signal::Signal;
 pub use policy::{Access, CpuMax, Filesystem, IoMax, Limits, Mount, Network, Policy, Strictness};
 pub use process::{Child, ChildError};
 pub use root::SYSTEM;
-pub use ruleset::LOADERS;
+pub use ruleset::{CONFIGURATION, LOADERS};
 pub use spawn::{SpawnError, spawn};
 pub use stage::Stage;

@@ -286,6 +286,7 @@ impl Launcher {
             },
             stdio: channels.stdio,
             bootstrap: Some(channels.bootstrap_theirs),
+            learner: None,
         };
         let started = Monotonic::now();
         let child = bulkhead_sandbox::spawn(self.tree.as_ref(), launch)?;

@@ -26,6 +26,7 @@ use super::audit_anchor::AuditAnchor;
 use super::errands::{Errands, Role};
 use super::event_loop::{Launcher, block_signals, new_epoll};
 use super::jobs::Jobs;
+use super::learning::Learning;
 use super::notify::Notify;
 use super::package_store::PackageStore;
 use super::plugins::Plugins;
@@ -78,7 +79,10 @@ pub(super) struct Held {
     _lock: Flock<File>,
 }
 
-pub(super) fn prepare(config: &Config) -> Result<(Launcher, Held), StartError> {
+pub(super) fn prepare(
+    config: &Config,
+    learning: Option<Learning>,
+) -> Result<(Launcher, Held), StartError> {
     // Before anything can be started that would inherit another mask.
     let signals = block_signals()?;
     let epoll = new_epoll(&signals)?;
@@ -167,6 +171,7 @@ pub(super) fn prepare(config: &Config) -> Result<(Launcher, Held), StartError> {
     let notify = Notify::from_environment();
     let launcher = Launcher {
         allow_directories: config.allow_directories,
+        learning,
         ownership,
         rules,
         command: command(config, user),

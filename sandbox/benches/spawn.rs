@@ -58,6 +58,7 @@ fn compartment(tree: Option<&Tree>, policy: &Policy, identity: Identity) -> Dura
             stderr: null.into(),
         },
         bootstrap: None,
+        learner: None,
     };
     let start = Instant::now();
     // The byte may be there before `spawn` returns, which measures the compartment first.

@@ -28,10 +28,12 @@ pub(crate) const MAX_MOUNTS: usize = 64;
 /// Where the child keeps its descriptors. 0 to 3 are the program's.
 const CONTROL: RawFd = 4;
 const PROGRAM: RawFd = 5;
-const VERDICT: RawFd = 6;
+/// Where there is one: whom calls are put to.
+const LEARNER: RawFd = 6;
+const VERDICT: RawFd = 7;
 /// Opened where there is no pid namespace: the init's list of its children.
-const CHILDREN: RawFd = 7;
-const LAST_SLOT: RawFd = 6;
+const CHILDREN: RawFd = 8;
+const LAST_SLOT: RawFd = 7;
 /// Copies are made up here first, so that none is overwritten before it is in its place.
 const ABOVE_SLOTS: RawFd = 16;
 
@@ -79,6 +81,7 @@ pub(crate) struct Descriptors {
     pub(crate) bootstrap: Option<RawFd>,
     pub(crate) program: Option<RawFd>,
     pub(crate) control: RawFd,
+    pub(crate) learner: Option<RawFd>,
     pub(crate) verdict: RawFd,
 }
 
@@ -276,9 +279,8 @@ impl Plan {
         syscall::block_signals(false)?;
 
         // Last, as it forbids most of the above. What follows is allowed by every profile.
-        if let Err(error) = seccomp::install(&self.filter) {
-            return Err(Errno::from_raw(error.raw_os_error().unwrap_or(libc::EINVAL)));
-        }
+        self.confine_calls()
+            .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EINVAL)))?;
         report.begin(Stage::Exec, 0);
         let (arguments, environment) = (&self.arguments.pointers, &self.environment.pointers);
         // SAFETY: both are null-terminated arrays of pointers into strings that the plan owns.
@@ -291,22 +293,33 @@ impl Plan {
             }
         })
     }
+
+    fn confine_calls(&self) -> std::io::Result<()> {
+        if self.descriptors.learner.is_none() {
+            return seccomp::install(&self.filter);
+        }
+        let listener = seccomp::install_asking(&self.filter)?;
+        // Until it has arrived nobody answers, and this is a call that need not be asked about. The copy
+        // here is closed by the exec.
+        Ok(syscall::send_descriptor(LEARNER, u8::from(self.namespaced), listener)?)
+    }
 }
 
 impl Descriptors {
     /// Puts each in its place and closes the rest.
     fn arrange(&self) -> Call {
         let [stdin, stdout, stderr] = self.stdio;
-        let slots: [(Option<RawFd>, RawFd, bool); 7] = [
+        let slots: [(Option<RawFd>, RawFd, bool); 8] = [
             (Some(stdin), 0, false),
             (Some(stdout), 1, false),
             (Some(stderr), 2, false),
             (self.bootstrap, 3, false),
             (Some(self.control), CONTROL, true),
             (self.program, PROGRAM, true),
+            (self.learner, LEARNER, true),
             (Some(self.verdict), VERDICT, true),
         ];
-        let mut copies = [-1; 7];
+        let mut copies = [-1; 8];
         for ((from, ..), copy) in slots.iter().zip(&mut copies) {
             if let Some(from) = from {
                 *copy = syscall::duplicate_above(*from, ABOVE_SLOTS)?;

@@ -22,6 +22,10 @@ pub struct Launch<'a> {
     pub stdio: Stdio,
     /// Becomes descriptor 3 of the program; without it descriptor 3 is closed.
     pub bootstrap: Option<OwnedFd>,
+    /// Not enforced but learned from: a socket whose other end belongs to a [`crate::learning::Listener`],
+    /// which is asked about each call that the narrowest profile does not allow. Every other layer holds.
+    /// Refused under [`crate::Strictness::Strict`].
+    pub learner: Option<OwnedFd>,
 }
 
 /// As whom the program runs. It never has a capability, whoever it is.

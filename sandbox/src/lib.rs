@@ -41,6 +41,7 @@ mod layers_off {
         filter
     }
 }
+pub mod learning;
 mod measure;
 pub mod mount_id;
 mod policy;
@@ -70,6 +71,6 @@ pub use policy::{
 };
 pub use process::{Child, ChildError};
 pub use root::SYSTEM;
-pub use ruleset::LOADERS;
+pub use ruleset::{CONFIGURATION, LOADERS};
 pub use spawn::{SpawnError, spawn};
 pub use stage::Stage;

@@ -45,6 +45,8 @@ pub(crate) struct Readings<'a> {
     pub(crate) written: &'a [Written],
     /// What stands in for a controller.
     pub(crate) stand_ins: &'a [StandIn],
+    /// The filter asks instead of refusing.
+    pub(crate) learns: bool,
 }
 
 /// An rlimit in the place of a controller.
@@ -339,6 +341,14 @@ impl Readings<'_> {
 
     fn seccomp(&self) -> Measured {
         let asked = format!("profile {}", self.policy.profile);
+        if self.learns {
+            return Found::new(asked, "calls are watched, not refused", false)
+                .because(
+                    "its calls are watched, not refused: `bulkhead learn` runs it to see them",
+                    "install it, or `bulkhead run` it: both enforce the profile",
+                )
+                .at(Layer::Seccomp);
+        }
         seccomp(asked, self.status.as_ref()).at(Layer::Seccomp)
     }
 }

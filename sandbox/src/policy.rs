@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::layer::Layer;
-use crate::seccomp::Profile;
+use crate::seccomp::{Facts, Profile, SocketGrant};
 
 /// Everything that confines one process tree. [`Policy::default`] is what a plugin gets that asks
 /// for nothing.
@@ -60,6 +60,20 @@ impl Policy {
             // It shows what a compartment is refused and is no part of one.
             Layer::Audit => false,
             _ => true,
+        }
+    }
+
+    /// What the filter must know of a compartment of this policy.
+    pub(crate) fn facts(&self, namespaced: bool, landlock_abi: u32) -> Facts {
+        Facts {
+            landlock_abi,
+            pid_namespace: namespaced,
+            net_namespace: namespaced && self.network == Network::None,
+            sockets: match self.network {
+                Network::None => SocketGrant::default(),
+                Network::Ports { .. } => SocketGrant { tcp: true, udp: false },
+                Network::Host => SocketGrant { tcp: true, udp: true },
+            },
         }
     }
 }

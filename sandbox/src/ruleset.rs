@@ -48,8 +48,8 @@ pub const LOADERS: [&str; 6] = [
     "/lib/ld64.so.1",
 ];
 
-/// What of /etc a program that is no shell reads: its libraries' cache, names, time zone, trust roots.
-const CONFIGURATION: [&str; 9] = [
+/// What of /etc a program that is no shell may read: its libraries' cache, names, time zone, trust roots.
+pub const CONFIGURATION: [&str; 9] = [
     "/etc/ld.so.cache",
     "/etc/localtime",
     "/etc/nsswitch.conf",

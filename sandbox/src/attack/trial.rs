@@ -99,6 +99,7 @@ pub fn inside(attack: &Attack, argument: &str, how: &Inside<'_>) -> Result<Outco
         },
         stdio: Stdio { stdin, stdout, stderr },
         bootstrap: None,
+        learner: None,
     };
     let child = spawn(how.tree, launch)?;
     end(child).map_err(failed("waiting for the attack"))

@@ -19,7 +19,7 @@ use seccompiler::{BpfProgram, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, 
 
 use super::assembler::{Assembler, Place};
 use super::calls;
-use super::line::{Check, Clause, Errno, Test};
+use super::line::{Check, Clause, Test};
 use super::rules::{Rule, Rules};
 
 /// The architecture's name in `struct seccomp_data`. Source: `linux/audit.h`.
@@ -46,6 +46,8 @@ mod offset {
 pub(super) const ALLOW: u32 = SECCOMP_RET_ALLOW;
 /// The verdict on a call, as the kernel reads it.
 pub(super) const KILL: u32 = SECCOMP_RET_KILL_PROCESS;
+/// The verdict on a call, as the kernel reads it: whoever has the listener decides.
+pub(super) const ASK: u32 = libc::SECCOMP_RET_USER_NOTIF;
 /// The verdict on a call, as the kernel reads it.
 pub(super) const fn refuse(errno: u16) -> u32 {
     SECCOMP_RET_ERRNO | errno as u32
@@ -90,7 +92,7 @@ fn ranges(rules: &Rules) -> Vec<(u32, Answer<'_>)> {
         let target = match rules.get(number) {
             Some(rule) if rule.allow => Answer::Verdict(ALLOW),
             Some(rule) if !rule.clauses.is_empty() => Answer::Arguments(rule),
-            Some(rule) => Answer::Verdict(refusal(rule.answer)),
+            Some(rule) => Answer::Verdict(refusal(rule)),
             None if known.get(number as usize) == Some(&true) => Answer::Verdict(KILL),
             None => Answer::Verdict(refuse(libc::ENOSYS as u16)),
         };
@@ -118,7 +120,7 @@ fn tree(ranges: &[(u32, Place)], program: &mut Assembler) -> Place {
 
 /// The argument rules of one call: the first clause that holds allows it.
 fn block(rule: &Rule, program: &mut Assembler) -> Place {
-    let mut next = Place::Verdict(refusal(rule.answer));
+    let mut next = Place::Verdict(refusal(rule));
     let same_argument = |a: &Clause, b: &Clause| value(a).is_some() && argument(a) == argument(b);
     let groups: Vec<&[Clause]> = rule.clauses.chunk_by(same_argument).collect();
     for group in groups.into_iter().rev() {
@@ -184,6 +186,6 @@ fn comparison(check: &Check) -> SeccompCondition {
         .expect("a check's constructor sees to its index")
 }
 
-fn refusal(answer: Option<Errno>) -> u32 {
-    answer.map_or(KILL, |errno| refuse(errno.number))
+fn refusal(rule: &Rule) -> u32 {
+    if rule.asked { ASK } else { rule.answer.map_or(KILL, |errno| refuse(errno.number)) }
 }

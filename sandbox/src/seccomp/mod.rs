@@ -18,12 +18,14 @@ mod assembler;
 pub mod calls;
 mod dispatch;
 mod install;
+pub mod learning;
 mod line;
 pub mod lists;
 mod profile;
 mod rules;
 
 pub use install::install;
+pub(crate) use install::install_asking;
 pub use line::{Check, Clause, Errno, Given, Line, List, Test, Verdict};
 pub use profile::{Facts, Profile, SocketGrant, UnknownProfile};
 
@@ -95,16 +97,25 @@ pub fn compile(
     extra: &[String],
     facts: &Facts,
 ) -> Result<Vec<libc::sock_filter>, CompileError> {
-    check_extra(extra, facts)?;
-    let mut rules = rules::Rules::of(lists::of(profile), *facts);
+    Ok(dispatch::assemble(&decisions(profile, extra, *facts)?))
+}
+
+/// What a profile decides, with the calls named in `extra` besides.
+fn decisions(
+    profile: Profile,
+    extra: &[String],
+    facts: Facts,
+) -> Result<rules::Rules, CompileError> {
+    check_extra(extra, &facts)?;
+    let mut rules = rules::Rules::of(lists::of(profile), facts);
     if !extra.is_empty() {
         // Every argument rule that there is stands in the broadest profile.
-        let broadest = rules::Rules::of(lists::of(Profile::Program), *facts);
+        let broadest = rules::Rules::of(lists::of(Profile::Program), facts);
         for number in extra.iter().filter_map(|call| calls::number(call)) {
             rules.add(number, &broadest);
         }
     }
-    Ok(dispatch::assemble(&rules))
+    Ok(rules)
 }
 
 /// The filter for pid 1 of a compartment once it has started the program: a dozen calls, of which none opens,

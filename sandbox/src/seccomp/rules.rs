@@ -14,6 +14,8 @@ pub(super) struct Rule {
     pub(super) clauses: Vec<Clause>,
     /// The error that refuses it, instead of the process's death.
     pub(super) answer: Option<Errno>,
+    /// What is not allowed is put to whoever has the filter's listener.
+    pub(super) asked: bool,
 }
 
 /// The decisions of some lists, by call number. A number that is not in it kills, or is unknown.
@@ -57,6 +59,19 @@ impl Rules {
             self.0
                 .entry(*number)
                 .or_insert_with(|| Rule { answer: Some(errno), ..Rule::default() });
+        }
+    }
+
+    /// Puts every call of this architecture that is not allowed to whoever has the listener, and those that
+    /// are to be `seen` even where they are allowed. What is `settled` keeps its error.
+    pub(super) fn ask(&mut self, seen: impl Fn(&str) -> bool, settled: impl Fn(&str) -> bool) {
+        for (call, number) in calls::HERE {
+            let rule = self.0.entry(*number).or_default();
+            if seen(call) {
+                *rule = Rule { asked: true, ..Rule::default() };
+            } else {
+                rule.asked = rule.answer.is_none() || !settled(call);
+            }
         }
     }
 

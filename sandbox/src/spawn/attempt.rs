@@ -239,6 +239,7 @@ impl Start<'_> {
             controllers: self.controllers,
             written: self.written,
             stand_ins: &prepared.stand_ins,
+            learns: self.launch.learner.is_some(),
         }
         .enforcement()
     }

@@ -17,11 +17,11 @@ use crate::launch::{Launch, ProgramFile};
 use crate::layer::Layer;
 use crate::layers_off::{self, is_off};
 use crate::measure::StandIn;
-use crate::policy::{Network, Policy, Strictness};
+use crate::policy::{Policy, Strictness};
 use crate::report::Told;
 use crate::root::{self, Planned, Root};
 use crate::ruleset::{Rules, source_of};
-use crate::seccomp::{self, Facts, Profile, SocketGrant};
+use crate::seccomp::{self, Profile, learning};
 use crate::stage::Stage;
 use crate::syscall;
 
@@ -77,16 +77,10 @@ pub(super) fn prepare(
     let landlock = landlock_abi > 0 && !is_off(Layer::LandlockFiles);
     let rules = landlock.then(|| Rules::plan(policy, path, real, own_root)).transpose()?;
     let (limits, stand_ins) = limits(policy, circumstances);
-    let facts = Facts {
-        landlock_abi,
-        pid_namespace: namespaced,
-        net_namespace: namespaced && policy.network == Network::None,
-        sockets: match policy.network {
-            Network::None => SocketGrant::default(),
-            Network::Ports { .. } => SocketGrant { tcp: true, udp: false },
-            Network::Host => SocketGrant { tcp: true, udp: true },
-        },
-    };
+    let facts = policy.facts(namespaced, landlock_abi);
+    let filter = seccomp::compile(policy.profile, &policy.allow_syscalls, &facts)?;
+    // What the policy may not say is refused all the same.
+    let filter = if launch.learner.is_some() { learning::compile(facts) } else { filter };
     let plan = Plan {
         namespaced,
         ids,
@@ -97,6 +91,7 @@ pub(super) fn prepare(
             bootstrap: launch.bootstrap.as_ref().map(AsRawFd::as_raw_fd),
             program,
             control: control.as_raw_fd(),
+            learner: launch.learner.as_ref().map(AsRawFd::as_raw_fd),
             verdict: verdict.as_raw_fd(),
         },
         limits,
@@ -104,11 +99,7 @@ pub(super) fn prepare(
         directory: root::terminated(&real(&launch.program.cwd))?,
         rules,
         canary: if own_root { root::CANARY.to_owned() } else { c"/".to_owned() },
-        filter: layers_off::filter(seccomp::compile(
-            policy.profile,
-            &policy.allow_syscalls,
-            &facts,
-        )?),
+        filter: layers_off::filter(filter),
         init_filter: init::filter(),
         path: path.map(|path| root::terminated(&real(path))).transpose()?,
         arguments: arguments(&launch.program.args)?,
@@ -131,6 +122,10 @@ pub(super) fn check(launch: &Launch<'_>) -> Result<(), SpawnError> {
         })
     };
     let program = &launch.program;
+    if launch.learner.is_some() && launch.policy.strictness == Strictness::Strict {
+        let why = "a filter that asks refuses nothing, and strict goes without no layer";
+        return invalid("learner", OsStr::new("strict"), why);
+    }
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     if launch.name.is_empty()
         || launch.name.len() > 64

@@ -6,6 +6,7 @@
 //! setresuid(3) signals the threads that it remembers and waits for them for ever.
 
 mod descriptor;
+mod notification;
 mod privilege;
 mod process;
 mod quota;
@@ -17,6 +18,7 @@ use std::ffi::c_long;
 use nix::errno::Errno;
 
 pub(crate) use descriptor::*;
+pub(crate) use notification::*;
 pub(crate) use privilege::*;
 pub(crate) use process::*;
 pub(crate) use quota::*;

@@ -46,6 +46,7 @@ pub struct Command<'a> {
     pub env: Vec<(OsString, OsString)>,
     pub cwd: PathBuf,
     pub bootstrap: Option<OwnedFd>,
+    pub learner: Option<OwnedFd>,
 }
 
 /// A program that has ended.
@@ -74,6 +75,7 @@ impl<'a> Command<'a> {
             env: vec![("PATH".into(), "/usr/bin:/bin".into())],
             cwd: "/".into(),
             bootstrap: None,
+            learner: None,
         }
     }
 
@@ -110,6 +112,7 @@ impl<'a> Command<'a> {
             program: Program { file: self.file, args: self.args, env: self.env, cwd: self.cwd },
             stdio: Stdio { stdin: null.into(), stdout: stdout_theirs, stderr: stderr_theirs },
             bootstrap: self.bootstrap,
+            learner: self.learner,
         };
         let child = spawn(self.tree, launch)?;
         Ok(Running { child, stdout, stderr })

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
 
-pub(crate) use authoring::{Dev, Keygen, New, Pack, ProjectFlags, Sign, Test, Verify};
+pub(crate) use authoring::{Dev, Keygen, Learn, New, Pack, ProjectFlags, Sign, Test, Verify};
 pub(crate) use exec::Exec;
 
 use super::permissions::Grantable;
@@ -15,6 +15,7 @@ use super::trust::Trust;
 use crate::audit_chain::Head;
 use crate::exposure::Score;
 use crate::id::PluginId;
+use crate::launcher::Learning;
 use crate::manifest::{ByteSize, Permission, TimeSpan};
 
 /// Runs third-party native plugins, each in a watertight compartment of its own.
@@ -41,6 +42,14 @@ pub(crate) struct Global {
     pub(crate) json: bool,
 }
 
+const LEARN_EXAMPLES: &str = "\
+Examples:
+  bulkhead learn                           what plugin.toml would become
+  bulkhead learn --write                   and make it so
+  bulkhead learn --check                   fail if it asks for too much, or too little
+  bulkhead learn -- ./tests/acceptance.sh  with the plugin's own tests, which find the
+                                           service by BULKHEAD_SOCKET";
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     /// Run plugins from their directories or packages in the foreground, with nothing to set up
@@ -56,6 +65,14 @@ pub(crate) enum Verb {
     /// Build a plugin and check that it behaves: what an installation looks at, each stage of its
     /// life, each method that it provides
     Test(Test),
+    /// Run a plugin, watch what it needs, and say what plugin.toml is to ask for
+    ///
+    /// The plugin is built and run as `bulkhead test` runs it, with its system calls watched instead of
+    /// refused; every other layer holds. From what it tried comes the smallest [sandbox] and [network], under
+    /// which it is then run once more, enforced. What no run has touched is named, and what was not run was
+    /// not learned: give a command after `--` that exercises the plugin.
+    #[command(after_long_help = LEARN_EXAMPLES)]
+    Learn(Learn),
     /// Make a package of a plugin's directory
     Pack(Pack),
     /// Make a pair of keys to sign packages with
@@ -440,6 +457,9 @@ pub(crate) struct Serve {
     /// End when this process does, which must be our parent: `bulkhead run`
     #[arg(long, hide = true, value_name = "PID")]
     pub(crate) parent: Option<i32>,
+    /// The plugin whose calls are watched instead of refused, and by whom: `bulkhead learn`
+    #[arg(long, hide = true, value_name = "ID=SOCKET", requires = "parent")]
+    pub(crate) learn: Option<Learning>,
 }
 
 #[derive(Debug, Args)]

@@ -15,6 +15,7 @@ mod exec;
 mod follow;
 mod install;
 mod keys;
+mod learn;
 mod manual;
 mod new;
 mod packages;
@@ -84,6 +85,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Run(arguments) => run::run(&arguments, &global),
         Verb::Dev(arguments) => dev::dev(&arguments, &global),
         Verb::Test(arguments) => conformance::test(&arguments, &global),
+        Verb::Learn(arguments) => learn::learn(&arguments, &global),
         Verb::Trust(verb) => trust::run(&verb, &global),
         Verb::QuotaInit(arguments) => quota::run(&arguments, &global),
         Verb::Doctor(arguments) => {

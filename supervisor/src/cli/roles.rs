@@ -43,7 +43,7 @@ pub(super) fn serve(arguments: &Serve, global: &Global) -> ExitCode {
         // Comes back only where that is no way out; the launcher then says what is missing.
         delegation::run_again_in_a_scope();
     }
-    launcher::serve(&config)
+    launcher::serve(&config, arguments.learn.clone())
 }
 
 /// Whether systemd waits for this very process (systemd.exec(5), `SYSTEMD_EXEC_PID`). It would lose

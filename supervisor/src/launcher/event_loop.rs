@@ -19,6 +19,7 @@ use super::admission::Rules;
 use super::audit_anchor::AuditAnchor;
 use super::errands::{Errands, Role};
 use super::jobs::{Jobs, Outcome};
+use super::learning::Learning;
 use super::notify::Notify;
 use super::package_store::PackageStore;
 use super::plugins::Plugins;
@@ -47,6 +48,8 @@ const STUBBORN: Duration = Duration::from_secs(5);
 pub(super) struct Launcher {
     pub(super) settings: Settings,
     pub(super) allow_directories: bool,
+    /// The plugin that this service was started to learn from, and no other.
+    pub(super) learning: Option<Learning>,
     pub(super) ownership: Ownership,
     pub(super) rules: Rules,
     pub(super) command: Command,

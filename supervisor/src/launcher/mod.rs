@@ -31,6 +31,7 @@ mod data;
 mod errands;
 mod event_loop;
 mod jobs;
+mod learning;
 mod measuring;
 mod notify;
 mod one_shot;
@@ -60,6 +61,7 @@ use bulkhead_sandbox::kernel_audit;
 
 use crate::config::Config;
 use crate::journal;
+pub(crate) use learning::Learning;
 use shutdown::End;
 
 /// Serves until SIGTERM or SIGINT, and stops every plugin before it returns.
@@ -67,12 +69,12 @@ use shutdown::End;
 /// Must be called on the main thread of a process that has no other: plugins die with the thread
 /// that started them. The exit code is 0 after a stop that was asked for, 1 if the service could not
 /// start, or could not go on, or could not end a process.
-pub(crate) fn serve(config: &Config) -> ExitCode {
+pub(crate) fn serve(config: &Config, learning: Option<Learning>) -> ExitCode {
     // First of all: what the service manager gave is known by its number, which is nothing else's only until
     // something is opened.
     let given = kernel_audit::given();
     crate::logging::init();
-    let (mut launcher, held) = match startup::prepare(config, given) {
+    let (mut launcher, held) = match startup::prepare(config, given, learning) {
         Ok(prepared) => prepared,
         Err(error) => {
             tracing::error!(%error, "the service cannot start");

@@ -134,6 +134,7 @@ impl OneShot {
             },
             stdio: Stdio { stdin: task.stdin, stdout, stderr },
             bootstrap: None,
+            learner: None,
         };
         let deadline = Monotonic::now().plus(task.within);
         let child = bulkhead_sandbox::spawn(tree, launch)?;

@@ -273,6 +273,10 @@ impl Launcher {
         // Before it starts: one that ends at once is then an exit like any other.
         let session =
             offer_session(&channels.bootstrap_ours).map_err(|error| no_descriptors(&error))?;
+        let learner = match &self.learning {
+            Some(learning) => learning.learner(&id)?,
+            None => None,
+        };
         let mut argv = vec![format!("{PLUGIN_TARGET}/{entry}").into()];
         argv.extend(args.into_iter().map(Into::into));
         let launch = Launch {
@@ -287,6 +291,7 @@ impl Launcher {
             },
             stdio: channels.stdio,
             bootstrap: Some(channels.bootstrap_theirs),
+            learner,
         };
         let started = Monotonic::now();
         let child = bulkhead_sandbox::spawn(self.tree.as_ref(), launch)?;

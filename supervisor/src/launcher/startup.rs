@@ -26,6 +26,7 @@ use super::audit_anchor::AuditAnchor;
 use super::errands::{Errands, Role};
 use super::event_loop::{Launcher, block_signals, new_epoll};
 use super::jobs::Jobs;
+use super::learning::Learning;
 use super::notify::Notify;
 use super::package_store::PackageStore;
 use super::plugins::Plugins;
@@ -82,6 +83,7 @@ pub(super) struct Held {
 pub(super) fn prepare(
     config: &Config,
     given: io::Result<Option<OwnedFd>>,
+    learning: Option<Learning>,
 ) -> Result<(Launcher, Held), StartError> {
     // Before anything can be started that would inherit another mask.
     let signals = block_signals()?;
@@ -171,6 +173,7 @@ pub(super) fn prepare(
     let notify = Notify::from_environment();
     let launcher = Launcher {
         allow_directories: config.allow_directories,
+        learning,
         ownership,
         rules,
         command: command(config, user),

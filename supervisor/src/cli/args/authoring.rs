@@ -1,5 +1,6 @@
 //! The verbs of a plugin's author.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
@@ -57,6 +58,21 @@ pub(crate) struct Test {
     /// Fail if what it asks for exposes a machine more than that, 0 to 10
     #[arg(long, value_name = "SCORE")]
     pub(crate) max_exposure: Option<Score>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Learn {
+    #[command(flatten)]
+    pub(crate) project: ProjectFlags,
+    /// Write it into plugin.toml, whose comments and order stay; else it is only shown
+    #[arg(long, conflicts_with = "check")]
+    pub(crate) write: bool,
+    /// Fail if plugin.toml grants what was not used, or lacks what was
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// Run in each run, while the plugin is enabled, with BULKHEAD_SOCKET in its environment
+    #[arg(last = true, value_name = "COMMAND", value_hint = ValueHint::CommandWithArguments)]
+    pub(crate) command: Vec<OsString>,
 }
 
 #[derive(Debug, Args)]

@@ -171,7 +171,7 @@ impl Checks {
 }
 
 /// The methods that a manifest declares, with their services.
-pub(super) fn methods(manifest: &Manifest) -> impl Iterator<Item = String> {
+pub(in crate::cli) fn methods(manifest: &Manifest) -> impl Iterator<Item = String> {
     manifest.provides.iter().flat_map(|(service, provided)| {
         provided.methods.keys().map(move |method| format!("{service}/{method}"))
     })

@@ -24,12 +24,12 @@ const STAGES: [(&str, &str); 3] = [
     ("health", "it says that it is well"),
 ];
 
-pub(super) struct Life<'a> {
-    pub(super) client: &'a Client,
-    pub(super) manifest: &'a Manifest,
-    pub(super) plan: &'a Plan,
+pub(in crate::cli) struct Life<'a> {
+    pub(in crate::cli) client: &'a Client,
+    pub(in crate::cli) manifest: &'a Manifest,
+    pub(in crate::cli) plan: &'a Plan,
     /// Its package, opened.
-    pub(super) tree: &'a Path,
+    pub(in crate::cli) tree: &'a Path,
 }
 
 impl Life<'_> {
@@ -51,7 +51,7 @@ impl Life<'_> {
     }
 
     /// What it depends on is there before it, as it would be on a machine that has it.
-    async fn dependencies(&self) -> Result<(), Problem> {
+    pub(in crate::cli) async fn dependencies(&self) -> Result<(), Problem> {
         for step in self.plan.steps.iter().filter(|step| step.manifest.id != self.manifest.id) {
             run::bring(self.client, &step.manifest.id, &step.directory).await?;
             enable_with(self.client, &step.manifest.id, step.config.clone()).await?;
@@ -66,7 +66,7 @@ impl Life<'_> {
         install::directory(self.client, install::PLUGINS, self.tree, options).await
     }
 
-    async fn start(&self) -> Result<Value, Problem> {
+    pub(in crate::cli) async fn start(&self) -> Result<Value, Problem> {
         let id = &self.manifest.id;
         run::bring(self.client, id, self.tree).await?;
         let mut steps = self.plan.steps.iter().filter(|step| step.manifest.id == *id);

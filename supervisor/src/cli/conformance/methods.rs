@@ -45,14 +45,14 @@ pub(super) async fn check(
 }
 
 /// How a call with `{}` ended.
-enum Found {
+pub(in crate::cli) enum Found {
     Answered(usize),
     /// The plugin's own error.
     Refused(String, Problem),
     Lost(Problem),
 }
 
-async fn call(client: &Client, id: &PluginId, method: &str) -> Found {
+pub(in crate::cli) async fn call(client: &Client, id: &PluginId, method: &str) -> Found {
     let path = format!("/v1/plugins/{id}/call/{}", encode_segments(method));
     match client.bytes(Ask::new(Method::POST, path).body(&json!({}))).await {
         Ok(reply) => Found::Answered(reply.len()),

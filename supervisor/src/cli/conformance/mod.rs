@@ -15,7 +15,10 @@ mod stopping;
 use std::process::ExitCode;
 
 use self::checks::Checks;
-use self::life::Life;
+pub(super) use self::checks::methods as methods_of;
+pub(super) use self::life::Life;
+pub(super) use self::methods::{Found, call};
+pub(super) use self::stopping::stop;
 use super::args::{Global, Run, Test};
 use super::problem::Problem;
 use super::project::{Built, Project};

@@ -8,7 +8,7 @@ use crate::cli::problem::Problem;
 use crate::failure::Code;
 use crate::id::PluginId;
 
-pub(super) async fn stop(client: &Client, id: &PluginId) -> Result<String, Problem> {
+pub(in crate::cli) async fn stop(client: &Client, id: &PluginId) -> Result<String, Problem> {
     let ask = Ask::new(Method::POST, format!("/v1/plugins/{id}/disable"));
     let reply = client.json(ask.body(&json!({ "saveState": true }))).await?;
     judge(&reply)

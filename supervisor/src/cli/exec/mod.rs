@@ -90,6 +90,7 @@ fn start_and_watch(arguments: &Exec) -> Result<Report, Problem> {
         program: Program { file: ProgramFile::Path(found.path), args: command.clone(), env, cwd },
         stdio: our_streams().map_err(could_not)?,
         bootstrap: None,
+        learner: None,
     };
     let child = bulkhead_sandbox::spawn(tree.as_ref(), launch)
         .map_err(|error| not_started(error, &command[0].to_string_lossy(), identity))?;

@@ -18,6 +18,7 @@ use crate::failure::{Code, Failure};
 use crate::manifest::{FILE_NAME, Manifest};
 
 pub(super) use cargo::Cargo;
+pub(super) use tree::copy;
 
 /// What of a project is packed besides its program.
 const ASSETS: &str = "assets";
@@ -92,7 +93,7 @@ impl Project {
         std::fs::copy(program, &entry)?;
         std::fs::set_permissions(&entry, std::fs::Permissions::from_mode(0o755))?;
         let assets = self.root.join(ASSETS);
-        if assets.is_dir() { tree::copy(&assets, &to.join(ASSETS)) } else { Ok(()) }
+        if assets.is_dir() { copy(&assets, &to.join(ASSETS)) } else { Ok(()) }
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 
 /// Copies a directory with the regular files in it. Links and the like do not go into a package.
-pub(super) fn copy(from: &Path, to: &Path) -> io::Result<()> {
+pub(in crate::cli) fn copy(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;

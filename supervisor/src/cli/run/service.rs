@@ -1,5 +1,6 @@
 //! The service of a run: its directory, its configuration, its process.
 
+use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ use crate::cli::client::Client;
 use crate::cli::exec::delegation;
 use crate::cli::problem::Problem;
 use crate::failure::Code;
+use crate::id::PluginId;
 use crate::launcher::removal::remove_at_once;
 use crate::manifest::HostPath;
 
@@ -32,6 +34,8 @@ pub(in crate::cli) struct Service {
     config: PathBuf,
     notify: UnixDatagram,
     notify_path: PathBuf,
+    /// `ID=SOCKET` of the plugin whose calls are watched.
+    learning: Option<OsString>,
     child: Option<Child>,
     // Last, so that nothing in it is in use when it is removed.
     _directory: Scratch,
@@ -100,7 +104,22 @@ impl Service {
         let notify = UnixDatagram::bind(&notify_path)
             .map_err(|error| cannot("make a socket in the temporary directory", &error))?;
         let client = Client::new(socket);
-        Ok(Self { client, config, notify, notify_path, child: None, _directory: directory })
+        Ok(Self {
+            client,
+            config,
+            notify,
+            notify_path,
+            learning: None,
+            child: None,
+            _directory: directory,
+        })
+    }
+
+    /// Has it put that plugin's calls to whoever listens at `socket`, from the next start on.
+    pub(in crate::cli) fn learn_from(&mut self, id: &PluginId, socket: &Path) {
+        let mut learning = OsString::from(format!("{id}="));
+        learning.push(socket);
+        self.learning = Some(learning);
     }
 
     pub(in crate::cli) fn start(&mut self) -> Result<(), Problem> {
@@ -115,6 +134,7 @@ impl Service {
             .arg("--config")
             .arg(&self.config)
             .arg(format!("--parent={}", std::process::id()))
+            .args(self.learning.iter().flat_map(|learning| [OsStr::new("--learn"), learning]))
             .env("NOTIFY_SOCKET", &self.notify_path)
             .env_remove("BULKHEAD_SOCKET")
             .stdin(Stdio::null())

@@ -44,7 +44,7 @@ fn launcher() {
     config.unpack_arguments = Some(unpack);
     let within = std::fs::read_to_string(directory.join("unpack-within"));
     config.unpack_within = within.ok().map(|text| Duration::from_millis(text.parse().unwrap()));
-    let code = crate::launcher::serve(&config);
+    let code = crate::launcher::serve(&config, None);
     let failed = format!("{code:?}") != format!("{:?}", std::process::ExitCode::SUCCESS);
     std::process::exit(i32::from(failed));
 }

@@ -143,6 +143,16 @@ pub(super) static MODES: &[Mode] = &[
         }),
     ),
     mode(
+        "own-session",
+        "starts a session of its own (setsid) once ready, which only the profile `program` allows",
+        0,
+        at!(Moment::Ready => |_| {
+            // Refused: it leads one already. What counts is that it calls.
+            let _ = nix::unistd::setsid();
+            Ok(Next::Well)
+        }),
+    ),
+    mode(
         "read-outside",
         "lists /etc NUMBER times once ready, tells what came of it, and behaves",
         3,

@@ -1,0 +1,146 @@
+//! What a run consists of: the life that `bulkhead test` gives a plugin, and the author's own command.
+
+use std::ffi::OsString;
+use std::os::fd::AsFd as _;
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+use crate::cli::client::Client;
+use crate::cli::conformance::{self, Found, Life};
+use crate::cli::problem::Problem;
+use crate::failure::Code;
+
+/// One step, and how it ended: what it gave, or why it failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Step {
+    pub(super) name: String,
+    pub(super) outcome: Result<String, String>,
+}
+
+/// A life, as far as it came.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Lived {
+    pub(super) steps: Vec<Step>,
+    /// Methods of which no more was run than that they refuse `{}`.
+    pub(super) refused: Vec<String>,
+}
+
+impl Lived {
+    fn add(&mut self, name: impl Into<String>, outcome: Result<String, String>) {
+        self.steps.push(Step { name: name.into(), outcome });
+    }
+
+    /// What failed, or went otherwise than in `other`: each a sentence.
+    pub(super) fn against(&self, other: &Self) -> Vec<String> {
+        let mut faults = Vec::new();
+        for step in &self.steps {
+            let before = other.steps.iter().find(|one| one.name == step.name);
+            match (&step.outcome, before.map(|before| &before.outcome)) {
+                (Err(why), _) => faults.push(format!("{}: {why}", step.name)),
+                (Ok(now), Some(Ok(then))) if now != then => {
+                    faults.push(format!("{}: {now}, and {then} while it was learned", step.name));
+                }
+                _ => {}
+            }
+        }
+        faults
+    }
+
+    pub(super) fn json(&self) -> Value {
+        let step = |step: &Step| {
+            let (passed, text) = match &step.outcome {
+                Ok(text) => (true, text),
+                Err(text) => (false, text),
+            };
+            json!({ "name": step.name, "passed": passed, "text": text })
+        };
+        self.steps.iter().map(step).collect()
+    }
+}
+
+/// Lives it. A step that fails is told in it, and what cannot go on after it is left out.
+pub(super) async fn live(life: &Life<'_>, command: &[OsString]) -> Result<Lived, Problem> {
+    life.dependencies().await?;
+    let mut lived = Lived::default();
+    match life.start().await {
+        Ok(_) => lived.add("start", Ok("it starts".to_owned())),
+        Err(problem) => {
+            lived.add("start", Err(text(&problem)));
+            return Ok(lived);
+        }
+    }
+    let Life { client, manifest, .. } = life;
+    for method in conformance::methods_of(manifest) {
+        let outcome = match conformance::call(client, &manifest.id, &method).await {
+            Found::Answered(_) => Ok("it answers".to_owned()),
+            Found::Refused(code, problem) if code == "PANIC" => Err(text(&problem)),
+            Found::Refused(code, _) => {
+                lived.refused.push(method.clone());
+                Ok(format!("it refuses {{}} with {code}"))
+            }
+            Found::Lost(problem) => Err(text(&problem)),
+        };
+        lived.add(format!("method {method}"), outcome);
+    }
+    if !command.is_empty() {
+        lived.add("command", run(client, command).await?);
+    }
+    let stopped = conformance::stop(client, &manifest.id).await;
+    lived.add("stop", stopped.map(|_| "it stops".to_owned()).map_err(|problem| text(&problem)));
+    Ok(lived)
+}
+
+/// What it prints goes to standard error, as standard output is this program's own.
+async fn run(client: &Client, command: &[OsString]) -> Result<Result<String, String>, Problem> {
+    let [program, arguments @ ..] = command else { return Ok(Ok(String::new())) };
+    let shown = program.to_string_lossy();
+    let cannot = |error: std::io::Error| {
+        Problem::new(Code::NotFound, format!("cannot run {shown}: {error}"))
+    };
+    let output = std::io::stderr().as_fd().try_clone_to_owned().map_err(cannot)?;
+    let status = Command::new(program)
+        .args(arguments)
+        .env("BULKHEAD_SOCKET", client.socket())
+        .stdin(Stdio::null())
+        .stdout(output)
+        .kill_on_drop(true)
+        .status()
+        .await
+        .map_err(cannot)?;
+    Ok(if status.success() {
+        Ok("it succeeds".to_owned())
+    } else {
+        Err(format!("{shown} ended with {status}"))
+    })
+}
+
+fn text(problem: &Problem) -> String {
+    format!("{}: {}", problem.code, problem.message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lived(steps: &[(&str, Result<&str, &str>)]) -> Lived {
+        let mut lived = Lived::default();
+        for (name, outcome) in steps {
+            lived.add(*name, outcome.map(str::to_owned).map_err(str::to_owned));
+        }
+        lived
+    }
+
+    #[test]
+    fn a_failure_counts_and_so_does_another_answer_than_before() {
+        let before = lived(&[("start", Ok("it starts")), ("method a", Ok("it answers"))]);
+        assert_eq!(before.against(&before), [""; 0]);
+        let other = lived(&[("start", Ok("it starts")), ("method a", Ok("it refuses"))]);
+        assert_eq!(other.against(&before).len(), 1);
+        let failed = lived(&[("start", Err("no"))]);
+        assert_eq!(failed.against(&failed), ["start: no"]);
+        // What failed before and passes now is no fault.
+        assert_eq!(before.against(&failed), [""; 0]);
+    }
+}

@@ -1,0 +1,272 @@
+//! `bulkhead learn`: what a plugin needs, found out by running it.
+//!
+//! Theory of operation. The plugin lives the life of `bulkhead test`, and besides whatever command the
+//! author gives, under a service of this run's own that has its system calls watched instead of refused
+//! (`bulkhead_sandbox::learning`): each call that the narrowest profile does not allow, and each that names
+//! a file or an address, is first put to this process ([`watch`]), which lets it go on, unless no manifest
+//! could allow it. Every other layer holds, so a file that is not granted is still not there: but that it
+//! was asked for is seen. What was seen ([`observed`]) becomes what the manifest would have to say
+//! ([`proposal`], [`places`]); the next run is granted that besides, and shows what comes after a file that
+//! could be opened. When nothing new comes, the plugin lives once more under the proposal alone, enforced
+//! by a service as it will be elsewhere: only if it lives as well then is the proposal enough.
+//!
+//! What was granted and no run has used is what the present manifest asks for beyond the proposal. What no
+//! run has exercised is not learned, and said to be.
+
+mod edit;
+mod life;
+mod observed;
+mod places;
+mod proposal;
+mod report;
+mod watch;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use serde_json::{Map, Value};
+
+use self::life::Lived;
+use self::observed::Observed;
+use self::proposal::{Asked, Proposal, propose};
+use self::report::{Learned, Report};
+use self::watch::Watch;
+use super::args::{Global, Learn, Run, StrictnessFlags};
+use super::client::{Ask, Client, Query};
+use super::conformance::Life;
+use super::problem::Problem;
+use super::project::{self, Built, Project};
+use super::run::{self, Interrupts, Plan, Scratch, Service};
+use super::{Ended, block_on, finish};
+use crate::failure::Code;
+use crate::id::PluginId;
+use crate::manifest::{FILE_NAME, HostPort, Manifest, Network};
+
+/// So often it is run to learn. Each run can only find what the grants of the one before opened.
+const RUNS: usize = 5;
+
+pub(super) fn learn(arguments: &Learn, global: &Global) -> ExitCode {
+    // A service that is named there is another one.
+    let global = Global { socket: None, json: global.json };
+    finish(block_on(whole(arguments, &global)), global.json)
+}
+
+async fn whole(arguments: &Learn, global: &Global) -> Result<(), Ended> {
+    let mut interrupts = Interrupts::new()?;
+    let project = Project::find(&arguments.project)?;
+    let mut report = Report::new(global.json);
+    report.begin()?;
+    let built = tokio::select! {
+        built = project.build() => built?,
+        () = interrupts.next() => return Err(interrupted().into()),
+    };
+    let others = run::open(&arguments.project.with)?;
+    let school = School { arguments, global, built: &built, others: &others.directories };
+    let file = project.root().join(FILE_NAME);
+    let text = std::fs::read_to_string(&file).map_err(|error| cannot("read", &file, &error))?;
+    let learned = school.learn(&text, &mut interrupts, &mut report).await?;
+    report.tell(&learned)?;
+    if !learned.faults.is_empty() {
+        let message = format!(
+            "what was learned is not enough, the plugin does not live under it: {}",
+            learned.faults.join("; ")
+        );
+        return Err(refused("LEARNING_INCOMPLETE", message, learned.faults.clone()).into());
+    }
+    let changes: Vec<String> = learned.lacking.iter().chain(&learned.unused).cloned().collect();
+    if arguments.check && !changes.is_empty() {
+        let message = format!(
+            "{FILE_NAME} lacks {} and has {} too many; `bulkhead learn --write` changes it",
+            counted(learned.lacking.len()),
+            counted(learned.unused.len())
+        );
+        return Err(refused("MANIFEST_NOT_LEARNED", message, changes).into());
+    }
+    if arguments.write && learned.text != text {
+        replace(&file, &learned.text)?;
+        report.written(&file)?;
+    }
+    Ok(())
+}
+
+fn counted(lines: usize) -> String {
+    if lines == 1 { "1 line".to_owned() } else { format!("{lines} lines") }
+}
+
+/// What the runs have in common.
+struct School<'a> {
+    arguments: &'a Learn,
+    global: &'a Global,
+    built: &'a Built,
+    others: &'a [std::path::PathBuf],
+}
+
+/// What a run is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    Learning,
+    /// As it will be elsewhere.
+    Enforcing,
+}
+
+impl School<'_> {
+    async fn learn(
+        &self,
+        text: &str,
+        interrupts: &mut Interrupts,
+        report: &mut Report,
+    ) -> Result<Learned, Ended> {
+        let present = Asked::of(&self.built.manifest);
+        let mut observed = Observed::default();
+        // Of the hosts, only those that it asks for: see `Asked::with`.
+        let mut given = match &present.network {
+            Network::Hosts(_) => Asked { network: Network::None, ..present.clone() },
+            _ => present.clone(),
+        };
+        let mut runs = 0;
+        let (proposal, lived) = loop {
+            runs += 1;
+            let manifest = edit::edited(text, &given)?;
+            let (lived, seen) = self.run(&manifest, Purpose::Learning, interrupts).await?;
+            observed.join(seen);
+            let proposal: Proposal = propose(&observed, &present);
+            let next = present.with(&proposal.asked);
+            report.ran(runs, &next.beyond(&given))?;
+            if next == given || runs == RUNS {
+                break (proposal, lived);
+            }
+            given = next;
+        };
+        let manifest = edit::edited(text, &proposal.asked)?;
+        let (replayed, _) = self.run(&manifest, Purpose::Enforcing, interrupts).await?;
+        let faults = replayed.against(&lived);
+        report.replayed(&faults)?;
+        Ok(Learned {
+            id: self.built.manifest.id.clone(),
+            unused: present.beyond(&proposal.asked),
+            lacking: proposal.asked.beyond(&present),
+            before: text.to_owned(),
+            text: manifest,
+            runs,
+            observed,
+            proposal,
+            lived,
+            faults,
+            has_command: !self.arguments.command.is_empty(),
+        })
+    }
+
+    /// One service, one life of the plugin.
+    async fn run(
+        &self,
+        manifest: &str,
+        purpose: Purpose,
+        interrupts: &mut Interrupts,
+    ) -> Result<(Lived, Observed), Problem> {
+        let scratch = Scratch::new()?;
+        let tree = scratch.path().join(self.built.manifest.id.as_str());
+        project::copy(&self.built.directory, &tree)
+            .map_err(|error| cannot("copy", &self.built.directory, &error))?;
+        let file = tree.join(FILE_NAME);
+        std::fs::write(&file, manifest).map_err(|error| cannot("write", &file, &error))?;
+        let mut directories = vec![tree.clone()];
+        directories.extend(self.others.iter().cloned());
+        let flags = &self.arguments.project;
+        let plan = Plan::of(&directories, &flags.config)?;
+        let manifest = Manifest::load(&tree)?;
+        let strictness = match purpose {
+            // It goes without a layer.
+            Purpose::Learning => StrictnessFlags { strict: false, best_effort: true },
+            Purpose::Enforcing => flags.strictness,
+        };
+        let arguments = Run { paths: directories, config: Vec::new(), state: None, strictness };
+        let mut service = Service::prepare(&arguments, self.global, &plan)?;
+        let watch = match purpose {
+            Purpose::Learning => {
+                let socket = scratch.path().join("learn.sock");
+                service.learn_from(&manifest.id, &socket);
+                Some(Watch::at(&socket, manifest.policy(false))?)
+            }
+            Purpose::Enforcing => None,
+        };
+        let lived = tokio::select! {
+            lived = self.live(&mut service, &manifest, &plan, &tree) => lived,
+            () = interrupts.next() => Err(interrupted()),
+        };
+        let ended = service.end(interrupts).await;
+        // After the plugin's last process: until then somebody must answer.
+        let observed = watch.map(Watch::end).transpose()?;
+        let (lived, hosts) = lived?;
+        ended?;
+        let mut observed = observed.unwrap_or_default();
+        observed.hosts.extend(hosts);
+        Ok((lived, observed))
+    }
+
+    async fn live(
+        &self,
+        service: &mut Service,
+        manifest: &Manifest,
+        plan: &Plan,
+        tree: &Path,
+    ) -> Result<(Lived, Vec<HostPort>), Problem> {
+        service.start()?;
+        service.ready().await?;
+        let client = &service.client;
+        let life = Life { client, manifest, plan, tree };
+        let lived = life::live(&life, &self.arguments.command).await?;
+        let mut hosts = refused_hosts(client, &manifest.id).await?;
+        if let Network::Hosts(granted) = &manifest.network {
+            // Asked for in an earlier run, and granted in this one.
+            hosts.extend(granted.iter().cloned());
+        }
+        Ok((lived, hosts))
+    }
+}
+
+/// What the host was asked to connect the plugin to, and did not.
+async fn refused_hosts(client: &Client, id: &PluginId) -> Result<Vec<HostPort>, Problem> {
+    let (mut since, mut hosts) = (0, Vec::new());
+    loop {
+        let path = Query::of("/v1/audit").with("since", since).with("plugin", id);
+        let page = client.json(Ask::get(path)).await?;
+        for row in page["rows"].as_array().into_iter().flatten() {
+            let pair = row["details"]["connect"].as_str();
+            hosts.extend(pair.and_then(|pair| pair.parse::<HostPort>().ok()));
+        }
+        match page["next"].as_u64() {
+            Some(next) => since = next,
+            None => return Ok(hosts),
+        }
+    }
+}
+
+/// The whole file at once, with its mode.
+fn replace(file: &Path, text: &str) -> Result<(), Problem> {
+    let written = || -> std::io::Result<()> {
+        use std::io::Write as _;
+        let directory = file.parent().unwrap_or(Path::new("."));
+        let mut new = tempfile::NamedTempFile::new_in(directory)?;
+        new.write_all(text.as_bytes())?;
+        new.as_file().set_permissions(std::fs::metadata(file)?.permissions())?;
+        new.as_file().sync_all()?;
+        new.persist(file)?;
+        Ok(())
+    };
+    written().map_err(|error| cannot("write", file, &error))
+}
+
+fn refused(code: &str, message: String, lines: Vec<String>) -> Problem {
+    let details = Map::from_iter([("lines".to_owned(), Value::from(lines))]);
+    Problem { code: code.to_owned(), message, details, exit_code: 1 }
+}
+
+fn interrupted() -> Problem {
+    let message = "interrupted before anything was learned".to_owned();
+    Problem { code: "INTERRUPTED".to_owned(), message, details: Map::new(), exit_code: 1 }
+}
+
+fn cannot(what: &str, path: &Path, error: &std::io::Error) -> Problem {
+    Problem::new(Code::StorageFailed, format!("cannot {what} {}: {error}", path.display()))
+        .with("path", path.display().to_string())
+}

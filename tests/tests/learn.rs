@@ -1,0 +1,198 @@
+//! `bulkhead learn`: what a plugin needs is found by running it, written, and enough; what it does not need
+//! is named, and what none may have is not granted.
+
+#![allow(clippy::unwrap_used, reason = "to fail here is to fail the test")]
+
+use std::fs::Permissions;
+use std::io::Write as _;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use bulkhead_tests::process::{Outcome, bulkhead};
+use bulkhead_tests::{plugin, program};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// A place that no compartment has by itself, for all to read: beneath `/tmp` each has its own.
+fn outside() -> TempDir {
+    let directory = tempfile::tempdir_in("/var/tmp").unwrap();
+    std::fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
+    directory
+}
+
+/// The verb, with nothing else in its temporary directory, which must be empty afterwards.
+fn verb(verb: &str, directory: &Path, words: &[&str]) -> Outcome {
+    let scratch = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(scratch.path(), Permissions::from_mode(0o755)).unwrap();
+    let outcome = bulkhead([verb])
+        .arg(directory)
+        .args(words)
+        .env("TMPDIR", scratch.path())
+        .env_remove("BULKHEAD_LOG")
+        .run();
+    let left: Vec<_> = std::fs::read_dir(scratch.path()).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
+    outcome
+}
+
+/// With `--json` and these words: the exit code, and what it says.
+fn learn(directory: &Path, words: &[&str], code: i32) -> (Value, Outcome) {
+    let outcome = verb("learn", directory, &[&["--json"][..], words].concat()).expect(code);
+    (serde_json::from_str(&outcome.stdout).unwrap(), outcome)
+}
+
+fn manifest(directory: &Path) -> String {
+    std::fs::read_to_string(directory.join("plugin.toml")).unwrap()
+}
+
+/// A shell script that calls the witness.
+struct Driver {
+    directory: TempDir,
+    script: PathBuf,
+}
+
+impl Driver {
+    fn new(lines: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let script = directory.path().join("driver.sh");
+        let bulkhead = program::bulkhead();
+        let text = format!("set -e\nbulkhead() {{ '{}' \"$@\"; }}\n{lines}\n", bulkhead.display());
+        std::fs::write(&script, text).unwrap();
+        Self { directory, script }
+    }
+
+    fn words<'a>(&'a self, before: &[&'a str]) -> Vec<&'a str> {
+        assert!(self.directory.path().is_dir());
+        [before, &["--", "sh", self.script.to_str().unwrap()]].concat()
+    }
+}
+
+/// The witness, with that manifest beyond its name.
+fn witness(below: &Path, lines: &str) -> PathBuf {
+    let text = format!(
+        "# Tells what it sees.\nid = \"witness\"\nversion = \"1.0.0\" # the first\n{lines}"
+    );
+    plugin::write(below, "witness", &text, "witness")
+}
+
+const METHODS: &str =
+    "\n[provides.mirror]\nversion = \"1.0.0\"\n[provides.mirror.methods]\necho = {}\nread = {}\n";
+
+#[test]
+fn what_was_used_is_written_and_the_rest_is_named() {
+    let (outside, below) = (outside(), tempfile::tempdir().unwrap());
+    let secret = outside.path().join("secret");
+    std::fs::write(&secret, "found").unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let sandbox = format!(
+        "{METHODS}\n# Confined.\n[sandbox]\nproc = true\nread = [\"{}\"]\n\n[limits]\nmemory = \"64M\" # enough\n",
+        outside.path().join("unused").display()
+    );
+    let plugin = witness(below.path(), &sandbox);
+    std::fs::create_dir(outside.path().join("unused")).unwrap();
+    // It fails until both are granted.
+    let driver = Driver::new(&format!(
+        "bulkhead inspect witness\n\
+         test \"$(bulkhead call witness mirror/read '\"{}\"')\" = '\"found\"'\n\
+         bulkhead call witness mirror/dial '\"127.0.0.1:{port}\"'",
+        secret.display()
+    ));
+    let before = manifest(&plugin);
+
+    let (reply, outcome) = learn(&plugin, &driver.words(&["--check"]), 1);
+    assert_eq!(manifest(&plugin), before, "to check changes nothing");
+    let needed = format!("[sandbox] read = [\"{}\"]", secret.display());
+    let reached = format!("[network] connect = [{port}]");
+    assert_eq!(reply["lacking"], json!([needed, reached]));
+    let unused = reply["unused"].to_string();
+    assert!(unused.contains("proc") && unused.contains("unused"), "{unused}");
+    assert_eq!(reply["enforced"]["passed"], true, "{reply}");
+    // While it is learned from, nobody is told that its calls are enforced; afterwards they are.
+    for word in ["watched", "filter in force"] {
+        assert!(outcome.stderr.contains(word), "{word}: {}", outcome.stderr);
+    }
+    assert!(outcome.stderr.contains("MANIFEST_NOT_LEARNED"), "{}", outcome.stderr);
+
+    learn(&plugin, &driver.words(&["--write"]), 0);
+    let after = manifest(&plugin);
+    for kept in [
+        "# Tells what it sees.\n",
+        "\"1.0.0\" # the first\n",
+        "# Confined.\n[sandbox]\n",
+        "memory = \"64M\" # enough\n",
+    ] {
+        assert!(after.contains(kept), "{kept:?} is not in\n{after}");
+    }
+    assert!(
+        after.contains(secret.to_str().unwrap()) && after.contains(&format!("connect = [{port}]"))
+    );
+    assert!(!after.contains("proc") && !after.contains("unused"), "{after}");
+    let (reply, _) = learn(&plugin, &driver.words(&["--check"]), 0);
+    assert_eq!((&reply["lacking"], &reply["unused"]), (&json!([]), &json!([])));
+    verb("test", &plugin, &[]).expect(0);
+}
+
+#[test]
+fn a_call_that_kills_it_is_allowed_by_its_name() {
+    let below = tempfile::tempdir().unwrap();
+    let lines = "[lifecycle]\ninit_timeout = \"8s\"\nstop_timeout = \"6s\"";
+    let plugin = plugin::hostile(below.path(), "own-session", lines);
+    // The control: it dies of it.
+    verb("test", &plugin, &[]).expect(1);
+    let (reply, _) = learn(&plugin, &["--write"], 0);
+    assert_eq!(reply["lacking"], json!(["[sandbox] allow_syscalls = [\"setsid\"]"]));
+    assert!(manifest(&plugin).contains("allow_syscalls = [\"setsid\"]"));
+    verb("test", &plugin, &[]).expect(0);
+    learn(&plugin, &["--check"], 0);
+}
+
+#[test]
+fn a_call_that_none_may_have_is_named_and_not_granted() {
+    let below = tempfile::tempdir().unwrap();
+    let plugin = plugin::hostile(below.path(), "forbidden-call", "");
+    let before = manifest(&plugin);
+    let (reply, outcome) = learn(&plugin, &["--write"], 1);
+    assert_eq!(reply["observed"]["impossible"], json!(["unshare"]));
+    let notes = reply["notes"].to_string();
+    assert!(notes.contains("unshare, which no manifest can have"), "{notes}");
+    assert_eq!(reply["proposal"]["sandbox"]["allow_syscalls"], json!([]));
+    assert!(outcome.stderr.contains("LEARNING_INCOMPLETE"), "{}", outcome.stderr);
+    assert_eq!(manifest(&plugin), before, "what is not enough is not written");
+}
+
+#[test]
+fn a_connection_that_the_host_makes_is_learned_as_a_host() {
+    let below = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let pair = listener.local_addr().unwrap().to_string();
+    // Until the listener is gone with the test.
+    std::thread::spawn(move || {
+        let greet = |stream: std::io::Result<TcpStream>| stream?.write_all(b"welcome\n");
+        listener.incoming().map(greet).for_each(drop);
+    });
+    let plugin = witness(below.path(), "[network]\nhosts = [\"nobody.example.org:1\"]\n");
+    let driver = Driver::new(&format!(
+        "test \"$(bulkhead call witness mirror/ask '\"{pair}\"')\" = '\"welcome\"'"
+    ));
+    let (reply, _) = learn(&plugin, &driver.words(&["--write"]), 0);
+    assert_eq!(reply["lacking"], json!([format!("[network] hosts = [\"{pair}\"]")]));
+    let unused = reply["unused"].to_string();
+    assert!(unused.contains("nobody.example.org"), "{unused}");
+    learn(&plugin, &driver.words(&["--check"]), 0);
+}
+
+#[test]
+fn nobody_but_the_starter_of_a_service_has_it_learn() {
+    let below = tempfile::tempdir().unwrap();
+    let socket = format!("witness={}", below.path().join("s").display());
+    let outcome = bulkhead(["serve", "--learn", &socket]).run().expect(2);
+    assert!(outcome.stderr.contains("--parent"), "{}", outcome.stderr);
+    // Nor does the configuration.
+    let config = below.path().join("bulkhead.toml");
+    std::fs::write(&config, format!("learn = {socket:?}\n")).unwrap();
+    let outcome = bulkhead(["serve", "--config", config.to_str().unwrap()]).run();
+    assert_ne!(outcome.code(), 0);
+    assert!(outcome.stderr.contains("learn"), "{}", outcome.stderr);
+}

@@ -109,8 +109,8 @@ fn what_was_still_in_the_pipe_of_a_plugin_that_died_without_a_supervisor_is_quot
     let kept = service.command(["logs", "victim", "--json", "-n", "100000"]).run().expect(0).stdout;
     let records = kept.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     let records: Vec<Value> = records.collect();
-    let of_it = records.iter().filter(|it| it["generation"] == records[0]["generation"]);
-    let last = &of_it.last().unwrap()["message"];
+    let mut of_it = records.iter().filter(|it| it["generation"] == records[0]["generation"]);
+    let last = &of_it.next_back().unwrap()["message"];
     assert_eq!(quoted.last(), Some(last), "{plugin}");
     assert!(last.as_str().unwrap().starts_with("line "), "{last}");
 }

@@ -8,6 +8,7 @@ use std::os::fd::AsRawFd as _;
 
 use bulkhead_tests::package::Package;
 use bulkhead_tests::service::Service;
+use bulkhead_tests::{lane, test_name};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, getsockname, socket};
 use nix::unistd::Pid;
@@ -101,6 +102,10 @@ fn connections_are_made_for_a_plugin_after_its_supervisor_was_killed() {
 
 #[test]
 fn past_the_host_nothing_can_be_dialled() {
+    // The control has a port, which strict refuses where nothing holds a plugin to it.
+    if lane::promised() && !lane::require(test_name!(), "landlock-network") {
+        return;
+    }
     let there = listener("127.0.0.1", "hello");
     let dial = |lines: &str| {
         let service = Service::start();

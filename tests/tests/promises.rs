@@ -60,7 +60,8 @@ fn every_test_that_a_document_names_is_there() {
 
 /// The first cells of the rows of a document's tables.
 fn attempts(text: &str) -> Vec<String> {
-    let rows = text.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| attempt |"));
+    let rows =
+        text.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| attempt |"));
     let first = |line: &str| line[2..].split(" | ").next().map(str::to_owned);
     rows.filter(|line| !line.starts_with("| attack |")).filter_map(first).collect()
 }
@@ -79,7 +80,8 @@ fn each_attempt_was_made_in_each_environment_and_held_or_has_its_reason() {
         .collect();
     assert_eq!(attempts(&ours), attempts(&list), "made again by scripts/test --attacks");
     assert!(attempts(&ours).len() > 50);
-    let reason = |number: &str| reasons.lines().any(|line| line.starts_with(&format!("{number}. ")));
+    let reason =
+        |number: &str| reasons.lines().any(|line| line.starts_with(&format!("{number}. ")));
     let mut environments = 0;
     for line in tables.lines().filter(|line| line.starts_with("| ")) {
         let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();

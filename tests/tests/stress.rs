@@ -18,7 +18,18 @@ const STRESSORS: usize = 16;
 
 /// What it may use, and for how long: one that ignores the end of its second is killed.
 const BOUNDS: [&str; 12] = [
-    "exec", "--memory", "96M", "--pids", "48", "--cpu", "60%", "--storage", "16M", "--timeout", "10s", "--",
+    "exec",
+    "--memory",
+    "96M",
+    "--pids",
+    "48",
+    "--cpu",
+    "60%",
+    "--storage",
+    "16M",
+    "--timeout",
+    "10s",
+    "--",
 ];
 
 /// Those that must have done their work, or this would show nothing.
@@ -53,7 +64,9 @@ struct Outside(BTreeMap<String, String>);
 impl Outside {
     fn now() -> Self {
         let mut found = BTreeMap::new();
-        for directory in ["/etc", "/usr", "/var", "/boot", "/root", "/home", "/dev/shm", "/dev/mqueue"] {
+        for directory in
+            ["/etc", "/usr", "/var", "/boot", "/root", "/home", "/dev/shm", "/dev/mqueue"]
+        {
             files(Path::new(directory), &mut found);
         }
         for shared in ["/tmp", "/var/tmp", "/run"] {
@@ -66,7 +79,13 @@ impl Outside {
             }
         }
         settings(Path::new("/proc/sys"), &mut found);
-        for path in ["/proc/self/mountinfo", "/proc/swaps", "/proc/sysvipc/shm", "/proc/sysvipc/sem", "/proc/sysvipc/msg"] {
+        for path in [
+            "/proc/self/mountinfo",
+            "/proc/swaps",
+            "/proc/sysvipc/shm",
+            "/proc/sysvipc/sem",
+            "/proc/sysvipc/msg",
+        ] {
             found.insert(path.to_owned(), std::fs::read_to_string(path).unwrap());
         }
         let modules = std::fs::read_to_string("/proc/modules").unwrap();
@@ -193,7 +212,8 @@ fn stress_in_a_compartment_leaves_the_service_serving_and_nothing_outside_change
     assert_eq!(before.changes(&after), [""; 0]);
     assert_eq!(compartments(), cgroups);
     let ours = |command: &str| command.contains("stress-ng --temp-path");
-    let left: Vec<_> = processes().into_iter().filter(|it| ours(&it.command)).map(|it| it.pid).collect();
+    let left: Vec<_> =
+        processes().into_iter().filter(|it| ours(&it.command)).map(|it| it.pid).collect();
     assert_eq!(left, [0; 0]);
     service.json(["disable", "sibling"]);
 }

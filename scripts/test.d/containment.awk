@@ -2,7 +2,8 @@
 
 BEGIN {
     count = split(environments, environment, " ")
-    for (i = 1; i <= count; i++) read_results(environment[i])
+    for (i = 1; i <= count; i++) read_environment(environment[i])
+    read_results("host")
     read_layers_off()
     tell_environments()
 }
@@ -27,6 +28,10 @@ function read_results(where,    file, line, part, name, at) {
             why[at] = part[5]
         }
     }
+}
+
+function read_environment(where,    file, line, part) {
+    read_results(where)
     file = directory "/" where "/run.tsv"
     getline line < file
     split(line, part, "\t")
@@ -107,9 +112,13 @@ function row(line,    cell, rest, names, i, text) {
     print ""
 }
 
-function of_tests(where, names,    i, at, failed, skipped, numbers) {
+function of_tests(where, names,    i, at, failed, skipped, numbers, here) {
     for (i = 1; i <= names; i++) {
         at = where SUBSEP test[i]
+        if (outcome[at] == "" && outcome["host", test[i]] != "") {
+            at = "host" SUBSEP test[i]
+            here++
+        }
         if (outcome[at] == "" || outcome[at] == "fail") failed = failed " `" test[i] "`"
         if (outcome[at] == "skip") {
             skipped++
@@ -118,7 +127,7 @@ function of_tests(where, names,    i, at, failed, skipped, numbers) {
     }
     sub(/,$/, "", numbers)
     if (failed != "") return "FAILED:" failed
-    if (skipped == 0) return "held"
+    if (skipped == 0) return here == names ? "on the host" : "held"
     return (skipped == names ? "skipped:" : "held, in part skipped:") numbers
 }
 

@@ -41,13 +41,15 @@ stage_payload() {
     rm -rf "$stage"
 }
 
-# Whether a test executable goes into the machine: for the attack list each that has a test of it.
+# Whether a test executable goes into the machine: for the attack list only if it has a test of it.
 # $1 is the directory of the package, $2 the name of the target, $3 the file.
 is_taken() {
-    if [[ -n $attacks ]]; then
+    if [[ -z $attacks ]]; then
+        in_machine "${1#"$root"/}" "$2"
+    elif in_machine "${1#"$root"/}" "$2" || [[ ${1#"$root"/}/$2 == sandbox/layers ]]; then
         (cd "$1" && "$3" --list --format terse </dev/null) | sed -nE 's/(.*): test$/ \1/p' | grep -qE "$only"
     else
-        in_machine "${1#"$root"/}" "$2"
+        return 1
     fi
 }
 

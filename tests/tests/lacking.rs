@@ -64,7 +64,7 @@ fn a_plugin_with_a_port_is_refused_by_name_or_held_to_it() {
     service.install(&port);
     let Some(layer) = lacking() else {
         let enabled = service.json(["enable", "victim"]);
-        let enforcement = &enabled["plugin"]["process"]["enforcement"];
+        let enforcement = &enabled["plugin"]["enforcement"];
         assert_eq!(measured(enforcement, "landlock-network")["enforced"], true, "{enforcement}");
         return;
     };
@@ -75,7 +75,7 @@ fn a_plugin_with_a_port_is_refused_by_name_or_held_to_it() {
     let service = Service::in_mode("best-effort");
     service.enable(&port);
     let plugin = service.json(["inspect", "victim"]);
-    let found = measured(&plugin["process"]["enforcement"], layer);
+    let found = measured(&plugin["enforcement"], layer);
     assert_eq!(found["enforced"], false, "{found}");
     assert!(found["missing"]["remedy"].as_str().unwrap().contains("ABI"), "{found}");
     let shown = service.command(["inspect", "victim"]).run().expect(0).stdout;

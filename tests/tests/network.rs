@@ -59,10 +59,10 @@ fn a_plugin_without_a_network_reaches_what_it_was_granted_and_nothing_else() {
     let by_name = format!("localhost:{}", granted.port());
     let lines = format!("[network]\nhosts = [\"{granted}\", \"{by_name}\", \"{closed}\"]");
     let enabled = service.enable(&Package::witness("clinic", &lines));
-    let layers = enabled["plugin"]["process"]["enforcement"]["layers"].clone();
+    let layers = enabled["plugin"]["enforcement"]["layers"].clone();
     let net = |layer: &&Value| layer["layer"] == "net-namespace";
     let namespace = layers.as_array().and_then(|layers| layers.iter().find(net).cloned());
-    assert!(namespace.is_none_or(|layer| layer["enforced"] == true), "{layers}");
+    assert!(namespace.is_some_and(|layer| layer["enforced"] == true), "{layers}");
     let before = pid(&service);
     for _ in 0..20 {
         assert_eq!(ask(&service, &granted.to_string()), Ok(json!("hello")));

@@ -5,6 +5,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use bulkhead_tests::{lane, test_name};
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
@@ -69,6 +71,12 @@ fn attempts(text: &str) -> Vec<String> {
 /// The document has what the last `scripts/test --attacks` found: it is made again, not mended, where this fails.
 #[test]
 fn each_attempt_was_made_in_each_environment_and_held_or_has_its_reason() {
+    if !root().join("docs/containment.md").exists() {
+        return lane::skip(
+            test_name!(),
+            "scripts/test --attacks has not written docs/containment.md",
+        );
+    }
     let page = |name: &str| std::fs::read_to_string(root().join("docs").join(name)).unwrap();
     let (list, found) = (page("attacks.md"), page("containment.md"));
     let (_, tables) = found.split_once("\n## ").unwrap();

@@ -164,7 +164,6 @@ function tell_attacks(    i, j, where, name, what) {
 }
 
 function tell_reasons(    i) {
-    if (reasons == 0) return
     printf "\n## Why a test was skipped\n\nThe number is that of the tables, the text what the test said.\n\n"
     for (i = 1; i <= reasons; i++) printf "%d. %s\n", i, text_of[i]
 }
@@ -172,8 +171,8 @@ function tell_reasons(    i) {
 function tell_lacks(    i) {
     if (lacks == 0) return
     printf "\n## What an environment lacks\n\n"
-    print "As `bulkhead doctor` found it there. `strict` refuses what it cannot have by the layer's name, and `best-effort` names it in `inspect`"
-    print "and in the service's log (`tests/tests/lacking.rs`).\n"
+    print "As `bulkhead doctor` found it there. `strict` refuses by its name a layer that is missing and that nothing covers, and `best-effort`"
+    print "names it in `inspect` (`tests/tests/lacking.rs`).\n"
     print "| environment | layer | state | what was found |"
     print "|---|---|---|---|"
     for (i = 1; i <= lacks; i++) print lack[i]

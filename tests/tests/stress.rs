@@ -14,7 +14,7 @@ use bulkhead_tests::service::Service;
 use bulkhead_tests::{lane, test_name};
 
 /// How many of stress-ng's stressors are run, where `BULKHEAD_STRESSORS` does not say.
-const STRESSORS: usize = 16;
+const STRESSORS: usize = 8;
 
 /// What it may use, and for how long: one that ignores the end of its second is killed.
 const BOUNDS: [&str; 12] = [

@@ -4,6 +4,8 @@
 
 # shellcheck source=scripts/test.d/build.sh
 . "$root/scripts/test.d/build.sh"
+# shellcheck source=scripts/test.d/attacks.sh
+. "$root/scripts/test.d/attacks.sh"
 
 # Makes $work/payload.img. In it: src/, the source tree; target/, the executables, at the paths that
 # they have beneath cargo's target directory; bin/, links to those that are programs. The machine
@@ -19,8 +21,12 @@ stage_payload() {
     else
         step "building" build_programs "$root" "$work/built.tsv"
     fi
+    [[ -z $attacks ]] || only=$(attack_list "$root" "$kernel-$as")
     while IFS=$'\t' read -r test kind directory name file; do
-        [[ $test == false ]] || in_machine "${directory#"$root"/}" "$name" || continue
+        if [[ $test == true ]]; then
+            is_taken "$directory" "$name" "$file" || continue
+            printf '%s\t%s\t%s\t%s\t%s\n' "$test" "$kind" "$directory" "$name" "$file" >>"$work/tests"
+        fi
         # A link, where both are on one file system.
         mkdir -p "$stage/target/$(dirname "${file#"$target"/}")"
         cp -lf "$file" "$stage/target/${file#"$target"/}" 2>/dev/null ||
@@ -33,6 +39,18 @@ stage_payload() {
     step "making the payload disk" "${owner[@]}" \
         mke2fs -q -t ext4 -O ^has_journal -E root_owner=0:0 -d "$stage" "$work/payload.img"
     rm -rf "$stage"
+}
+
+# Whether a test executable goes into the machine: for the attack list only if it has a test of it.
+# $1 is the directory of the package, $2 the name of the target, $3 the file.
+is_taken() {
+    if [[ -z $attacks ]]; then
+        in_machine "${1#"$root"/}" "$2"
+    elif in_machine "${1#"$root"/}" "$2" || [[ ${1#"$root"/}/$2 == sandbox/layers ]]; then
+        (cd "$1" && "$3" --list --format terse </dev/null) | sed -nE 's/(.*): test$/ \1/p' | grep -qE "$only"
+    else
+        return 1
+    fi
 }
 
 # The files of the source tree, NUL after each: what git tracks or would, else all but the build.
@@ -50,7 +68,7 @@ source_files() {
 
 # Makes $work/job.tar from the mode and the command.
 make_job() {
-    local job=$work/job mode=$1 skips='' auditing='' test kind directory name file
+    local job=$work/job mode=$1 skips='' auditing=''
     shift
     cp -r "$here/job" "$job"
     # Kernel 6.1 has Landlock ABI 2, and 6.12 none of the records of what was denied; the newest promises all.
@@ -59,17 +77,16 @@ make_job() {
         6.12) skips='landlock abi 7' ;;
         *) auditing=on ;;
     esac
+    [[ $as != user ]] || skips+=${skips:+|}'needs root'
     printf '%s=%q\n' mode "$mode" workspace "$root" target "$target" \
         within $((timeout > 240 ? timeout - 120 : timeout / 2)) \
-        jobs "${BULKHEAD_VM_TEST_JOBS:-2}" allowed_skips "$skips" auditing "$auditing" \
-        only "$only" except "$([[ -n $only ]] || echo "$computing")" >"$job/settings"
+        jobs "${BULKHEAD_VM_TEST_JOBS:-2}" stressors "${BULKHEAD_STRESSORS-}" allowed_skips "$skips" auditing "$auditing" \
+        only "$only" except "$([[ -n $only ]] || echo "$computing")" \
+        as "$as" attacks "$attacks" keep_log_of "$([[ -z $attacks ]] || echo "$layers_off_test")" >"$job/settings"
     if [[ $mode == command ]]; then
         printf '%s\0' "$@" >"$job/command"
     else
-        awk -F '\t' '$1 == "true"' "$work/built.tsv" | while IFS=$'\t' read -r test kind directory name file; do
-            in_machine "${directory#"$root"/}" "$name" || continue
-            printf '%s\t%s\t%s\t%s\t%s\n' "$test" "$kind" "$directory" "$name" "$file"
-        done >"$job/tests"
+        cp "$work/tests" "$job/tests"
     fi
     tar -C "$job" --owner=0 --group=0 -cf "$work/job.tar" .
 }

@@ -49,10 +49,18 @@ impl Service {
 
     /// The same, with more lines of configuration (`bulkhead.toml`).
     pub fn with(lines: &str) -> Self {
+        Self::configured(if lane::promised() { "strict" } else { "best-effort" }, lines)
+    }
+
+    /// The same, in that mode whatever the lane promises.
+    pub fn in_mode(mode: &str) -> Self {
+        Self::configured(mode, "")
+    }
+
+    fn configured(mode: &str, lines: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         // The supervisor's user and the plugins' must get through to what is theirs.
         std::fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
-        let mode = if lane::promised() { "strict" } else { "best-effort" };
         let path = directory.path().display();
         let uids = uids();
         // Named, as a user `bulkhead` may come into being while the test runs.

@@ -41,6 +41,10 @@ enum Session {
 
 /// The sessions that there are: in the machine both, and what holds in one must hold in the other.
 fn sessions() -> Vec<Session> {
+    // Only root makes sessions, and where systemd runs.
+    if !nix::unistd::geteuid().is_root() || !Path::new("/run/systemd/system").is_dir() {
+        return vec![Session::Ours];
+    }
     let login = std::env::var_os("PATH").is_some_and(|path| {
         std::env::split_paths(&path).any(|directory| directory.join("login-session").is_file())
     });

@@ -8,6 +8,7 @@ use std::os::fd::AsRawFd as _;
 
 use bulkhead_tests::package::Package;
 use bulkhead_tests::service::Service;
+use bulkhead_tests::{lane, test_name};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, getsockname, socket};
 use nix::unistd::Pid;
@@ -58,10 +59,10 @@ fn a_plugin_without_a_network_reaches_what_it_was_granted_and_nothing_else() {
     let by_name = format!("localhost:{}", granted.port());
     let lines = format!("[network]\nhosts = [\"{granted}\", \"{by_name}\", \"{closed}\"]");
     let enabled = service.enable(&Package::witness("clinic", &lines));
-    let layers = enabled["plugin"]["process"]["enforcement"]["layers"].clone();
+    let layers = enabled["plugin"]["enforcement"]["layers"].clone();
     let net = |layer: &&Value| layer["layer"] == "net-namespace";
     let namespace = layers.as_array().and_then(|layers| layers.iter().find(net).cloned());
-    assert!(namespace.is_none_or(|layer| layer["enforced"] == true), "{layers}");
+    assert!(namespace.is_some_and(|layer| layer["enforced"] == true), "{layers}");
     let before = pid(&service);
     for _ in 0..20 {
         assert_eq!(ask(&service, &granted.to_string()), Ok(json!("hello")));
@@ -101,6 +102,10 @@ fn connections_are_made_for_a_plugin_after_its_supervisor_was_killed() {
 
 #[test]
 fn past_the_host_nothing_can_be_dialled() {
+    // The control has a port, which strict refuses where nothing holds a plugin to it.
+    if lane::promised() && !lane::require(test_name!(), "landlock-network") {
+        return;
+    }
     let there = listener("127.0.0.1", "hello");
     let dial = |lines: &str| {
         let service = Service::start();

@@ -197,7 +197,7 @@ fn handles_work_from_other_threads() {
 }
 
 /// Counts the events that it is told.
-struct Counter(std::rc::Rc<std::cell::Cell<usize>>, Option<bulkhead_ipc_driver::Pace>);
+struct Counter(tokio::sync::watch::Sender<usize>, Option<bulkhead_ipc_driver::Pace>);
 
 impl bulkhead_ipc_driver::Handler for Counter {
     fn call(
@@ -208,7 +208,7 @@ impl bulkhead_ipc_driver::Handler for Counter {
     }
 
     fn event(&self, _: String, _: Payload) {
-        self.0.set(self.0.get() + 1);
+        self.0.send_modify(|told| *told += 1);
     }
 
     fn pace(&self) -> Option<bulkhead_ipc_driver::Pace> {
@@ -236,20 +236,20 @@ fn a_flood_of_events_is_handed_over_in_portions() {
     const EVENTS: usize = 1000;
     paused(async {
         let (stream, _flooder) = flooded(EVENTS).await;
-        let told = std::rc::Rc::new(std::cell::Cell::new(0));
-        let handler = Counter(told.clone(), None);
+        let (handler, told) = tokio::sync::watch::channel(0);
+        let handler = Counter(handler, None);
         let (_peer, mut driver) =
             bulkhead_ipc_driver::connect(stream, hello("host"), Limits::default(), handler);
         // All of them are there; others of the thread have their turn all the same.
         let mut turns = 0;
-        while told.get() < EVENTS {
-            let before = told.get();
+        while *told.borrow() < EVENTS {
+            let before = *told.borrow();
             std::future::poll_fn(|context| {
                 let _ = std::pin::Pin::new(&mut driver).poll(context);
                 std::task::Poll::Ready(())
             })
             .await;
-            let handed = told.get() - before;
+            let handed = *told.borrow() - before;
             assert!(handed <= 128, "{handed} events in one turn");
             turns += 1;
             assert!(turns < 10 * EVENTS, "it stands still at {before}");
@@ -265,8 +265,8 @@ fn a_flood_beyond_its_pace_waits_and_what_is_said_to_it_does_not() {
     let pace = bulkhead_ipc_driver::Pace { portion: 64, every: Duration::from_millis(100) };
     paused(async move {
         let (stream, mut flooder) = flooded(EVENTS).await;
-        let told = std::rc::Rc::new(std::cell::Cell::new(0));
-        let handler = Counter(told.clone(), Some(pace));
+        let (handler, mut told) = tokio::sync::watch::channel(0);
+        let handler = Counter(handler, Some(pace));
         let started = tokio::time::Instant::now();
         let (peer, driver) =
             bulkhead_ipc_driver::connect(stream, hello("host"), Limits::default(), handler);
@@ -274,9 +274,8 @@ fn a_flood_beyond_its_pace_waits_and_what_is_said_to_it_does_not() {
         peer.ready().await.unwrap();
         let mut greeting = [0; 256];
         assert!(flooder.read(&mut greeting).await.unwrap() > 0);
+        told.wait_for(|told| *told == 3 * pace.portion).await.unwrap();
         // In the midst of a rest.
-        tokio::time::sleep(pace.every * 5 / 2).await;
-        assert_eq!(told.get(), 3 * pace.portion);
         let said = tokio::time::Instant::now();
         peer.publish("t", raw("to the flooder")).unwrap();
         assert!(flooder.read(&mut greeting).await.unwrap() > 0);
@@ -284,7 +283,7 @@ fn a_flood_beyond_its_pace_waits_and_what_is_said_to_it_does_not() {
         // All of them come in the end, and its end is seen.
         drop(flooder);
         assert!(matches!(driver.await.unwrap(), EndReason::Closed));
-        assert_eq!(told.get(), EVENTS);
+        assert_eq!(*told.borrow(), EVENTS);
         let portions = u32::try_from(EVENTS / pace.portion).unwrap();
         assert!(started.elapsed() >= pace.every * portions, "{:?}", started.elapsed());
     });

@@ -5,9 +5,8 @@
 layers_off_test=two_layers_stop_what_a_plugin_tries_or_one_does_for_a_reason
 layers_off_in=6.12-root
 
-# Where the list is made: the kernel and as whom (scripts/vm --as), as the directories of results are named. Not in
-# the container, where there is no systemd to give the service of a test a cgroup beside the test's.
-attack_environments=(6.12-root 6.1-root newest-root 6.12-user)
+# Where the list is made: the kernel and as whom (scripts/vm --as), as the directories of results are named.
+attack_environments=(6.12-root 6.1-root newest-root 6.12-user 6.12-container)
 
 # Prints the names of the tests that the tables of the documents name. $1: the source tree.
 attack_tests() {

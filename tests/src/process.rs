@@ -3,7 +3,9 @@
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
@@ -33,9 +35,19 @@ pub struct Outcome {
     pub took: Duration,
 }
 
-/// `bulkhead` with these arguments, unaffected by the settings of whoever runs the tests.
+/// `bulkhead` with these arguments, unaffected by the settings of whoever runs the tests. Where there is no
+/// systemd to give it a cgroup beside the test's, it gets one beneath that of `BULKHEAD_TEST_APART`.
 pub fn bulkhead<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Program {
-    let mut program = Program::new(program::bulkhead());
+    let mut program = match std::env::var_os("BULKHEAD_TEST_APART") {
+        None => Program::new(program::bulkhead()),
+        Some(parent) => {
+            static COUNT: AtomicU32 = AtomicU32::new(0);
+            let name = format!("bulkhead-{}", COUNT.fetch_add(1, Ordering::Relaxed));
+            let enter = "mkdir \"$0\" && echo $$ >\"$0/cgroup.procs\" && exec \"$@\"";
+            let cgroup = Path::new(&parent).join(name);
+            Program::new("sh").arg("-c").arg(enter).arg(cgroup).arg(program::bulkhead())
+        }
+    };
     program.command.args(arguments).env_remove("BULKHEAD_SOCKET").env_remove("BULKHEAD_IN_SCOPE");
     program
 }
@@ -65,7 +77,7 @@ impl Program {
         self
     }
 
-    pub fn directory(mut self, directory: impl AsRef<std::path::Path>) -> Self {
+    pub fn directory(mut self, directory: impl AsRef<Path>) -> Self {
         self.command.current_dir(directory);
         self
     }

@@ -219,7 +219,7 @@ impl Exit {
                 )
             }
             Cause::Killed => {
-                "bulkhead killed it: it did not stop in time, or its start had failed".to_owned()
+                "bulkhead killed it: it did not stop in time, or its start had failed, or it broke the rules of the session".to_owned()
             }
             Cause::Signal(signal) => {
                 let name = nix::sys::signal::Signal::try_from(signal).map_or_else(

@@ -146,6 +146,22 @@ fn root_builds_every_layer_without_cap_sys_admin() {
     assert!(missing.iter().all(|layer| of_the_tree.contains(layer)), "{missing:?}");
 }
 
+#[test]
+fn an_audit_stream_that_tells_nothing_is_told_to_be_missing() {
+    let test = "an_audit_stream_that_tells_nothing_is_told_to_be_missing";
+    let state = || probe::probe().layer(Layer::Audit).unwrap().state;
+    if std::env::var_os(MARK).is_none() {
+        // The control: in the machine's own network namespace it tells.
+        if !lane::require(test, Layer::Audit) {
+            return;
+        }
+        assert_eq!(state(), State::Enforced);
+    }
+    if inside(test, &["unshare", "--net", "--"]) {
+        assert_eq!(state(), State::Missing);
+    }
+}
+
 /// What the kernel answers to a clone3 that asks for nothing.
 #[allow(unsafe_code, reason = "no wrapper makes this call")]
 fn empty_clone3() -> Option<i32> {

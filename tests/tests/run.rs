@@ -10,6 +10,7 @@ use std::time::Duration;
 use bulkhead_tests::package::Package;
 use bulkhead_tests::plugin;
 use bulkhead_tests::process::{Program, Running, bulkhead};
+use bulkhead_tests::program;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -77,6 +78,20 @@ fn a_pair_runs_answers_and_is_stopped_in_order() {
     };
     assert!(at("appointment-scheduler stopped after") < at("appointments stopped after"));
     assert!(at("asked to finish its work") < at("no process of it is left"));
+    place.assert_nothing_left();
+}
+
+#[test]
+fn a_umask_that_shuts_others_out_is_no_obstacle() {
+    let place = Place::new();
+    let package = Package::witness("victim", "");
+    let enter = ["-c", "umask 077 && exec \"$@\"", "sh"];
+    let program = Program::new("sh").args(enter).arg(program::bulkhead()).arg("run");
+    let program = program.arg("--socket").arg(place.socket()).arg(package.path());
+    let mut running = program.env("TMPDIR", place.path().join("scratch")).start();
+    until_ready(&mut running);
+    running.signal(Signal::SIGINT);
+    running.wait().expect(0);
     place.assert_nothing_left();
 }
 

@@ -28,6 +28,16 @@ fn a_plugin_that_fills_its_storage_is_stopped_and_told_why() {
     assert!(error["details"]["used"].as_u64().unwrap() > 16 << 20, "{stopped}");
     assert_eq!(error["details"]["layer"], "quota", "{stopped}");
     assert_eq!(error["details"]["remedy"], "[limits] storage = \"32M\"", "{stopped}");
+    // What it died of is the same, and not the signal that it was told to end by.
+    let exit = &stopped["lastExit"];
+    assert!(exit["explanation"].as_str().unwrap().starts_with("bulkhead stopped it: "), "{exit}");
+    assert_eq!(
+        (&exit["layer"], &exit["remedy"]),
+        (&error["details"]["layer"], &error["details"]["remedy"])
+    );
+    let audit = service.command(["audit", "--json"]).run().expect(0).stdout;
+    let died = audit.lines().find(|row| row.contains("\"died\"")).unwrap();
+    assert!(died.contains("\"layer\":\"quota\""), "{died}");
     // The control: with room for it the same plugin goes on, and its storage is told.
     let modest = service.json(["inspect", "modest"]);
     assert_eq!(modest["state"], "enabled");

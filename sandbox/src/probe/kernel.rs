@@ -1,10 +1,13 @@
 //! The layers that the kernel gives or refuses.
 
+use std::os::fd::AsFd as _;
+
 use nix::errno::Errno;
 use nix::unistd::{getegid, geteuid, getgroups};
 
 use super::{Capability, State};
 use crate::cover::{self, kernel_of};
+use crate::kernel_audit::{self, Awaited};
 use crate::layer::Layer;
 use crate::measure::{LEASE, PRIVATE_ROOT_STANDS_IN};
 use crate::policy::Policy;
@@ -152,21 +155,23 @@ pub(super) fn landlock() -> Vec<Capability> {
         .collect()
 }
 
-/// A filter of one instruction: allow.
-static PASS: [libc::sock_filter; 1] = [libc::sock_filter {
-    code: (libc::BPF_RET | libc::BPF_K) as u16,
-    jt: 0,
-    jf: 0,
-    k: libc::SECCOMP_RET_ALLOW,
-}];
+/// A filter of one instruction, the same for all calls.
+const fn always(action: u32) -> [libc::sock_filter; 1] {
+    [libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: action }]
+}
+
+static PASS: [libc::sock_filter; 1] = always(libc::SECCOMP_RET_ALLOW);
+/// Allows as well, and the kernel writes a record as of a refusal.
+static LOG: [libc::sock_filter; 1] = always(libc::SECCOMP_RET_LOG);
+
+fn filtered(program: &[libc::sock_filter]) -> Call {
+    syscall::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0)?;
+    filter::install(program)
+        .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EINVAL)))
+}
 
 pub(super) fn seccomp() -> Capability {
-    let filtered: fn() -> Call = || {
-        syscall::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0)?;
-        filter::install(&PASS)
-            .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EINVAL)))
-    };
-    match attempt(0, filtered) {
+    match attempt(0, || filtered(&PASS)) {
         Ok(()) => Capability::new(Layer::Seccomp, State::Enforced, "tried: filters are accepted"),
         Err(errno) => {
             let detail = format!("a filter was refused: {}", errno.desc());
@@ -178,17 +183,29 @@ pub(super) fn seccomp() -> Capability {
 }
 
 pub(super) fn audit() -> Capability {
-    match crate::kernel_audit::open() {
-        Ok(_) => Capability::new(
-            Layer::Audit,
-            State::Enforced,
-            "tried: a call that seccomp refuses can be named",
-        ),
-        Err(error) => Capability::new(
-            Layer::Audit,
-            State::Missing,
-            format!("a call that seccomp refuses cannot be named: {error}"),
-        )
-        .or("for the service, install bulkhead-audit.socket beside its unit; for a command, be root"),
+    let missing = |why: String, remedy: &str| {
+        let detail = format!("a call that seccomp refuses cannot be named: {why}");
+        Capability::new(Layer::Audit, State::Missing, detail).or(remedy)
+    };
+    let stream = match kernel_audit::open() {
+        Ok(stream) => stream,
+        Err(error) => {
+            return missing(
+                error.to_string(),
+                "for the service, install bulkhead-audit.socket beside its unit; for a command, be root",
+            );
+        }
+    };
+    // Its own end is the call that it is seen to make.
+    let tried = attempt(0, || filtered(&LOG));
+    let seen = kernel_audit::gather(stream.as_fd(), geteuid().as_raw(), Awaited::Call, 1);
+    if tried.is_ok() && seen.last_call().is_none() {
+        return missing(
+            "the kernel's audit stream can be opened, and tells nothing".to_owned(),
+            "it tells what happens to the network namespace of the machine: in a container, start it in that \
+             (--network host)",
+        );
     }
+    let detail = "tried: a call that seccomp refuses can be named";
+    Capability::new(Layer::Audit, State::Enforced, detail)
 }

@@ -58,6 +58,7 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use bulkhead_sandbox::kernel_audit;
+use nix::sys::stat::{Mode, umask};
 
 use crate::config::Config;
 use crate::journal;
@@ -73,6 +74,9 @@ pub(crate) fn serve(config: &Config, learning: Option<Learning>) -> ExitCode {
     // First of all: what the service manager gave is known by its number, which is nothing else's only until
     // something is opened.
     let given = kernel_audit::given();
+    // Whoever starts it by hand may have one by which the supervisor and the plugins, other users, would not get
+    // through to what is theirs. What is nobody else's is made with a mode that says so.
+    umask(Mode::S_IWGRP | Mode::S_IWOTH);
     crate::logging::init();
     let (mut launcher, held) = match startup::prepare(config, given, learning) {
         Ok(prepared) => prepared,

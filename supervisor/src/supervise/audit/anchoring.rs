@@ -43,6 +43,7 @@ impl Audit {
 
     /// Anchors all that is written.
     pub(crate) async fn anchor(&self, launcher: &Launcher) -> Result<(), Failure> {
+        let _alone = self.anchoring.lock().await;
         let mut at = match head(launcher, Request::AuditHead).await? {
             Some(head) => head,
             // It begins with the oldest row that is there.

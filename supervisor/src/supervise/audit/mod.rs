@@ -50,11 +50,13 @@ pub(crate) struct Unended {
 pub(crate) struct Audit {
     store: Store,
     refusals: Arc<Mutex<Throttle>>,
+    /// Held by whoever anchors: two at once would each tell the launcher what comes after the same row.
+    anchoring: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Audit {
     pub(crate) fn new(store: Store) -> Self {
-        Self { store, refusals: Arc::default() }
+        Self { store, refusals: Arc::default(), anchoring: Arc::default() }
     }
 
     /// Writes down something that happened.

@@ -21,9 +21,15 @@ use crate::supervise::logs::Stream;
 use crate::supervise::principal::Principal;
 use crate::supervise::store::Kind;
 
+/// Of what a process has died, in words, and the layer with the line that would change it, where it was one.
+struct Why {
+    explanation: String,
+    barrier: Vec<(&'static str, Value)>,
+}
+
 impl Actor {
     /// The entry of the audit for an end that nobody asked for.
-    fn unasked(&self, exited: &Exited, explanation: &str) -> Option<Entry> {
+    fn unasked(&self, exited: &Exited, why: &Why) -> Option<Entry> {
         let told = |stage: &Stage| matches!(stage.name, StageName::Sigterm | StageName::Sigkill);
         match self.machine.state() {
             State::Disabling => return None,
@@ -33,15 +39,39 @@ impl Actor {
             _ if exited.stages.iter().any(told) => return None,
             _ => {}
         }
-        let entry = Entry::new(Principal::service(), Action::Died, Outcome::Done)
+        let mut entry = Entry::new(Principal::service(), Action::Died, Outcome::Done)
             .about(&self.row.id)
             .with("generation", exited.generation)
             .with("version", self.row.version.to_string())
-            .with("explanation", explanation);
-        Some(match Barrier::of_death(&exited.exit.0) {
-            Some(Barrier { layer, remedy }) => entry.with("layer", layer).with("remedy", remedy),
-            None => entry,
-        })
+            .with("explanation", &why.explanation);
+        for (key, value) in &why.barrier {
+            entry = entry.with(*key, value);
+        }
+        Some(entry)
+    }
+
+    /// A process that we ended has died of what we ended it for, whatever signal that took.
+    fn why(&self, exited: &Exited) -> Why {
+        let current = self.process.as_ref().is_some_and(|it| it.generation == exited.generation);
+        let failure = self.last_failure.as_ref();
+        let failure = failure.filter(|_| current && self.machine.state() == State::Enabled);
+        let told = |details: &Value| {
+            let known = ["layer", "remedy"].into_iter().filter(|key| !details[key].is_null());
+            known.map(|key| (key, details[key].clone())).collect()
+        };
+        match (Barrier::of_death(&exited.exit.0), failure) {
+            (None, Some(failure)) => Why {
+                explanation: format!("bulkhead stopped it: {}", failure.message),
+                barrier: told(&failure.details),
+            },
+            (barrier, _) => {
+                let mut details = json!({});
+                if let Some(barrier) = barrier {
+                    barrier.tell(&mut details);
+                }
+                Why { explanation: exited.exit.0.explain(), barrier: told(&details) }
+            }
+        }
     }
 
     /// The session of an enabled plugin ended: it exits by itself, or it is made to.
@@ -143,21 +173,21 @@ impl Actor {
                 self.context.capture(pipe, stream, exited.generation, &self.exits);
             }
         }
-        let explanation = exited.exit.0.explain();
+        let why = self.why(&exited);
         let (key, lines) = last_lines(&self.context, &self.manifest, exited.generation).await;
         let mut exit = json!({
             "time": crate::supervise::timestamp(),
             "exit": exited.exit.0,
-            "explanation": explanation,
+            "explanation": why.explanation,
             key: lines,
         });
-        if let Some(barrier) = Barrier::of_death(&exited.exit.0) {
-            barrier.tell(&mut exit);
+        for (key, value) in &why.barrier {
+            exit[*key] = value.clone();
         }
         self.row.last_exit = Some(exit.clone());
         let usage = self.last_usage(&exited);
         self.row.last_usage = Some(usage.clone());
-        let died = self.unasked(&exited, &explanation).map(|entry| entry.row(Kind::Single));
+        let died = self.unasked(&exited, &why).map(|entry| entry.row(Kind::Single));
         self.context.registry.metrics.exited(&self.row.id, &exited.exit.0, died.is_some());
         let stored = self.context.store.set_last_exit(self.row.id.clone(), exit, usage, died).await;
         match stored {
@@ -181,11 +211,12 @@ impl Actor {
                 && self.last_failure.is_none();
             if !clean {
                 let failure = self.last_failure.take().unwrap_or_else(|| {
-                    Failure::new(Code::PluginDied, format!("the plugin died: {explanation}"))
+                    let message = format!("the plugin died: {}", why.explanation);
+                    Failure::new(Code::PluginDied, message)
                 });
                 let failure = failure
                     .with("exit", &exited.exit.0)
-                    .with("explanation", explanation)
+                    .with("explanation", why.explanation)
                     .with(key, lines);
                 self.last_failure = Some(Barrier::explain_death(&exited.exit.0, failure));
             }

@@ -212,7 +212,10 @@ fn a_terminal_is_shown_what_it_would_be_given_and_asked() {
             .env_remove("BULKHEAD_LOG")
             .on_terminal(200, 60);
         let shown = terminal.wait_for(|shown| shown.contains("Give it all of this? [y/N]"));
-        assert!(shown.contains(&format!("  [sandbox] read = [\"{}\"]", curious.secret())), "{shown}");
+        assert!(
+            shown.contains(&format!("  [sandbox] read = [\"{}\"]", curious.secret())),
+            "{shown}"
+        );
         assert!(shown.contains("secrets"), "{shown}");
         assert_eq!(curious.got(), ["null"]);
         terminal
@@ -236,6 +239,30 @@ fn a_terminal_is_shown_what_it_would_be_given_and_asked() {
     let left = terminal.wait();
     assert_eq!(left.code, Some(0), "{}", left.screen);
     assert_eq!(curious.got(), ["\"found\"", "\"found\""]);
+}
+
+#[test]
+fn what_does_not_settle_is_incomplete() {
+    let (outside, below) = (outside(), tempfile::tempdir().unwrap());
+    for run in 1..=6 {
+        let directory = outside.path().join(run.to_string());
+        std::fs::create_dir(&directory).unwrap();
+        std::fs::write(directory.join("file"), "found").unwrap();
+    }
+    let plugin = witness(below.path(), "");
+    let before = manifest(&plugin);
+    // Another file in each run.
+    let driver = Driver::new(&format!(
+        "echo >>'{count}'\n\
+         bulkhead call witness mirror/read \"\\\"{files}/$(wc -l <'{count}')/file\\\"\"",
+        count = below.path().join("count").display(),
+        files = outside.path().display()
+    ));
+    let (reply, outcome) = learn(&plugin, &driver.words(&["--write", "--yes"]), 1);
+    assert_eq!((&reply["runs"], &reply["enforced"]), (&json!(5), &Value::Null));
+    assert!(reply["incomplete"].as_str().unwrap().contains("still found more"), "{reply}");
+    assert!(outcome.stderr.contains("LEARNING_INCOMPLETE"), "{}", outcome.stderr);
+    assert_eq!(manifest(&plugin), before);
 }
 
 #[test]

@@ -39,7 +39,7 @@ impl<'a> Agreement<'a> {
         Self { present, agreed: BTreeSet::new(), in_advance, quiet }
     }
 
-    /// Of the files, ports and hosts that a run is to be given, those that nobody has agreed to.
+    /// Of what a run is to be given to reach, the lines that nobody has agreed to.
     pub(super) fn lacks(&self, next: &Asked) -> Vec<String> {
         let lines = next.reach_beyond(self.present).into_iter();
         lines.filter(|line| !self.agreed.contains(line)).collect()
@@ -130,6 +130,8 @@ mod tests {
         assert_eq!(agreement.lacks(&next), [""; 0]);
         let more = asked(&["/srv/a", "/srv/b", "/srv/c"], &[1, 2], &[]);
         assert_eq!(agreement.lacks(&more), ["[sandbox] read = [\"/srv/c\"]"]);
+        let programs = Asked { profile: Profile::Program, ..present.clone() };
+        assert_eq!(agreement.lacks(&programs), ["[sandbox] profile = \"program\""]);
         // Without a word in advance nobody is there, and nothing is agreed to.
         let mut agreement = Agreement::new(&present, false, true);
         let word = agreement.on(&lines, &next, None, &mut interrupts).await.unwrap();

@@ -66,7 +66,8 @@ impl Asked {
     /// What is asked for here and not there, as lines of a manifest.
     pub(super) fn beyond(&self, other: &Self) -> Vec<String> {
         let mut lines = Vec::new();
-        if rank(self.profile) > rank(other.profile) {
+        // That of programs is among what opens more.
+        if self.profile != Profile::Program && rank(self.profile) > rank(other.profile) {
             lines.push(format!("[sandbox] profile = {:?}", self.profile.name()));
         }
         if self.proc && !other.proc {
@@ -81,9 +82,14 @@ impl Asked {
         lines
     }
 
-    /// Of that, what opens more of the machine: files, ports and hosts.
+    /// Of that, what opens more of the machine: files, ports and hosts, and the profile that reads all of
+    /// /etc and executes what it reads.
     pub(super) fn reach_beyond(&self, other: &Self) -> Vec<String> {
-        let mut lines = lacking("[sandbox] read", &self.read, &other.read);
+        let mut lines = Vec::new();
+        if self.profile == Profile::Program && other.profile != Profile::Program {
+            lines.push(format!("[sandbox] profile = {:?}", self.profile.name()));
+        }
+        lines.extend(lacking("[sandbox] read", &self.read, &other.read));
         lines.extend(lacking("[sandbox] write", &self.write, &other.write));
         let (ours, theirs) = (Reached::of(&self.network), Reached::of(&other.network));
         for (key, ours, theirs) in

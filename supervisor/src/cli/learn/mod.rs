@@ -178,15 +178,12 @@ impl School<'_> {
         };
         // It has nothing then that the last run did not have.
         let manifest = edit::edited(text, &proposal.asked)?;
-        let faults = match &incomplete {
-            Some(_) => Vec::new(),
-            None => {
-                let (replayed, _) = self.run(&manifest, Purpose::Enforcing, interrupts).await?;
-                let faults = replayed.against(&lived);
-                report.replayed(&faults)?;
-                faults
-            }
-        };
+        let mut faults = Vec::new();
+        if incomplete.is_none() {
+            let (replayed, _) = self.run(&manifest, Purpose::Enforcing, interrupts).await?;
+            faults = replayed.against(&lived);
+            report.replayed(&faults)?;
+        }
         Ok(Learned {
             id: self.built.manifest.id.clone(),
             unused: present.beyond(&proposal.asked),

@@ -113,12 +113,16 @@ impl Listener {
         self.facts
     }
 
-    /// Waits for the next call, decides it, and tells; nothing once all of the program's processes are gone,
-    /// or `stop` can be read.
+    /// Waits for the next call, shows what it names, decides it, and tells; nothing once all of the program's
+    /// processes are gone, or `stop` can be read. What is shown has not been done yet.
     ///
     /// # Errors
     /// Where the kernel does not take part: nothing can be learned any more.
-    pub fn next(&self, stop: BorrowedFd<'_>) -> io::Result<Option<Seen>> {
+    pub fn next(
+        &self,
+        stop: BorrowedFd<'_>,
+        show: &mut dyn FnMut(&Subject),
+    ) -> io::Result<Option<Seen>> {
         loop {
             let mut polled = [
                 PollFd::new(self.questions.as_fd(), PollFlags::POLLIN),
@@ -135,7 +139,7 @@ impl Listener {
             }
             match syscall::next_question(self.questions.as_fd()) {
                 Ok(question) => {
-                    if let Some(seen) = self.decide(&question) {
+                    if let Some(seen) = self.decide(&question, show) {
                         return Ok(Some(seen));
                     }
                 }
@@ -146,7 +150,7 @@ impl Listener {
         }
     }
 
-    fn decide(&self, question: &Question) -> Option<Seen> {
+    fn decide(&self, question: &Question, show: &mut dyn FnMut(&Subject)) -> Option<Seen> {
         let Question { id, thread, number, arguments, .. } = *question;
         let decision = self.judge.on(number, &arguments);
         let subjects = Caller { thread }.names(number, &arguments);
@@ -155,6 +159,7 @@ impl Listener {
         if !syscall::still_waits(listener, id) {
             return None;
         }
+        subjects.iter().for_each(show);
         let answered = match decision {
             Decision::Allow => syscall::answer(listener, id, None),
             Decision::Refuse(errno) => {

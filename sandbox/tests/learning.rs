@@ -31,7 +31,7 @@ fn listen(from: &OwnedFd, policy: &Policy) -> Vec<Seen> {
     let listener = Listener::receive(from.as_fd(), policy).unwrap();
     // Nobody stops it: it ends with the last process.
     let (stop, _kept) = seqpacket_pair().unwrap();
-    std::iter::from_fn(|| listener.next(stop.as_fd()).unwrap()).collect()
+    std::iter::from_fn(|| listener.next(stop.as_fd(), &mut |_| {}).unwrap()).collect()
 }
 
 fn named(seen: &[Seen]) -> Vec<&Subject> {

@@ -11,12 +11,14 @@ use std::path::{Path, PathBuf};
 
 use bulkhead_tests::process::{Outcome, bulkhead};
 use bulkhead_tests::{plugin, program};
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// A place that no compartment has by itself, for all to read: beneath `/tmp` each has its own.
 fn outside() -> TempDir {
-    let directory = tempfile::tempdir_in("/var/tmp").unwrap();
+    // Nor hidden, as places of secrets are.
+    let directory = tempfile::Builder::new().prefix("learn-").tempdir_in("/var/tmp").unwrap();
     std::fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
     directory
 }
@@ -101,7 +103,7 @@ fn what_was_used_is_written_and_the_rest_is_named() {
     ));
     let before = manifest(&plugin);
 
-    let (reply, outcome) = learn(&plugin, &driver.words(&["--check"]), 1);
+    let (reply, outcome) = learn(&plugin, &driver.words(&["--check", "--yes"]), 1);
     assert_eq!(manifest(&plugin), before, "to check changes nothing");
     let needed = format!("[sandbox] read = [\"{}\"]", secret.display());
     let reached = format!("[network] connect = [{port}]");
@@ -115,7 +117,7 @@ fn what_was_used_is_written_and_the_rest_is_named() {
     }
     assert!(outcome.stderr.contains("MANIFEST_NOT_LEARNED"), "{}", outcome.stderr);
 
-    learn(&plugin, &driver.words(&["--write"]), 0);
+    learn(&plugin, &driver.words(&["--write", "--yes"]), 0);
     let after = manifest(&plugin);
     for kept in [
         "# Tells what it sees.\n",
@@ -132,6 +134,154 @@ fn what_was_used_is_written_and_the_rest_is_named() {
     let (reply, _) = learn(&plugin, &driver.words(&["--check"]), 0);
     assert_eq!((&reply["lacking"], &reply["unused"]), (&json!([]), &json!([])));
     verb("test", &plugin, &[]).expect(0);
+}
+
+/// A plugin that reads a secret each time it is learned from, and what it got of it, a line for each run.
+struct Curious {
+    outside: TempDir,
+    below: TempDir,
+    plugin: PathBuf,
+    driver: Driver,
+}
+
+impl Curious {
+    fn new() -> Self {
+        let (outside, below) = (outside(), tempfile::tempdir().unwrap());
+        let keys = outside.path().join(".keys");
+        std::fs::create_dir(&keys).unwrap();
+        let secret = keys.join("id");
+        std::fs::write(&secret, "found").unwrap();
+        let plugin = witness(below.path(), "");
+        let driver = Driver::new(&format!(
+            "bulkhead call witness mirror/read '\"{}\"' >>'{}'",
+            secret.display(),
+            below.path().join("got").display()
+        ));
+        Self { outside, below, plugin, driver }
+    }
+
+    fn secret(&self) -> String {
+        self.outside.path().join(".keys/id").display().to_string()
+    }
+
+    /// What it got, from now on anew.
+    fn got(&self) -> Vec<String> {
+        let file = self.below.path().join("got");
+        let text = std::fs::read_to_string(&file).unwrap_or_default();
+        let _ = std::fs::remove_file(file);
+        text.lines().map(str::to_owned).collect()
+    }
+}
+
+#[test]
+fn what_it_tries_to_reach_is_not_given_to_it_without_a_word() {
+    let curious = Curious::new();
+    let before = manifest(&curious.plugin);
+    let line = format!("[sandbox] read = [\"{}\"]", curious.secret());
+
+    let (reply, outcome) = learn(&curious.plugin, &curious.driver.words(&["--write"]), 1);
+    assert_eq!(curious.got(), ["null"]);
+    assert_eq!(reply["runs"], 1);
+    assert_eq!((&reply["lacking"], &reply["enforced"]), (&json!([line]), &Value::Null));
+    assert_eq!(reply["delicate"], json!([curious.secret()]));
+    assert!(reply["incomplete"].as_str().unwrap().contains("--yes"), "{reply}");
+    assert!(outcome.stderr.contains("LEARNING_INCOMPLETE"), "{}", outcome.stderr);
+    assert_eq!(manifest(&curious.plugin), before, "what was not run under is not written");
+    // The same for a person.
+    let outcome = verb("learn", &curious.plugin, &curious.driver.words(&[])).expect(1);
+    assert_eq!(curious.got(), ["null"]);
+    for part in ["not run under, and maybe incomplete", "look twice", &curious.secret()] {
+        assert!(outcome.stdout.contains(part), "{part} is not in\n{}", outcome.stdout);
+    }
+
+    let (reply, _) = learn(&curious.plugin, &curious.driver.words(&["--write", "--yes"]), 0);
+    assert_eq!(curious.got().iter().filter(|got| *got == "\"found\"").count(), 2, "{reply}");
+    assert_eq!((&reply["lacking"], &reply["incomplete"]), (&json!([line]), &Value::Null));
+    // What plugin.toml grants needs no word.
+    learn(&curious.plugin, &curious.driver.words(&["--check"]), 0);
+    assert_eq!(curious.got(), ["\"found\"", "\"found\""]);
+}
+
+#[test]
+fn a_terminal_is_shown_what_it_would_be_given_and_asked() {
+    let curious = Curious::new();
+    let asked = || {
+        let mut terminal = bulkhead(["learn"])
+            .arg(&curious.plugin)
+            .args(&curious.driver.words(&[]))
+            .env_remove("BULKHEAD_LOG")
+            .on_terminal(200, 60);
+        let shown = terminal.wait_for(|shown| shown.contains("Give it all of this? [y/N]"));
+        assert!(
+            shown.contains(&format!("  [sandbox] read = [\"{}\"]", curious.secret())),
+            "{shown}"
+        );
+        assert!(shown.contains("secrets"), "{shown}");
+        assert_eq!(curious.got(), ["null"]);
+        terminal
+    };
+    for answer in ["n\r", "\r"] {
+        let mut terminal = asked();
+        terminal.press(answer);
+        let left = terminal.wait();
+        assert_eq!(left.code, Some(1), "{}", left.screen);
+        assert!(left.written.contains("not agreed"), "{}", left.screen);
+        assert_eq!(curious.got(), [""; 0]);
+    }
+    let terminal = asked();
+    terminal.signal(Signal::SIGINT);
+    let left = terminal.wait();
+    assert_eq!(left.code, Some(1), "{}", left.screen);
+    assert!(left.written.contains("INTERRUPTED"), "{}", left.screen);
+
+    let mut terminal = asked();
+    terminal.press("y\r");
+    let left = terminal.wait();
+    assert_eq!(left.code, Some(0), "{}", left.screen);
+    assert_eq!(curious.got(), ["\"found\"", "\"found\""]);
+}
+
+#[test]
+fn what_does_not_settle_is_incomplete() {
+    let (outside, below) = (outside(), tempfile::tempdir().unwrap());
+    for run in 1..=6 {
+        let directory = outside.path().join(run.to_string());
+        std::fs::create_dir(&directory).unwrap();
+        std::fs::write(directory.join("file"), "found").unwrap();
+    }
+    let plugin = witness(below.path(), "");
+    let before = manifest(&plugin);
+    // Another file in each run.
+    let driver = Driver::new(&format!(
+        "echo >>'{count}'\n\
+         bulkhead call witness mirror/read \"\\\"{files}/$(wc -l <'{count}')/file\\\"\"",
+        count = below.path().join("count").display(),
+        files = outside.path().display()
+    ));
+    let (reply, outcome) = learn(&plugin, &driver.words(&["--write", "--yes"]), 1);
+    assert_eq!((&reply["runs"], &reply["enforced"]), (&json!(5), &Value::Null));
+    assert!(reply["incomplete"].as_str().unwrap().contains("still found more"), "{reply}");
+    assert!(outcome.stderr.contains("LEARNING_INCOMPLETE"), "{}", outcome.stderr);
+    assert_eq!(manifest(&plugin), before);
+}
+
+#[test]
+fn what_an_author_writes_meanwhile_is_not_lost_and_a_link_stays() {
+    let below = tempfile::tempdir().unwrap();
+    let plugin = witness(below.path(), "[sandbox]\nproc = true\n");
+    let (file, apart) = (plugin.join("plugin.toml"), below.path().join("apart.toml"));
+    let driver = Driver::new(&format!("echo '# Mine.' >>'{}'", file.display()));
+    let (_, outcome) = learn(&plugin, &driver.words(&["--write"]), 1);
+    assert!(outcome.stderr.contains("CONFLICT"), "{}", outcome.stderr);
+    let text = manifest(&plugin);
+    assert!(text.contains("# Mine.") && text.contains("proc = true"), "{text}");
+
+    std::fs::rename(&file, &apart).unwrap();
+    std::os::unix::fs::symlink(&apart, &file).unwrap();
+    learn(&plugin, &["--write"], 0);
+    assert_eq!(std::fs::read_link(&file).unwrap(), apart);
+    let text = std::fs::read_to_string(&apart).unwrap();
+    assert!(text.contains("# Mine.") && !text.contains("proc"), "{text}");
 }
 
 #[test]
@@ -176,7 +326,7 @@ fn a_connection_that_the_host_makes_is_learned_as_a_host() {
     let driver = Driver::new(&format!(
         "test \"$(bulkhead call witness mirror/ask '\"{pair}\"')\" = '\"welcome\"'"
     ));
-    let (reply, _) = learn(&plugin, &driver.words(&["--write"]), 0);
+    let (reply, _) = learn(&plugin, &driver.words(&["--write", "--yes"]), 0);
     assert_eq!(reply["lacking"], json!([format!("[network] hosts = [\"{pair}\"]")]));
     let unused = reply["unused"].to_string();
     assert!(unused.contains("nobody.example.org"), "{unused}");

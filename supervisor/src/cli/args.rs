@@ -47,6 +47,7 @@ Examples:
   bulkhead learn                           what plugin.toml would become
   bulkhead learn --write                   and make it so
   bulkhead learn --check                   fail if it asks for too much, or too little
+  bulkhead learn --yes                     and give it all that it tries to reach, unasked
   bulkhead learn -- ./tests/acceptance.sh  with the plugin's own tests, which find the
                                            service by BULKHEAD_SOCKET";
 
@@ -69,8 +70,9 @@ pub(crate) enum Verb {
     ///
     /// The plugin is built and run as `bulkhead test` runs it, with its system calls watched instead of
     /// refused; every other layer holds. From what it tried comes the smallest [sandbox] and [network], under
-    /// which it is then run once more, enforced. What no run has touched is named, and what was not run was
-    /// not learned: give a command after `--` that exercises the plugin.
+    /// which it is then run once more, enforced. Files, ports and hosts that plugin.toml does not grant are
+    /// given to no run before they were shown and agreed to. What no run has touched is named, and what was
+    /// not run was not learned: give a command after `--` that exercises the plugin.
     #[command(after_long_help = LEARN_EXAMPLES)]
     Learn(Learn),
     /// Make a package of a plugin's directory

@@ -71,14 +71,23 @@ pub(super) fn somebody_is_there() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
-/// Asks, and reads the answer. Whatever is not a yes is a no.
+/// Asks, and reads the answer.
 pub(super) fn yes<W: Write>(
     screen: &mut Screen<W>,
     question: &str,
     answers: &mut impl io::BufRead,
 ) -> io::Result<bool> {
+    prompt(screen, question)?;
+    is_yes(answers)
+}
+
+pub(super) fn prompt<W: Write>(screen: &mut Screen<W>, question: &str) -> io::Result<()> {
     screen.raw(format!("{question} [y/N] ").as_bytes())?;
-    screen.flush()?;
+    screen.flush()
+}
+
+/// Reads an answer. Whatever is not a yes is a no.
+pub(super) fn is_yes(answers: &mut impl io::BufRead) -> io::Result<bool> {
     let mut answer = String::new();
     // A line, and not the rest of a file that somebody pipes in.
     answers.by_ref().take(64).read_line(&mut answer)?;

@@ -70,6 +70,10 @@ pub(crate) struct Learn {
     /// Fail if plugin.toml grants what was not used, or lacks what was
     #[arg(long)]
     pub(crate) check: bool,
+    /// Give the plugin whatever files, ports and hosts it tries to reach, without a question. Only a
+    /// terminal is asked; elsewhere it is given none beyond plugin.toml
+    #[arg(short, long)]
+    pub(crate) yes: bool,
     /// Run in each run, while the plugin is enabled, with BULKHEAD_SOCKET in its environment
     #[arg(last = true, value_name = "COMMAND", value_hint = ValueHint::CommandWithArguments)]
     pub(crate) command: Vec<OsString>,

@@ -32,6 +32,11 @@ impl Lived {
         self.steps.push(Step { name: name.into(), outcome });
     }
 
+    /// Why it did not start, if it did not.
+    pub(super) fn failed_start(&self) -> Option<&str> {
+        self.steps.first()?.outcome.as_ref().err().map(String::as_str)
+    }
+
     /// What failed, or went otherwise than in `other`: each a sentence.
     pub(super) fn against(&self, other: &Self) -> Vec<String> {
         let mut faults = Vec::new();

@@ -6,14 +6,17 @@
 //! a file or an address, is first put to this process ([`watch`]), which lets it go on, unless no manifest
 //! could allow it. Every other layer holds, so a file that is not granted is still not there: but that it
 //! was asked for is seen. What was seen ([`observed`]) becomes what the manifest would have to say
-//! ([`proposal`], [`places`]); the next run is granted that besides, and shows what comes after a file that
-//! could be opened. When nothing new comes, the plugin lives once more under the proposal alone, enforced
-//! by a service as it will be elsewhere: only if it lives as well then is the proposal enough.
+//! ([`proposal`], [`places`]). What comes after a file that could be opened shows only in a run that has the
+//! file: the next one is given it, if the author agrees ([`agreement`]), as a plugin that tries to reach a
+//! thing is no reason to let it. When nothing new comes, the plugin lives once more under the proposal alone,
+//! enforced by a service as it will be elsewhere: only if it lives as well then is the proposal enough.
 //!
 //! What was granted and no run has used is what the present manifest asks for beyond the proposal. What no
 //! run has exercised is not learned, and said to be.
 
+mod agreement;
 mod edit;
+mod homes;
 mod life;
 mod observed;
 mod places;
@@ -26,10 +29,13 @@ use std::process::ExitCode;
 
 use serde_json::{Map, Value};
 
+use self::agreement::{Agreement, Word};
+use self::homes::Homes;
 use self::life::Lived;
 use self::observed::Observed;
+use self::places::Ground;
 use self::proposal::{Asked, Proposal, propose};
-use self::report::{Learned, Report};
+use self::report::{Incomplete, Learned, Report};
 use self::watch::Watch;
 use super::args::{Global, Learn, Run, StrictnessFlags};
 use super::client::{Ask, Client, Query};
@@ -61,11 +67,23 @@ async fn whole(arguments: &Learn, global: &Global) -> Result<(), Ended> {
         () = interrupts.next() => return Err(interrupted().into()),
     };
     let others = run::open(&arguments.project.with)?;
-    let school = School { arguments, global, built: &built, others: &others.directories };
+    let school = School {
+        arguments,
+        global,
+        built: &built,
+        others: &others.directories,
+        homes: Homes::of_this_machine(),
+    };
     let file = project.root().join(FILE_NAME);
-    let text = std::fs::read_to_string(&file).map_err(|error| cannot("read", &file, &error))?;
+    // It may be a link, which stays.
+    let file = file.canonicalize().map_err(|error| cannot("find", &file, &error))?;
+    let text = read(&file)?;
     let learned = school.learn(&text, &mut interrupts, &mut report).await?;
     report.tell(&learned)?;
+    if let Some(incomplete) = &learned.incomplete {
+        let lines = incomplete.lines().to_vec();
+        return Err(refused("LEARNING_INCOMPLETE", incomplete.to_string(), lines).into());
+    }
     if !learned.faults.is_empty() {
         let message = format!(
             "what was learned is not enough, the plugin does not live under it: {}",
@@ -83,6 +101,13 @@ async fn whole(arguments: &Learn, global: &Global) -> Result<(), Ended> {
         return Err(refused("MANIFEST_NOT_LEARNED", message, changes).into());
     }
     if arguments.write && learned.text != text {
+        if read(&file)? != text {
+            let message = format!(
+                "{} was changed while the plugin was learned from, and stays as it is; learn again",
+                file.display()
+            );
+            return Err(Problem::new(Code::Conflict, message).into());
+        }
         replace(&file, &learned.text)?;
         report.written(&file)?;
     }
@@ -99,6 +124,7 @@ struct School<'a> {
     global: &'a Global,
     built: &'a Built,
     others: &'a [std::path::PathBuf],
+    homes: Homes,
 }
 
 /// What a run is for.
@@ -123,24 +149,41 @@ impl School<'_> {
             Network::Hosts(_) => Asked { network: Network::None, ..present.clone() },
             _ => present.clone(),
         };
+        let mut agreement = Agreement::new(&present, self.arguments.yes, self.global.json);
         let mut runs = 0;
-        let (proposal, lived) = loop {
+        let (proposal, lived, incomplete) = loop {
             runs += 1;
             let manifest = edit::edited(text, &given)?;
             let (lived, seen) = self.run(&manifest, Purpose::Learning, interrupts).await?;
             observed.join(seen);
-            let proposal: Proposal = propose(&observed, &present);
+            let proposal: Proposal = propose(&observed, &present, &self.homes);
             let next = present.with(&proposal.asked);
-            report.ran(runs, &next.beyond(&given))?;
-            if next == given || runs == RUNS {
-                break (proposal, lived);
+            let new = next.beyond(&given);
+            report.ran(runs, &new)?;
+            if next == given {
+                break (proposal, lived, None);
+            }
+            if runs == RUNS {
+                break (proposal, lived, Some(Incomplete::Unsettled(new)));
+            }
+            let lacking = agreement.lacks(&next);
+            if !lacking.is_empty() {
+                let word = agreement.on(&lacking, &next, lived.failed_start(), interrupts).await?;
+                if word != Word::Yes {
+                    let asked = word == Word::No;
+                    break (proposal, lived, Some(Incomplete::NotAgreed { lines: lacking, asked }));
+                }
             }
             given = next;
         };
+        // It has nothing then that the last run did not have.
         let manifest = edit::edited(text, &proposal.asked)?;
-        let (replayed, _) = self.run(&manifest, Purpose::Enforcing, interrupts).await?;
-        let faults = replayed.against(&lived);
-        report.replayed(&faults)?;
+        let mut faults = Vec::new();
+        if incomplete.is_none() {
+            let (replayed, _) = self.run(&manifest, Purpose::Enforcing, interrupts).await?;
+            faults = replayed.against(&lived);
+            report.replayed(&faults)?;
+        }
         Ok(Learned {
             id: self.built.manifest.id.clone(),
             unused: present.beyond(&proposal.asked),
@@ -151,6 +194,7 @@ impl School<'_> {
             observed,
             proposal,
             lived,
+            incomplete,
             faults,
             has_command: !self.arguments.command.is_empty(),
         })
@@ -185,7 +229,12 @@ impl School<'_> {
             Purpose::Learning => {
                 let socket = scratch.path().join("learn.sock");
                 service.learn_from(&manifest.id, &socket);
-                Some(Watch::at(&socket, manifest.policy(false))?)
+                let ground = Ground {
+                    homes: self.homes.clone(),
+                    read: manifest.sandbox.read.clone(),
+                    write: manifest.sandbox.write.clone(),
+                };
+                Some(Watch::at(&socket, manifest.policy(false), ground)?)
             }
             Purpose::Enforcing => None,
         };
@@ -239,6 +288,10 @@ async fn refused_hosts(client: &Client, id: &PluginId) -> Result<Vec<HostPort>, 
             None => return Ok(hosts),
         }
     }
+}
+
+fn read(file: &Path) -> Result<String, Problem> {
+    std::fs::read_to_string(file).map_err(|error| cannot("read", file, &error))
 }
 
 /// The whole file at once, with its mode.

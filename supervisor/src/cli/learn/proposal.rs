@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use bulkhead_sandbox::learning::{Doing, Subject};
 use bulkhead_sandbox::seccomp::{Profile, never_allowed};
 use serde_json::{Value, json};
 
-use super::observed::{Observed, Standing, Standings};
-use super::places::{Need, covers, gathered, need};
+use super::homes::Homes;
+use super::observed::{MOST, Observed, Standing, Standings};
+use super::places::{Need, covers, gathered, is_delicate};
 use crate::manifest::{HostPath, HostPort, Manifest, Network};
 
 /// `[sandbox]` and `[network]`, as far as it is learned.
@@ -66,24 +66,31 @@ impl Asked {
     /// What is asked for here and not there, as lines of a manifest.
     pub(super) fn beyond(&self, other: &Self) -> Vec<String> {
         let mut lines = Vec::new();
-        if rank(self.profile) > rank(other.profile) {
+        // That of programs is among what opens more.
+        if self.profile != Profile::Program && rank(self.profile) > rank(other.profile) {
             lines.push(format!("[sandbox] profile = {:?}", self.profile.name()));
         }
         if self.proc && !other.proc {
             lines.push("[sandbox] proc = true".to_owned());
         }
-        let strings = |key: &str, ours: Vec<String>, theirs: Vec<String>| -> Vec<String> {
-            let lacking = ours.into_iter().filter(|one| !theirs.contains(one));
-            lacking.map(|one| format!("{key} = [{}]", toml::Value::String(one))).collect()
-        };
-        let texts = |paths: &[HostPath]| paths.iter().map(ToString::to_string).collect::<Vec<_>>();
-        lines.extend(strings(
+        lines.extend(lacking(
             "[sandbox] allow_syscalls",
-            self.allow_syscalls.clone(),
-            other.allow_syscalls.clone(),
+            &self.allow_syscalls,
+            &other.allow_syscalls,
         ));
-        lines.extend(strings("[sandbox] read", texts(&self.read), texts(&other.read)));
-        lines.extend(strings("[sandbox] write", texts(&self.write), texts(&other.write)));
+        lines.extend(self.reach_beyond(other));
+        lines
+    }
+
+    /// Of that, what opens more of the machine: files, ports and hosts, and the profile that reads all of
+    /// /etc and executes what it reads.
+    pub(super) fn reach_beyond(&self, other: &Self) -> Vec<String> {
+        let mut lines = Vec::new();
+        if self.profile == Profile::Program && other.profile != Profile::Program {
+            lines.push(format!("[sandbox] profile = {:?}", self.profile.name()));
+        }
+        lines.extend(lacking("[sandbox] read", &self.read, &other.read));
+        lines.extend(lacking("[sandbox] write", &self.write, &other.write));
         let (ours, theirs) = (Reached::of(&self.network), Reached::of(&other.network));
         for (key, ours, theirs) in
             [("connect", ours.connect, theirs.connect), ("bind", ours.bind, theirs.bind)]
@@ -91,9 +98,13 @@ impl Asked {
             let lacking = ours.iter().filter(|port| !theirs.contains(port));
             lines.extend(lacking.map(|port| format!("[network] {key} = [{port}]")));
         }
-        let pairs = |hosts: &[HostPort]| hosts.iter().map(ToString::to_string).collect::<Vec<_>>();
-        lines.extend(strings("[network] hosts", pairs(ours.hosts), pairs(theirs.hosts)));
+        lines.extend(lacking("[network] hosts", ours.hosts, theirs.hosts));
         lines
+    }
+
+    /// Places where secrets are often kept.
+    pub(super) fn delicate(&self) -> Vec<&HostPath> {
+        self.read.iter().chain(&self.write).filter(|place| is_delicate(place.as_path())).collect()
     }
 
     pub(super) fn json(&self) -> Value {
@@ -108,6 +119,12 @@ impl Asked {
             "network": self.network,
         })
     }
+}
+
+/// A line for each of ours that is none of theirs.
+fn lacking<T: PartialEq + ToString>(key: &str, ours: &[T], theirs: &[T]) -> Vec<String> {
+    let lacking = ours.iter().filter(|one| !theirs.contains(one));
+    lacking.map(|one| format!("{key} = [{}]", toml::Value::String(one.to_string()))).collect()
 }
 
 fn rank(profile: Profile) -> usize {
@@ -139,13 +156,12 @@ impl<'a> Reached<'a> {
 }
 
 /// The smallest that has all that was observed. What is asked for already keeps its order.
-pub(super) fn propose(observed: &Observed, present: &Asked) -> Proposal {
+pub(super) fn propose(observed: &Observed, present: &Asked, homes: &Homes) -> Proposal {
     let mut notes = BTreeSet::new();
-    let executes = observed.subjects.iter().any(|subject| match subject {
-        Subject::Path(path, Doing::Execute) => path.starts_with("/plugin") || path.is_file(),
-        _ => false,
-    });
-    let (profile, calls) = calls(observed, executes);
+    let (profile, calls) = calls(observed, observed.executes);
+    if observed.overflowed {
+        notes.insert(format!("it tried more than {MOST} places in a run; the rest was not kept"));
+    }
     for call in &observed.impossible {
         let why = never_allowed(call).unwrap_or("no manifest allows it with these arguments");
         notes.insert(format!("it died of the call {call}, which no manifest can have: {why}"));
@@ -155,21 +171,20 @@ pub(super) fn propose(observed: &Observed, present: &Asked) -> Proposal {
     allow_syscalls =
         joined(&allow_syscalls, &calls.into_iter().map(str::to_owned).collect::<Vec<_>>());
     let (mut read, mut write, mut proc) = (BTreeSet::new(), BTreeSet::new(), false);
-    for subject in &observed.subjects {
-        let Subject::Path(path, doing) = subject else { continue };
-        match need(path, *doing) {
+    for need in &observed.needs {
+        match need {
             Need::Nothing => {}
             Need::Proc => proc = true,
             // That profile reads all of it.
             Need::Read(place)
                 if profile == Profile::Program && place.as_path().starts_with("/etc") => {}
-            Need::Read(place) => drop(read.insert(place)),
-            Need::Write(place) => drop(write.insert(place)),
-            Need::Not(why) => drop(notes.insert(why)),
+            Need::Read(place) => drop(read.insert(place.clone())),
+            Need::Write(place) => drop(write.insert(place.clone())),
+            Need::Not(why) => drop(notes.insert(why.clone())),
         }
     }
-    let write = kept(&present.write, write, &[]);
-    let read = kept(&present.read, read, &write);
+    let write = kept(&present.write, write, &[], homes);
+    let read = kept(&present.read, read, &write, homes);
     let network = network(observed, present, &mut notes);
     let asked = Asked { profile, allow_syscalls, proc, read, write, network };
     Proposal { asked, notes: notes.into_iter().collect() }
@@ -198,7 +213,12 @@ fn calls(observed: &Observed, executes: bool) -> (Profile, BTreeSet<&'static str
 }
 
 /// Places that are asked for already and were used, and those that are needed besides.
-fn kept(present: &[HostPath], needed: BTreeSet<HostPath>, elsewhere: &[HostPath]) -> Vec<HostPath> {
+fn kept(
+    present: &[HostPath],
+    needed: BTreeSet<HostPath>,
+    elsewhere: &[HostPath],
+    homes: &Homes,
+) -> Vec<HostPath> {
     let is_used =
         |place: &HostPath| needed.iter().any(|one| one.as_path().starts_with(place.as_path()));
     let kept: Vec<HostPath> = present
@@ -211,23 +231,17 @@ fn kept(present: &[HostPath], needed: BTreeSet<HostPath>, elsewhere: &[HostPath]
         .filter(|one| !covers(&kept, one.as_path()) && !covers(elsewhere, one.as_path()))
         .cloned()
         .collect();
-    joined(&kept, &gathered(new).into_iter().collect::<Vec<_>>())
+    joined(&kept, &gathered(new, homes).into_iter().collect::<Vec<_>>())
 }
 
 fn network(observed: &Observed, present: &Asked, notes: &mut BTreeSet<String>) -> Network {
-    let (mut connect, mut bind) = (BTreeSet::new(), BTreeSet::new());
-    for subject in &observed.subjects {
-        match subject {
-            Subject::Connect(address) if address.port() > 0 => drop(connect.insert(address.port())),
-            Subject::Bind(address) if address.port() > 0 => drop(bind.insert(address.port())),
-            Subject::Bind(_) => {
-                notes.insert(
-                    "it listens at any port that is free, which cannot be granted; have it take one from its configuration"
-                        .to_owned(),
-                );
-            }
-            _ => {}
-        }
+    let (mut connect, mut bind) = (observed.connect.clone(), observed.bind.clone());
+    connect.remove(&0);
+    if bind.remove(&0) {
+        notes.insert(
+            "it listens at any port that is free, which cannot be granted; have it take one from its configuration"
+                .to_owned(),
+        );
     }
     let by_itself = !connect.is_empty() || !bind.is_empty();
     let reached = Reached::of(&present.network);

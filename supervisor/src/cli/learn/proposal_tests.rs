@@ -1,3 +1,6 @@
+use bulkhead_sandbox::learning::{Doing, Subject};
+
+use super::super::places::Ground;
 use super::*;
 
 const NONE: Standings = [Standing::Refused; 3];
@@ -18,8 +21,14 @@ fn observed(calls: &[(&'static str, Standings)], subjects: &[Subject]) -> Observ
     for (call, standings) in calls {
         observed.calls.entry(call).or_default().insert(*standings);
     }
-    observed.subjects.extend(subjects.iter().cloned());
+    for subject in subjects {
+        observed.look(subject, &Ground::default());
+    }
     observed
+}
+
+fn proposed(observed: &Observed, present: &Asked) -> Proposal {
+    propose(observed, present, &Homes::default())
 }
 
 fn places(paths: &[&str]) -> Vec<HostPath> {
@@ -41,7 +50,7 @@ fn the_profile_is_the_narrowest_and_the_broadest_only_for_who_executes() {
         (&[writes, watches, syncs], &[], Profile::Plugin, &["inotify_init1", "sync"]),
         (&[writes, watches, syncs], &[executes], Profile::Program, &["sync"]),
     ] {
-        let asked = propose(&observed(calls, subjects), &present()).asked;
+        let asked = proposed(&observed(calls, subjects), &present()).asked;
         assert_eq!(
             (asked.profile, &asked.allow_syscalls[..]),
             (profile, &named.iter().map(ToString::to_string).collect::<Vec<_>>()[..]),
@@ -52,7 +61,7 @@ fn the_profile_is_the_narrowest_and_the_broadest_only_for_who_executes() {
 
 #[test]
 fn what_is_not_used_goes_and_what_is_keeps_its_place() {
-    let root = tempfile::tempdir_in("/var/tmp").unwrap();
+    let root = tempfile::Builder::new().prefix("learn-").tempdir_in("/var/tmp").unwrap();
     let root = root.path().canonicalize().unwrap();
     let at = |name: &str| root.join(name).to_str().unwrap().to_owned();
     std::fs::create_dir(root.join("used")).unwrap();
@@ -75,7 +84,7 @@ fn what_is_not_used_goes_and_what_is_keeps_its_place() {
         network: Network::Ports { connect: vec![9, 5432], bind: vec![80] },
         ..present()
     };
-    let Proposal { asked, notes } = propose(&observed(&[], &subjects), &before);
+    let Proposal { asked, notes } = proposed(&observed(&[], &subjects), &before);
     assert_eq!(
         asked.read,
         places(&[&at("used"), &at("one")]),
@@ -113,7 +122,7 @@ fn what_no_manifest_can_have_is_said() {
     );
     seen.impossible.insert("bpf");
     seen.hosts.insert("a:1".parse().unwrap());
-    let Proposal { asked, notes } = propose(&seen, &present());
+    let Proposal { asked, notes } = proposed(&seen, &present());
     assert_eq!(asked.network, Network::Hosts(vec!["a:1".parse().unwrap()]));
     for why in ["bpf", "any port", "by itself (ports 7)"] {
         assert!(notes.iter().any(|note| note.contains(why)), "{why} is not in {notes:?}");

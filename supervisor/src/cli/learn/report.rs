@@ -1,11 +1,13 @@
 //! What is said: as it goes on, and at the end.
 
+use std::fmt;
 use std::io;
 use std::path::Path;
 
 use bulkhead_sandbox::learning::Subject;
 use serde_json::{Value, json};
 
+use super::RUNS;
 use super::life::Lived;
 use super::observed::Observed;
 use super::proposal::Proposal;
@@ -22,6 +24,8 @@ pub(super) struct Learned {
     pub(super) proposal: Proposal,
     /// The last run that learned.
     pub(super) lived: Lived,
+    /// Why there was no enforced run, if there was none.
+    pub(super) incomplete: Option<Incomplete>,
     /// In what the enforced run did not do as well.
     pub(super) faults: Vec<String>,
     /// Lines of the manifest that no run has used.
@@ -33,6 +37,43 @@ pub(super) struct Learned {
     /// And as it would be.
     pub(super) text: String,
     pub(super) has_command: bool,
+}
+
+/// Why more may be needed than is proposed.
+#[derive(Clone, Debug)]
+pub(super) enum Incomplete {
+    /// A further run would have had these lines besides, to which nobody agreed.
+    NotAgreed { lines: Vec<String>, asked: bool },
+    /// The last run that there may be found these still.
+    Unsettled(Vec<String>),
+}
+
+impl Incomplete {
+    pub(super) fn lines(&self) -> &[String] {
+        match self {
+            Self::NotAgreed { lines, .. } | Self::Unsettled(lines) => lines,
+        }
+    }
+}
+
+impl fmt::Display for Incomplete {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines = self.lines().join(", ");
+        match self {
+            Self::NotAgreed { asked: true, .. } => {
+                write!(f, "it was not agreed to give the plugin {lines}")
+            }
+            Self::NotAgreed { asked: false, .. } => write!(
+                f,
+                "the plugin tries to reach more than {FILE_NAME} grants: {lines}; nobody is there to agree \
+                 to that: give `--yes`, or add to {FILE_NAME} by hand what it is to have"
+            ),
+            Self::Unsettled(_) => write!(
+                f,
+                "its last run of {RUNS} still found more: {lines}; have it try the same each time, or add these by hand and learn again"
+            ),
+        }
+    }
 }
 
 pub(super) struct Report {
@@ -47,14 +88,14 @@ impl Report {
     pub(super) fn begin(&mut self) -> io::Result<()> {
         self.say(
             Tone::Faint,
-            "the plugin's system calls are watched instead of refused; every other layer holds",
+            "the plugin's system calls are watched instead of refused; every other layer holds, and it has the files, ports and hosts of plugin.toml, and others only as agreed to",
         )
     }
 
     pub(super) fn ran(&mut self, run: usize, new: &[String]) -> io::Result<()> {
         let found = match new {
             [] => "nothing that it was not given".to_owned(),
-            new => format!("it needs {}", new.join(", ")),
+            new => format!("it asks for {}", new.join(", ")),
         };
         self.say(Tone::Plain, &format!("run {run}: {found}"))
     }
@@ -81,6 +122,9 @@ impl Report {
         for line in &learned.unused {
             self.say(Tone::Doubtful, &format!("granted and not used: {line}"))?;
         }
+        for place in learned.proposal.asked.delicate() {
+            self.say(Tone::Bad, &format!("look twice: {place} is where secrets are often kept"))?;
+        }
         for note in &learned.proposal.notes {
             self.say(Tone::Doubtful, &format!("not granted: {note}"))?;
         }
@@ -93,7 +137,12 @@ impl Report {
                 ),
             )?;
         }
-        if learned.text == learned.before {
+        if learned.incomplete.is_some() {
+            self.say(
+                Tone::Bad,
+                "not run under, and maybe incomplete: what comes after a file that could not be opened was not seen",
+            )?;
+        } else if learned.text == learned.before {
             return self.say(Tone::Good, &format!("{FILE_NAME} asks for what is needed"));
         }
         for (sign, line) in differences(&learned.before, &learned.text) {
@@ -137,6 +186,11 @@ impl Learned {
                 })
                 .collect::<Vec<_>>()
         };
+        // Where it was not run, nothing is known of it.
+        let enforced = self
+            .incomplete
+            .is_none()
+            .then(|| json!({ "passed": self.faults.is_empty(), "faults": self.faults }));
         let refused = refused.iter().map(|(call, errno)| json!({ "call": call, "errno": errno }));
         json!({
             "id": self.id,
@@ -149,14 +203,17 @@ impl Learned {
                 "hosts": self.observed.hosts,
                 "refused": refused.collect::<Vec<_>>(),
                 "impossible": impossible,
+                "truncated": self.observed.truncated,
             },
             "proposal": self.proposal.asked.json(),
             "notes": self.proposal.notes,
+            "delicate": self.proposal.asked.delicate(),
             "lacking": self.lacking,
             "unused": self.unused,
             "life": self.lived.json(),
             "hardlyLearned": self.lived.refused,
-            "enforced": { "passed": self.faults.is_empty(), "faults": self.faults },
+            "incomplete": self.incomplete.as_ref().map(ToString::to_string),
+            "enforced": enforced,
         })
     }
 }

@@ -12,6 +12,7 @@ use bulkhead_sandbox::learning::Listener;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::observed::{Observed, Profiles};
+use super::places::Ground;
 use crate::cli::problem::Problem;
 use crate::failure::Code;
 
@@ -23,10 +24,10 @@ pub(super) struct Watch {
 
 impl Watch {
     /// Listens at `socket` for starts of a plugin with this policy, one after the other.
-    pub(super) fn at(socket: &Path, policy: Policy) -> Result<Self, Problem> {
+    pub(super) fn at(socket: &Path, policy: Policy, ground: Ground) -> Result<Self, Problem> {
         let listener = UnixListener::bind(socket).map_err(|error| cannot(&error))?;
         let (stop, stopped) = stream_pair().map_err(|error| cannot(&error))?;
-        let work = move || watch(&listener, &policy, &stopped);
+        let work = move || watch(&listener, &policy, &ground, &stopped);
         let thread = std::thread::Builder::new().name("learn".to_owned()).spawn(work);
         Ok(Self { stop, thread: thread.map_err(|error| cannot(&error))? })
     }
@@ -41,7 +42,12 @@ impl Watch {
     }
 }
 
-fn watch(listener: &UnixListener, policy: &Policy, stop: &OwnedFd) -> io::Result<Observed> {
+fn watch(
+    listener: &UnixListener,
+    policy: &Policy,
+    ground: &Ground,
+    stop: &OwnedFd,
+) -> io::Result<Observed> {
     let mut observed = Observed::default();
     loop {
         let mut polled = [
@@ -59,8 +65,10 @@ fn watch(listener: &UnixListener, policy: &Policy, stop: &OwnedFd) -> io::Result
         // One that failed before its program was executed: its start says why.
         let Ok(asked) = Listener::receive(stream.as_fd(), policy) else { continue };
         let profiles = Profiles::of(asked.facts()).map_err(io::Error::other)?;
-        while let Some(seen) = asked.next(stop.as_fd())? {
-            observed.add(seen, &profiles);
+        while let Some(seen) =
+            asked.next(stop.as_fd(), &mut |subject| observed.look(subject, ground))?
+        {
+            observed.add(&seen, &profiles);
         }
     }
 }

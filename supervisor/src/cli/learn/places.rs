@@ -61,7 +61,9 @@ pub(super) fn need(path: &Path, doing: Doing) -> Need {
     }
     let real = match fs::canonicalize(path) {
         Ok(real) => real,
-        Err(_) if matches!(doing, Doing::Write | Doing::Make) => return parent(path),
+        Err(_) if matches!(doing, Doing::Write | Doing::Make | Doing::Remove) => {
+            return parent(path);
+        }
         // It would not be there either.
         Err(_) => return Need::Nothing,
     };
@@ -75,9 +77,10 @@ pub(super) fn need(path: &Path, doing: Doing) -> Need {
         Doing::Look if is_shown || is_directory || real.starts_with("/etc") => Need::Nothing,
         Doing::Read | Doing::Execute if is_shown => Need::Nothing,
         Doing::Look | Doing::Read | Doing::Execute => granted(&real, is_directory, Need::Read),
-        Doing::Write | Doing::Make if is_directory => Need::Nothing,
-        Doing::Write => writable(&real, false),
-        Doing::Make => parent(&real),
+        Doing::Write => writable(&real, is_directory),
+        // It is there: so it is left as it is.
+        Doing::Make if is_directory => Need::Nothing,
+        Doing::Make | Doing::Remove => parent(&real),
     }
 }
 
@@ -227,6 +230,11 @@ mod tests {
             (directory.clone(), Doing::Look, Need::Nothing),
             (directory.clone(), Doing::Read, Need::Read(place(&directory))),
             (directory.clone(), Doing::Make, Need::Nothing),
+            (directory.clone(), Doing::Remove, Need::Write(place(&root))),
+            (file.clone(), Doing::Remove, Need::Write(place(&root))),
+            (root.join("new"), Doing::Remove, Need::Write(place(&root))),
+            // Its times or its mode.
+            (directory.clone(), Doing::Write, Need::Write(place(&directory))),
             (directory.join("new"), Doing::Write, Need::Write(place(&directory))),
             (directory.join("none"), Doing::Read, Need::Nothing),
             (directory.join("none/new"), Doing::Make, Need::Nothing),

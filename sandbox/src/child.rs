@@ -299,9 +299,10 @@ impl Plan {
             return seccomp::install(&self.filter);
         }
         let listener = seccomp::install_asking(&self.filter)?;
-        // Until it has arrived nobody answers, and this is a call that need not be asked about. The copy
-        // here is closed by the exec.
-        Ok(syscall::send_descriptor(LEARNER, u8::from(self.namespaced), listener)?)
+        // Until it has arrived nobody answers, and these are calls that need not be asked about.
+        syscall::send_descriptor(LEARNER, u8::from(self.namespaced), listener)?;
+        // With a copy here the program would wait for itself if nobody else listens.
+        Ok(syscall::close_range(listener, listener)?)
     }
 }
 

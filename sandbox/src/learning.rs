@@ -9,20 +9,20 @@
 //! which hold as ever.
 //!
 //! Nothing of it is needed to enforce, and nothing here needs privilege: who started the compartment may
-//! read its memory. If nobody listens any more, what is asked about fails with `ENOSYS`.
+//! read its memory. Where it may not after all, nothing is learned: what was not seen would look unused. If
+//! nobody listens any more, what is asked about fails with `ENOSYS`.
 
 use std::fs::{self, File};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
 use crate::descriptors::{ReceiveError, recv_with_fds};
 use crate::policy::Policy;
@@ -70,11 +70,13 @@ pub enum Doing {
     Execute,
     /// It is opened to be changed, and made if it is not there.
     Write,
-    /// It is made, removed or renamed: its directory changes.
+    /// It is made: its directory changes, if it is not there yet.
     Make,
+    /// It is removed or renamed, or replaced by what is: its directory changes.
+    Remove,
 }
 
-/// Why nothing can be learned.
+/// Why nothing can be learned, or nothing any more.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LearningError {
@@ -84,6 +86,23 @@ pub enum LearningError {
     /// The policy names a call that none can have.
     #[error(transparent)]
     Syscall(#[from] CompileError),
+    /// What a call names stays unknown, although the caller is there and has it.
+    #[error("{}, of a program that is watched, cannot be read: {source}", path.display())]
+    Unreadable {
+        /// What of the program's.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The caller is in no pid namespace that this process sees.
+    #[error("the program is in a pid namespace beside that of who watches it")]
+    Elsewhere,
+    /// What no policy can allow was called, and its process is there yet.
+    #[error("a program that is watched cannot be killed: {0}")]
+    NotKilled(#[source] io::Error),
+    /// The kernel does not take part.
+    #[error("{0}")]
+    Io(#[from] io::Error),
 }
 
 /// Who is asked. Dropped, what is asked about fails with `ENOSYS` from then on.
@@ -117,12 +136,13 @@ impl Listener {
     /// processes are gone, or `stop` can be read. What is shown has not been done yet.
     ///
     /// # Errors
-    /// Where the kernel does not take part: nothing can be learned any more.
+    /// Where what a call names cannot be read, or the kernel does not take part: nothing can be learned any
+    /// more.
     pub fn next(
         &self,
         stop: BorrowedFd<'_>,
         show: &mut dyn FnMut(&Subject),
-    ) -> io::Result<Option<Seen>> {
+    ) -> Result<Option<Seen>, LearningError> {
         loop {
             let mut polled = [
                 PollFd::new(self.questions.as_fd(), PollFlags::POLLIN),
@@ -130,7 +150,7 @@ impl Listener {
             ];
             match poll(&mut polled, PollTimeout::NONE) {
                 Err(Errno::EINTR) => continue,
-                other => other?,
+                other => other.map_err(io::Error::from)?,
             };
             let [asked, stopped] =
                 polled.map(|polled| polled.revents().unwrap_or(PollFlags::empty()));
@@ -139,26 +159,35 @@ impl Listener {
             }
             match syscall::next_question(self.questions.as_fd()) {
                 Ok(question) => {
-                    if let Some(seen) = self.decide(&question, show) {
+                    if let Some(seen) = self.decide(&question, show)? {
                         return Ok(Some(seen));
                     }
                 }
                 // It was killed while it waited.
                 Err(Errno::ENOENT | Errno::EINTR) => {}
-                Err(errno) => return Err(errno.into()),
+                Err(errno) => return Err(io::Error::from(errno).into()),
             }
         }
     }
 
-    fn decide(&self, question: &Question, show: &mut dyn FnMut(&Subject)) -> Option<Seen> {
+    fn decide(
+        &self,
+        question: &Question,
+        show: &mut dyn FnMut(&Subject),
+    ) -> Result<Option<Seen>, LearningError> {
         let Question { id, thread, number, arguments, .. } = *question;
+        if thread == 0 {
+            return Err(LearningError::Elsewhere);
+        }
         let decision = self.judge.on(number, &arguments);
         let subjects = Caller { thread }.names(number, &arguments);
         let listener = self.questions.as_fd();
-        // What was read belongs to the caller only if it is still there.
+        // What was read belongs to the caller only if it is still there; and if it is not, that is why
+        // nothing could be read.
         if !syscall::still_waits(listener, id) {
-            return None;
+            return Ok(None);
         }
+        let subjects = subjects?;
         subjects.iter().for_each(show);
         let answered = match decision {
             Decision::Allow => syscall::answer(listener, id, None),
@@ -166,15 +195,43 @@ impl Listener {
                 syscall::answer(listener, id, Some(Errno::from_raw(errno.number.into())))
             }
             Decision::Kill => {
-                // It waits, so the number is its own. The whole process ends by it.
-                let _ = kill(Pid::from_raw(thread), Signal::SIGKILL);
-                syscall::answer(listener, id, Some(Errno::EPERM))
+                let killed = self.kill(question);
+                // Until the signal has come it must not go on.
+                let _ = syscall::answer(listener, id, Some(Errno::EPERM));
+                killed?;
+                Ok(())
             }
         };
         // One that a signal has ended meanwhile is made again, and asked about again.
-        let told = answered.is_ok() || decision == Decision::Kill;
-        told.then_some(Seen { number, arguments, subjects, decision })
+        Ok(answered.is_ok().then_some(Seen { number, arguments, subjects, decision }))
     }
+
+    /// The whole process, if it waits yet.
+    fn kill(&self, question: &Question) -> Result<(), LearningError> {
+        let killed = || -> io::Result<()> {
+            // A thread has no descriptor of its own before Linux 6.9.
+            let process = process_of(question.thread)?;
+            let process = syscall::pidfd_open(process)?;
+            // So both numbers were the caller's, and the descriptor stays so.
+            if syscall::still_waits(self.questions.as_fd(), question.id) {
+                syscall::pidfd_send_signal(process.as_fd(), Signal::SIGKILL as i32)?;
+            }
+            Ok(())
+        };
+        match killed() {
+            Err(error) if syscall::still_waits(self.questions.as_fd(), question.id) => {
+                Err(LearningError::NotKilled(error))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The process of a thread (proc_pid_status(5)).
+fn process_of(thread: i32) -> io::Result<i32> {
+    let status = fs::read_to_string(format!("/proc/{thread}/status"))?;
+    let number = status.lines().find_map(|line| line.strip_prefix("Tgid:")?.trim().parse().ok());
+    number.ok_or_else(|| io::Error::other(format!("/proc/{thread}/status has no Tgid")))
 }
 
 /// Where a call has a path.
@@ -220,18 +277,28 @@ static NAMED: &[Named] = &[
     at("readlink", 0, Doing::Look),
     beneath("readlinkat", 0, 1, Doing::Look),
     at("chdir", 0, Doing::Look),
+    at("getxattr", 0, Doing::Look),
+    at("lgetxattr", 0, Doing::Look),
+    beneath("getxattrat", 0, 1, Doing::Look),
+    at("listxattr", 0, Doing::Look),
+    at("llistxattr", 0, Doing::Look),
+    beneath("listxattrat", 0, 1, Doing::Look),
+    beneath("file_getattr", 0, 1, Doing::Look),
+    beneath("name_to_handle_at", 0, 1, Doing::Look),
+    // What happens there is told from then on.
+    at("inotify_add_watch", 1, Doing::Read),
     at("truncate", 0, Doing::Write),
     at("mkdir", 0, Doing::Make),
     beneath("mkdirat", 0, 1, Doing::Make),
-    at("rmdir", 0, Doing::Make),
-    at("unlink", 0, Doing::Make),
-    beneath("unlinkat", 0, 1, Doing::Make),
-    at("rename", 0, Doing::Make),
-    at("rename", 1, Doing::Make),
-    beneath("renameat", 0, 1, Doing::Make),
-    beneath("renameat", 2, 3, Doing::Make),
-    beneath("renameat2", 0, 1, Doing::Make),
-    beneath("renameat2", 2, 3, Doing::Make),
+    at("rmdir", 0, Doing::Remove),
+    at("unlink", 0, Doing::Remove),
+    beneath("unlinkat", 0, 1, Doing::Remove),
+    at("rename", 0, Doing::Remove),
+    at("rename", 1, Doing::Remove),
+    beneath("renameat", 0, 1, Doing::Remove),
+    beneath("renameat", 2, 3, Doing::Remove),
+    beneath("renameat2", 0, 1, Doing::Remove),
+    beneath("renameat2", 2, 3, Doing::Remove),
     at("link", 0, Doing::Read),
     at("link", 1, Doing::Make),
     beneath("linkat", 0, 1, Doing::Read),
@@ -243,6 +310,13 @@ static NAMED: &[Named] = &[
     at("chmod", 0, Doing::Write),
     beneath("fchmodat", 0, 1, Doing::Write),
     beneath("fchmodat2", 0, 1, Doing::Write),
+    at("chown", 0, Doing::Write),
+    at("lchown", 0, Doing::Write),
+    beneath("fchownat", 0, 1, Doing::Write),
+    at("utime", 0, Doing::Write),
+    at("utimes", 0, Doing::Write),
+    beneath("futimesat", 0, 1, Doing::Write),
+    beneath("utimensat", 0, 1, Doing::Write),
 ];
 
 /// The thread that waits, and its memory.
@@ -250,72 +324,144 @@ struct Caller {
     thread: i32,
 }
 
-impl Caller {
-    fn names(&self, number: u32, arguments: &[u64; 6]) -> Vec<Subject> {
-        let Some(call) = calls::name(number) else { return Vec::new() };
-        if matches!(call, "connect" | "bind") {
-            let address = self.address(arguments[1], arguments[2]);
-            let subject = if call == "bind" { Subject::Bind } else { Subject::Connect };
-            return address.map(subject).into_iter().collect();
+/// Why something of a caller's is not known.
+#[derive(Debug)]
+enum Missing {
+    /// The call names none: it fails, or is about something that is open.
+    None,
+    Unreadable(PathBuf, io::Error),
+}
+
+impl Missing {
+    /// Why memory was not read. An address that is none is the caller's own doing.
+    fn memory(path: PathBuf, error: io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(libc::EFAULT | libc::EIO | libc::EINVAL) => Self::None,
+            _ => Self::Unreadable(path, error),
         }
-        let named = NAMED.iter().filter(|named| named.call == call);
-        named.filter_map(|named| self.path(named, arguments)).collect()
     }
 
-    fn path(&self, named: &Named, arguments: &[u64; 6]) -> Option<Subject> {
-        let doing = match named.doing {
-            Manner::Is(doing) => doing,
-            Manner::Flags(at) => doing(arguments[at] as i32),
+    /// Why a link of the caller's directory in /proc was not read. A descriptor that is none is its own doing.
+    fn link(path: PathBuf, error: io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(libc::ENOENT) => Self::None,
+            _ => Self::Unreadable(path, error),
+        }
+    }
+}
+
+impl Caller {
+    fn names(&self, number: u32, arguments: &[u64; 6]) -> Result<Vec<Subject>, LearningError> {
+        let Some(call) = calls::name(number) else { return Ok(Vec::new()) };
+        let subjects: Vec<Result<Subject, Missing>> = match call {
+            "connect" => vec![self.address(arguments[1], arguments[2]).map(Subject::Connect)],
+            "bind" => vec![self.address(arguments[1], arguments[2]).map(Subject::Bind)],
+            // These connect by themselves where they may: they are asked about where the filter does not
+            // allow them (MSG_FASTOPEN).
+            "sendto" => vec![self.address(arguments[4], arguments[5]).map(Subject::Connect)],
+            "sendmsg" | "sendmmsg" => vec![self.addressee(arguments[1]).map(Subject::Connect)],
+            _ => {
+                let named = NAMED.iter().filter(|named| named.call == call);
+                named.map(|named| self.path(named, arguments)).collect()
+            }
+        };
+        let known = subjects.into_iter().filter_map(|subject| match subject {
+            Ok(subject) => Some(Ok(subject)),
+            Err(Missing::None) => None,
+            Err(Missing::Unreadable(path, source)) => {
+                Some(Err(LearningError::Unreadable { path, source }))
+            }
+        });
+        known.collect()
+    }
+
+    fn path(&self, named: &Named, arguments: &[u64; 6]) -> Result<Subject, Missing> {
+        let (doing, resolve) = match named.doing {
+            Manner::Is(doing) => (doing, 0),
+            Manner::Flags(at) => (doing(arguments[at] as i32), 0),
             Manner::FlagsAt(at) => {
-                let flags = self.memory(arguments[at], 8)?;
-                doing(u64::from_le_bytes(flags.try_into().ok()?) as i32)
+                // struct open_how: flags, mode, resolve.
+                let [flags, _, resolve] = words(&self.memory(arguments[at], 24)?)?;
+                (doing(flags as i32), resolve)
             }
         };
         let mut bytes = self.memory(arguments[named.path], LONGEST)?;
-        bytes.truncate(bytes.iter().position(|byte| *byte == 0)?);
+        bytes.truncate(bytes.iter().position(|byte| *byte == 0).ok_or(Missing::None)?);
         // An open file by itself: it was seen when it was opened.
         if bytes.is_empty() {
-            return None;
+            return Err(Missing::None);
         }
         let path = PathBuf::from(std::ffi::OsString::from_vec(bytes));
-        let whole = if path.is_absolute() {
-            path
-        } else {
-            let from = named.directory.map(|at| arguments[at] as i32);
-            let link = match from {
-                None | Some(libc::AT_FDCWD) => format!("/proc/{}/cwd", self.thread),
-                Some(descriptor) => format!("/proc/{}/fd/{descriptor}", self.thread),
-            };
-            fs::read_link(link).ok().filter(|from| from.is_absolute())?.join(path)
-        };
-        Some(Subject::Path(plain(&whole), doing))
+        let is_rooted = resolve & libc::RESOLVE_IN_ROOT != 0;
+        if path.is_absolute() && !is_rooted {
+            return Ok(Subject::Path(plain(&path), doing));
+        }
+        let from = self.directory(named.directory.map(|at| arguments[at] as i32))?;
+        let whole = if is_rooted { beneath_root(&from, &path) } else { plain(&from.join(path)) };
+        Ok(Subject::Path(whole, doing))
+    }
+
+    /// Where a relative path begins.
+    fn directory(&self, descriptor: Option<i32>) -> Result<PathBuf, Missing> {
+        let link = PathBuf::from(match descriptor {
+            None | Some(libc::AT_FDCWD) => format!("/proc/{}/cwd", self.thread),
+            Some(descriptor) => format!("/proc/{}/fd/{descriptor}", self.thread),
+        });
+        match fs::read_link(&link) {
+            Ok(directory) if directory.is_absolute() => Ok(directory),
+            Ok(_) => Err(Missing::None),
+            Err(error) => Err(Missing::link(link, error)),
+        }
     }
 
     /// Of an internet family (ip(7), ipv6(7)).
-    fn address(&self, pointer: u64, length: u64) -> Option<SocketAddr> {
+    fn address(&self, pointer: u64, length: u64) -> Result<SocketAddr, Missing> {
         let bytes = self.memory(pointer, (length as usize).min(size_of::<libc::sockaddr_in6>()))?;
-        let family = u16::from_ne_bytes(bytes.get(..2)?.try_into().ok()?);
-        let port = u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?);
-        match i32::from(family) {
-            libc::AF_INET => {
-                let address: [u8; 4] = bytes.get(4..8)?.try_into().ok()?;
-                Some((Ipv4Addr::from(address), port).into())
-            }
-            libc::AF_INET6 => {
-                let address: [u8; 16] = bytes.get(8..24)?.try_into().ok()?;
-                Some((Ipv6Addr::from(address), port).into())
-            }
-            _ => None,
-        }
+        address(&bytes).ok_or(Missing::None)
+    }
+
+    /// To whom a message goes: the beginning of struct msghdr.
+    fn addressee(&self, message: u64) -> Result<SocketAddr, Missing> {
+        let [pointer, length] = words(&self.memory(message, 16)?)?;
+        self.address(pointer, length & u64::from(u32::MAX))
     }
 
     /// At most so many bytes of its memory: fewer where a page that is not there follows.
-    fn memory(&self, from: u64, at_most: usize) -> Option<Vec<u8>> {
-        let memory = File::open(format!("/proc/{}/mem", self.thread)).ok()?;
+    fn memory(&self, from: u64, at_most: usize) -> Result<Vec<u8>, Missing> {
+        let path = PathBuf::from(format!("/proc/{}/mem", self.thread));
+        let memory = match File::open(&path) {
+            Ok(memory) => memory,
+            Err(error) => return Err(Missing::Unreadable(path, error)),
+        };
         let mut bytes = vec![0; at_most];
-        let length = memory.read_at(&mut bytes, from).ok()?;
+        let length =
+            memory.read_at(&mut bytes, from).map_err(|error| Missing::memory(path, error))?;
         bytes.truncate(length);
-        Some(bytes)
+        Ok(bytes)
+    }
+}
+
+/// Words of the caller's: it is of this architecture.
+fn words<const N: usize>(bytes: &[u8]) -> Result<[u64; N], Missing> {
+    let (words, _) = bytes.as_chunks::<8>();
+    let words: &[[u8; 8]; N] =
+        words.get(..N).and_then(|words| words.try_into().ok()).ok_or(Missing::None)?;
+    Ok(words.map(u64::from_ne_bytes))
+}
+
+fn address(bytes: &[u8]) -> Option<SocketAddr> {
+    let family = u16::from_ne_bytes(bytes.get(..2)?.try_into().ok()?);
+    let port = u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?);
+    match i32::from(family) {
+        libc::AF_INET => {
+            let address: [u8; 4] = bytes.get(4..8)?.try_into().ok()?;
+            Some((Ipv4Addr::from(address), port).into())
+        }
+        libc::AF_INET6 => {
+            let address: [u8; 16] = bytes.get(8..24)?.try_into().ok()?;
+            Some((Ipv6Addr::from(address), port).into())
+        }
+        _ => None,
     }
 }
 
@@ -329,6 +475,12 @@ fn doing(flags: i32) -> Doing {
     } else {
         Doing::Read
     }
+}
+
+/// With the directory as the root (`RESOLVE_IN_ROOT`): an absolute path begins there, and none leads out.
+fn beneath_root(directory: &Path, path: &Path) -> PathBuf {
+    let inside = plain(path);
+    directory.join(inside.strip_prefix("/").unwrap_or(&inside))
 }
 
 /// A path without `.`, `..` and doubled slashes. Links are not followed: which it passes is not known here.
@@ -347,36 +499,4 @@ fn plain(path: &Path) -> PathBuf {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::seccomp::learning::NAMING;
-
-    #[test]
-    fn every_call_that_is_asked_about_for_what_it_names_is_looked_at() {
-        for call in NAMING {
-            let looked_at = NAMED.iter().any(|named| named.call == *call);
-            assert!(looked_at || matches!(*call, "connect" | "bind"), "{call}");
-        }
-        for named in NAMED {
-            assert!(NAMING.contains(&named.call), "{} is never asked about", named.call);
-        }
-    }
-
-    #[test]
-    fn a_path_is_made_plain_and_stays_beneath_the_root() {
-        for (path, expected) in
-            [("/srv//a/./b", "/srv/a/b"), ("/srv/a/../b/", "/srv/b"), ("/../..", "/"), ("/", "/")]
-        {
-            assert_eq!(plain(Path::new(path)), Path::new(expected));
-        }
-    }
-
-    #[test]
-    fn what_an_open_is_for_is_in_its_flags() {
-        assert_eq!(doing(libc::O_RDONLY | libc::O_CLOEXEC | libc::O_DIRECTORY), Doing::Read);
-        assert_eq!(doing(libc::O_PATH | libc::O_DIRECTORY), Doing::Look);
-        for flags in [libc::O_WRONLY, libc::O_RDWR, libc::O_CREAT, libc::O_TRUNC, libc::O_TMPFILE] {
-            assert_eq!(doing(flags), Doing::Write, "{flags:o}");
-        }
-    }
-}
+mod tests;

@@ -11,10 +11,11 @@ use std::path::{Path, PathBuf};
 
 use bulkhead_sandbox::attack;
 use bulkhead_sandbox::descriptors::seqpacket_pair;
-use bulkhead_sandbox::learning::{Doing, Listener, Seen, Subject};
+use bulkhead_sandbox::learning::{Doing, LearningError, Listener, Seen, Subject};
 use bulkhead_sandbox::seccomp::learning::Decision;
 use bulkhead_sandbox::seccomp::{Profile, calls};
 use bulkhead_sandbox::{Layer, Policy, SpawnError, Status, Strictness};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use run::{Command, Finished, program};
 
 /// Runs it and tells what it was asked about.
@@ -92,6 +93,29 @@ fn a_call_that_some_policy_allows_goes_on_and_one_that_none_allows_kills() {
         "{:?}",
         finished.exit
     );
+}
+
+#[test]
+fn who_may_not_read_what_is_named_learns_nothing() {
+    let (ours, theirs) = seqpacket_pair().unwrap();
+    let mut command = Command::shell(program(), "true");
+    command.learner = Some(theirs);
+    let policy = command.policy.clone();
+    let started = std::thread::spawn(move || drop(command.start()));
+    let listener = Listener::receive(ours.as_fd(), &policy).unwrap();
+    let (stop, _kept) = seqpacket_pair().unwrap();
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    // Nothing can be opened any more, its memory neither.
+    setrlimit(Resource::RLIMIT_NOFILE, 3, hard).unwrap();
+    let learned = listener.next(stop.as_fd(), &mut |_| {});
+    setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
+    match learned {
+        Err(LearningError::Unreadable { path, .. }) => assert!(path.ends_with("mem"), "{path:?}"),
+        other => panic!("{other:?}"),
+    }
+    // Its first call, the execution, fails by this.
+    drop(listener);
+    started.join().unwrap();
 }
 
 /// Not a test of its own: the process in which an attempt is made.

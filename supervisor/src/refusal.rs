@@ -15,6 +15,9 @@ pub(crate) use barrier::Barrier;
 /// Beneath these a plugin has places of its own, which no grant replaces.
 const OWN: [&str; 3] = ["/plugin", "/data", "/tmp"];
 
+/// Different refusals of one plugin that are kept; of the others the one that was not seen for longest goes.
+pub(crate) const KEPT: usize = 32;
+
 /// A refusal, for whoever asks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]

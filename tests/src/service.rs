@@ -25,6 +25,8 @@ pub struct Service {
     // Before the directory, which is removed after it.
     running: Option<Running>,
     directory: TempDir,
+    /// What its command line has besides.
+    arguments: Vec<String>,
     /// Variables that it has besides the test's own.
     environment: Vec<(String, String)>,
     /// Its state lies on a file system of its own, which only it sees.
@@ -72,7 +74,13 @@ impl Service {
             uids.len()
         );
         std::fs::write(directory.path().join("bulkhead.toml"), config).unwrap();
-        let mut service = Self { running: None, directory, environment: Vec::new(), disk: None };
+        let mut service = Self {
+            running: None,
+            directory,
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            disk: None,
+        };
         service.run_again();
         service
     }
@@ -119,6 +127,11 @@ impl Service {
         self.environment.push((name.to_owned(), value.to_owned()));
     }
 
+    /// What its command line has besides from its next start on.
+    pub fn set_arguments(&mut self, arguments: &[&str]) {
+        self.arguments = arguments.iter().map(ToString::to_string).collect();
+    }
+
     /// Starts it on the same state, after [`Service::stop`] or a kill, and waits until it answers.
     pub fn run_again(&mut self) {
         let path = self.directory.path().join("notify");
@@ -146,6 +159,7 @@ impl Service {
         program = program
             .arg("--config")
             .arg(config)
+            .args(&self.arguments)
             .env("NOTIFY_SOCKET", &path)
             // As a service manager would give them; most tests have none.
             .env("CREDENTIALS_DIRECTORY", self.directory.path().join("credentials"));

@@ -7,9 +7,11 @@ use std::fs::Permissions;
 use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
-use bulkhead_tests::process::{Outcome, bulkhead};
+use bulkhead_tests::process::{DEADLINE, Outcome, bulkhead};
+use bulkhead_tests::service::Service;
 use bulkhead_tests::{plugin, program};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -345,4 +347,52 @@ fn nobody_but_the_starter_of_a_service_has_it_learn() {
     let outcome = bulkhead(["serve", "--config", config.to_str().unwrap()]).run();
     assert_ne!(outcome.code(), 0);
     assert!(outcome.stderr.contains("learn"), "{}", outcome.stderr);
+    // Nor does one whose child the service is not.
+    let outcome = bulkhead(["serve", "--parent", "1", "--learn", &socket]).run();
+    assert_ne!(outcome.code(), 0);
+    assert!(outcome.stderr.contains("not our parent"), "{}", outcome.stderr);
+}
+
+#[test]
+fn a_strict_service_starts_nothing_that_is_learned_from() {
+    let below = tempfile::tempdir().unwrap();
+    let socket = below.path().join("learn.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    // Who comes, is left alone: so it cannot be executed. Until the test ends.
+    let (came, comes) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        listener.incoming().map(|stream| came.send(drop(stream))).for_each(drop)
+    });
+    let plugin = witness(below.path(), METHODS);
+    let start = |mode: &str| {
+        let mut service = Service::in_mode(mode);
+        service.stop().expect(0);
+        let parent = std::process::id().to_string();
+        let learning = format!("witness={}", socket.display());
+        service.set_arguments(&["--parent", &parent, "--learn", &learning]);
+        service.run_again();
+        service.command(["install"]).arg(&plugin).run().expect(0);
+        (service.command(["enable", "witness"]).run(), service)
+    };
+    // The control: its parent is the real one, and has it learned from.
+    let (outcome, service) = start("best-effort");
+    comes.recv_timeout(DEADLINE).unwrap();
+    assert!(!outcome.stderr.contains("learner"), "{}", outcome.stderr);
+    drop(service);
+    let (outcome, _service) = start("strict");
+    assert_ne!(outcome.code(), 0);
+    assert!(outcome.stderr.contains("learner"), "{}", outcome.stderr);
+}
+
+#[test]
+fn an_interruption_ends_all_that_the_command_has_started() {
+    let below = tempfile::tempdir().unwrap();
+    let plugin = witness(below.path(), METHODS);
+    // The one in the background has the verb's standard error, which is read to its end below.
+    let driver = Driver::new("sleep 300 &\necho started\nwait");
+    let mut running = bulkhead(["learn"]).arg(&plugin).args(driver.words(&[])).start();
+    running.stderr.line(|line| line == "started");
+    running.signal(Signal::SIGTERM);
+    let outcome = running.wait().expect(1);
+    assert!(outcome.stderr.contains("INTERRUPTED"), "{}", outcome.stderr);
 }

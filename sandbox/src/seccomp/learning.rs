@@ -37,6 +37,15 @@ pub const NAMING: &[&str] = &[
     "readlink",
     "readlinkat",
     "chdir",
+    "getxattr",
+    "lgetxattr",
+    "getxattrat",
+    "listxattr",
+    "llistxattr",
+    "listxattrat",
+    "file_getattr",
+    "name_to_handle_at",
+    "inotify_add_watch",
     // Changing.
     "truncate",
     "mkdir",
@@ -56,6 +65,13 @@ pub const NAMING: &[&str] = &[
     "chmod",
     "fchmodat",
     "fchmodat2",
+    "chown",
+    "lchown",
+    "fchownat",
+    "utime",
+    "utimes",
+    "futimesat",
+    "utimensat",
     // Reaching.
     "connect",
     "bind",
@@ -261,6 +277,14 @@ mod tests {
                 }
                 _ => assert_eq!(action, dispatch::ASK, "{name}"),
             }
+        }
+        // A message goes on, unless it would connect.
+        for (name, flags) in [("sendto", 3), ("sendmsg", 2), ("sendmmsg", 3)] {
+            let number = calls::number(name).unwrap();
+            let mut call = Call { architecture: dispatch::ARCHITECTURE, number, arguments: [0; 6] };
+            assert_eq!(run(&filter, &call).action, dispatch::ALLOW, "{name}");
+            call.arguments[flags] = libc::MSG_FASTOPEN as u64;
+            assert_eq!(run(&filter, &call).action, dispatch::ASK, "{name}");
         }
         let foreign = Call { architecture: 0, number: 0, arguments: [0; 6] };
         assert_eq!(run(&filter, &foreign).action, dispatch::KILL);

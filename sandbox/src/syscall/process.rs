@@ -128,12 +128,18 @@ pub(crate) fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: c_int) -> Call {
     })
 }
 
-/// pidfd_open(2) of ourselves.
-pub(crate) fn pidfd_of_self() -> Call<OwnedFd> {
-    // SAFETY: no pointer is passed; our own pid cannot be reused while we run.
-    let fd = check(unsafe { libc::syscall(libc::SYS_pidfd_open, libc::getpid(), 0) })?;
+/// pidfd_open(2) of a process.
+pub(crate) fn pidfd_open(process: i32) -> Call<OwnedFd> {
+    // SAFETY: no pointer is passed.
+    let fd = check(unsafe { libc::syscall(libc::SYS_pidfd_open, process, 0) })?;
     // SAFETY: a new descriptor, owned by nothing else.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// The same of ourselves, whose pid cannot be reused while we run.
+pub(crate) fn pidfd_of_self() -> Call<OwnedFd> {
+    // SAFETY: changes nothing.
+    pidfd_open(unsafe { libc::getpid() })
 }
 
 /// execve(2) of a path. Returns only to say why not.

@@ -3,13 +3,20 @@
 //! Only the command line says so, beside the process whose child the service is: neither a request nor the
 //! configuration can.
 
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
+
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, UnixAddr, connect, setsockopt, socket, sockopt,
+};
+use nix::sys::time::{TimeVal, TimeValLike as _};
 
 use crate::failure::{Code, Failure};
 use crate::id::PluginId;
+
+/// How long the one who learns may take to let a start connect, in seconds. Nothing else is served meanwhile.
+const PATIENCE: i64 = 5;
 
 /// `ID=SOCKET`.
 #[derive(Clone, Debug)]
@@ -39,13 +46,42 @@ impl Learning {
         if self.id != *id {
             return Ok(None);
         }
-        let connected = UnixStream::connect(&self.socket);
-        connected.map(|stream| Some(stream.into())).map_err(|error| {
+        connected(&self.socket).map(Some).map_err(|error| {
             let socket = self.socket.display();
             Failure::new(
                 Code::SandboxFailed,
                 format!("nobody learns from {id} at {socket}: {error}"),
             )
         })
+    }
+}
+
+/// Neither connecting nor sending blocks for longer than [`PATIENCE`]: then it is `EAGAIN`.
+fn connected(to: &Path) -> nix::Result<OwnedFd> {
+    let stream = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    setsockopt(&stream, sockopt::SendTimeout, &TimeVal::seconds(PATIENCE))?;
+    connect(stream.as_raw_fd(), &UnixAddr::new(to)?)?;
+    Ok(stream)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use nix::errno::Errno;
+
+    use super::*;
+
+    #[test]
+    fn who_lets_nobody_connect_is_not_waited_for_long() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("learn.sock");
+        assert_eq!(connected(&path).unwrap_err(), Errno::ENOENT);
+        let listener = UnixListener::bind(&path).unwrap();
+        // A queue of one, which nobody takes anything from.
+        nix::sys::socket::listen(&listener, nix::sys::socket::Backlog::new(0).unwrap()).unwrap();
+        let first = connected(&path);
+        assert!(first.is_ok(), "{first:?}");
+        assert_eq!(connected(&path).unwrap_err(), Errno::EAGAIN);
     }
 }

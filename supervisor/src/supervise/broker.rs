@@ -82,7 +82,10 @@ impl Broker {
         })?;
         let latest = Instant::now() + PATIENCE;
         let deadline = call.deadline.map_or(latest, |deadline| deadline.min(latest));
-        let made = tokio::time::timeout_at(deadline, make(&pair, deadline, Arc::new(place)));
+        let made = tokio::time::timeout_at(
+            deadline,
+            make(&plan.manifest.network, &pair, deadline, Arc::new(place)),
+        );
         match made.await {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(Unmade::Failed(failure))) => Err(failure),
@@ -141,6 +144,7 @@ fn is_granted(network: &Network, asked: &HostPort) -> bool {
 }
 
 async fn make(
+    network: &Network,
     pair: &HostPort,
     deadline: Instant,
     place: Arc<OwnedSemaphorePermit>,
@@ -156,7 +160,7 @@ async fn make(
     let found =
         found.map_err(|error| failed(pair, format_args!("the name is not resolved: {error}")))?;
     let allowed: Vec<SocketAddr> =
-        found.iter().copied().filter(|address| is_meant(&pair.host, address.ip())).collect();
+        found.iter().copied().filter(|address| may_lead(network, pair, address.ip())).collect();
     let mut last = match found.first() {
         None => return Err(failed(pair, "the name has no address").into()),
         Some(address) if allowed.is_empty() => return Err(Unmade::NotMeant(address.ip())),
@@ -173,6 +177,12 @@ async fn make(
         }
     }
     Err(failed(pair, last).into())
+}
+
+/// Whether a pair that is granted leads to this address: it is meant, or granted itself.
+fn may_lead(network: &Network, pair: &HostPort, address: IpAddr) -> bool {
+    let by_itself = HostPort { host: address.to_string(), port: pair.port };
+    is_meant(&pair.host, address) || is_granted(network, &by_itself)
 }
 
 /// A name stands for a machine elsewhere: whoever answers for it must not lead the plugin to what listens
@@ -222,7 +232,7 @@ fn not_meant(pair: &HostPort, address: IpAddr, remedy: Option<String>) -> Failur
         Code::PermissionDenied,
         format!(
             "{} is {address} by its name server, an address of this machine or its link, which a name does not grant; \
-             grant the address itself",
+             grant the address besides",
             shown(pair),
         ),
     )

@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::os::fd::AsFd as _;
 use std::process::Stdio;
 
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
@@ -105,20 +107,36 @@ async fn run(client: &Client, command: &[OsString]) -> Result<Result<String, Str
         Problem::new(Code::NotFound, format!("cannot run {shown}: {error}"))
     };
     let output = std::io::stderr().as_fd().try_clone_to_owned().map_err(cannot)?;
-    let status = Command::new(program)
+    let mut child = Command::new(program)
         .args(arguments)
         .env("BULKHEAD_SOCKET", client.socket())
         .stdin(Stdio::null())
         .stdout(output)
+        .process_group(0)
         .kill_on_drop(true)
-        .status()
-        .await
+        .spawn()
         .map_err(cannot)?;
+    let mut group = Group(child.id());
+    let status = child.wait().await.map_err(cannot)?;
+    // Its number may be another's from now on.
+    group.0 = None;
     Ok(if status.success() {
         Ok("it succeeds".to_owned())
     } else {
         Err(format!("{shown} ended with {status}"))
     })
+}
+
+/// A process group that has its first process yet. Dropped, all of it is killed.
+struct Group(Option<u32>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(leader) = self.0 {
+            // It has ended by itself just now.
+            let _ = killpg(Pid::from_raw(leader as i32), Signal::SIGKILL);
+        }
+    }
 }
 
 fn text(problem: &Problem) -> String {

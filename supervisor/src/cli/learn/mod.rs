@@ -38,7 +38,7 @@ use self::proposal::{Asked, Proposal, propose};
 use self::report::{Incomplete, Learned, Report};
 use self::watch::Watch;
 use super::args::{Global, Learn, Run, StrictnessFlags};
-use super::client::{Ask, Client, Query};
+use super::client::{Ask, Client};
 use super::conformance::Life;
 use super::problem::Problem;
 use super::project::{self, Built, Project};
@@ -47,6 +47,7 @@ use super::{Ended, block_on, finish};
 use crate::failure::Code;
 use crate::id::PluginId;
 use crate::manifest::{FILE_NAME, HostPort, Manifest, Network};
+use crate::refusal::KEPT;
 
 /// So often it is run to learn. Each run can only find what the grants of the one before opened.
 const RUNS: usize = 5;
@@ -245,10 +246,11 @@ impl School<'_> {
         let ended = service.end(interrupts).await;
         // After the plugin's last process: until then somebody must answer.
         let observed = watch.map(Watch::end).transpose()?;
-        let (lived, hosts) = lived?;
+        let (lived, refusals) = lived?;
         ended?;
         let mut observed = observed.unwrap_or_default();
-        observed.hosts.extend(hosts);
+        observed.hosts.extend(refusals.hosts);
+        observed.has_unkept = refusals.has_unkept;
         Ok((lived, observed))
     }
 
@@ -258,35 +260,44 @@ impl School<'_> {
         manifest: &Manifest,
         plan: &Plan,
         tree: &Path,
-    ) -> Result<(Lived, Vec<HostPort>), Problem> {
+    ) -> Result<(Lived, Refusals), Problem> {
         service.start()?;
         service.ready().await?;
         let client = &service.client;
         let life = Life { client, manifest, plan, tree };
         let lived = life::live(&life, &self.arguments.command).await?;
-        let mut hosts = refused_hosts(client, &manifest.id).await?;
+        let mut refusals = refusals(client, &manifest.id).await?;
         if let Network::Hosts(granted) = &manifest.network {
             // Asked for in an earlier run, and granted in this one.
-            hosts.extend(granted.iter().cloned());
+            refusals.hosts.extend(granted.iter().cloned());
         }
-        Ok((lived, hosts))
+        Ok((lived, refusals))
     }
 }
 
 /// What the host was asked to connect the plugin to, and did not.
-async fn refused_hosts(client: &Client, id: &PluginId) -> Result<Vec<HostPort>, Problem> {
-    let (mut since, mut hosts) = (0, Vec::new());
-    loop {
-        let path = Query::of("/v1/audit").with("since", since).with("plugin", id);
-        let page = client.json(Ask::get(path)).await?;
-        for row in page["rows"].as_array().into_iter().flatten() {
-            let pair = row["details"]["connect"].as_str();
-            hosts.extend(pair.and_then(|pair| pair.parse::<HostPort>().ok()));
-        }
-        match page["next"].as_u64() {
-            Some(next) => since = next,
-            None => return Ok(hosts),
-        }
+#[derive(Debug, PartialEq, Eq)]
+struct Refusals {
+    /// The pairs that would grant it: of a name that leads to this machine that is the address.
+    hosts: Vec<HostPort>,
+    has_unkept: bool,
+}
+
+async fn refusals(client: &Client, id: &PluginId) -> Result<Refusals, Problem> {
+    let plugin = client.json(Ask::get(format!("/v1/plugins/{id}"))).await?;
+    Ok(Refusals::of(&plugin))
+}
+
+impl Refusals {
+    /// Of a plugin as the service tells of it. The audit is no place to look: of many in a minute it has some.
+    fn of(plugin: &Value) -> Self {
+        let denials = plugin["denials"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let granting = |denial: &Value| -> Option<HostPort> {
+            let pair = denial["remedy"].as_str()?.strip_prefix("[network] hosts = [\"")?;
+            pair.strip_suffix("\"]")?.parse().ok()
+        };
+        let hosts = denials.iter().filter_map(granting).collect();
+        Self { hosts, has_unkept: denials.len() >= KEPT }
     }
 }
 
@@ -322,4 +333,30 @@ fn interrupted() -> Problem {
 fn cannot(what: &str, path: &Path, error: &std::io::Error) -> Problem {
     Problem::new(Code::StorageFailed, format!("cannot {what} {}: {error}", path.display()))
         .with("path", path.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_refused_connection_is_learned_by_what_grants_it() {
+        let denial =
+            |access: &str, remedy: Option<&str>| json!({ "access": access, "remedy": remedy });
+        let plugin = json!({ "denials": [
+            denial("connect db.example.org:5432", Some("[network] hosts = [\"127.0.0.1:5432\"]")),
+            denial("connect fhir.example.org:443", Some("[network] hosts = [\"fhir.example.org:443\"]")),
+            denial("connect a b:1", None),
+            denial("bpf", Some("[sandbox] allow_syscalls = [\"bpf\"]")),
+        ]});
+        let refusals = Refusals::of(&plugin);
+        let pairs: Vec<String> = refusals.hosts.iter().map(ToString::to_string).collect();
+        assert_eq!(pairs, ["127.0.0.1:5432", "fhir.example.org:443"]);
+        assert!(!refusals.has_unkept);
+        let many = json!({ "denials": vec![denial("bpf", None); KEPT] });
+        assert!(Refusals::of(&many).has_unkept);
+        assert_eq!(Refusals::of(&json!({})), Refusals { hosts: Vec::new(), has_unkept: false });
+    }
 }

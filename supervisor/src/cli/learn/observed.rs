@@ -65,6 +65,8 @@ pub(super) struct Observed {
     pub(super) refused: BTreeSet<(&'static str, &'static str)>,
     /// What the host was asked to connect to.
     pub(super) hosts: BTreeSet<HostPort>,
+    /// It was refused more than the service keeps.
+    pub(super) has_unkept: bool,
 }
 
 impl Observed {
@@ -116,6 +118,7 @@ impl Observed {
         self.impossible.extend(other.impossible);
         self.refused.extend(other.refused);
         self.hosts.extend(other.hosts);
+        self.has_unkept |= other.has_unkept;
     }
 }
 

@@ -72,7 +72,7 @@ impl Ground {
 }
 
 fn changes(doing: Doing) -> bool {
-    matches!(doing, Doing::Write | Doing::Make)
+    matches!(doing, Doing::Write | Doing::Make | Doing::Remove)
 }
 
 /// What is needed for that: to be asked before it is done, as it may change what is there. A path beneath a
@@ -128,9 +128,10 @@ fn need(path: &Path, doing: Doing, ground: &Ground) -> Need {
         Doing::Look | Doing::Read | Doing::Execute => {
             granted(&real, is_directory, ground, Need::Read)
         }
-        Doing::Write | Doing::Make if is_directory => Need::Nothing,
-        Doing::Write => writable(&real, false, ground),
-        Doing::Make => parent(&real, ground),
+        Doing::Write => writable(&real, is_directory, ground),
+        // It is there: so it is left as it is.
+        Doing::Make if is_directory => Need::Nothing,
+        Doing::Make | Doing::Remove => parent(&real, ground),
     }
 }
 
@@ -324,6 +325,11 @@ mod tests {
             (directory.clone(), Doing::Look, Need::Nothing),
             (directory.clone(), Doing::Read, Need::Read(place(&directory))),
             (directory.clone(), Doing::Make, Need::Nothing),
+            (directory.clone(), Doing::Remove, Need::Write(place(&root))),
+            (file.clone(), Doing::Remove, Need::Write(place(&root))),
+            (root.join("new"), Doing::Remove, Need::Write(place(&root))),
+            // Its times or its mode.
+            (directory.clone(), Doing::Write, Need::Write(place(&directory))),
             (directory.join("new"), Doing::Write, Need::Write(place(&directory))),
             (directory.join("none"), Doing::Read, Need::Nothing),
             (directory.join("none/new"), Doing::Make, Need::Nothing),

@@ -9,6 +9,7 @@ use super::homes::Homes;
 use super::observed::{MOST, Observed, Standing, Standings};
 use super::places::{Need, covers, gathered, is_delicate};
 use crate::manifest::{HostPath, HostPort, Manifest, Network};
+use crate::refusal::KEPT;
 
 /// `[sandbox]` and `[network]`, as far as it is learned.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -242,6 +243,11 @@ fn network(observed: &Observed, present: &Asked, notes: &mut BTreeSet<String>) -
             "it listens at any port that is free, which cannot be granted; have it take one from its configuration"
                 .to_owned(),
         );
+    }
+    if observed.has_unkept {
+        notes.insert(format!(
+            "the host refused it more than the {KEPT} different things that are kept, so hosts may be lacking; learn again when these are granted"
+        ));
     }
     let by_itself = !connect.is_empty() || !bind.is_empty();
     let reached = Reached::of(&present.network);

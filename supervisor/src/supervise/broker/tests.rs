@@ -53,6 +53,20 @@ fn a_name_leads_to_no_service_of_this_machine() {
 }
 
 #[test]
+fn what_is_refused_to_a_name_is_granted_by_its_remedy() {
+    let pair: HostPort = "db.example.org:5432".parse().unwrap();
+    for (address, by_itself) in [("127.0.0.1", "127.0.0.1:5432"), ("::1", "[::1]:5432")] {
+        let address: IpAddr = address.parse().unwrap();
+        let leads = |pairs: &[&str]| may_lead(&hosts(pairs), &pair, address);
+        assert!(!leads(&["db.example.org:5432"]));
+        assert!(!leads(&["db.example.org:5432", "127.0.0.1:80", "127.0.0.2:5432"]), "another");
+        assert!(leads(&["db.example.org:5432", by_itself]));
+        let remedy = remedy(&HostPort { host: address.to_string(), port: pair.port });
+        assert_eq!(remedy.unwrap(), format!("[network] hosts = [\"{by_itself}\"]"));
+    }
+}
+
+#[test]
 fn the_line_that_grants_a_pair_is_one_of_the_manifest() {
     for (host, pair) in [("fhir.example.org", "fhir.example.org:443"), ("::1", "[::1]:443")] {
         let line = remedy(&HostPort { host: host.to_owned(), port: 443 }).unwrap();
@@ -73,7 +87,10 @@ async fn a_connection_reaches_the_listener_and_a_refused_one_says_so() {
     let broker = Broker::default();
     let make = |pair: String| {
         let place = Arc::new(Arc::clone(&broker.places).try_acquire_owned().unwrap());
-        async move { make(&pair.parse().unwrap(), Instant::now() + PATIENCE, place).await }
+        async move {
+            let pair = pair.parse().unwrap();
+            make(&Network::None, &pair, Instant::now() + PATIENCE, place).await
+        }
     };
     let socket = make(address.to_string()).await.unwrap();
     assert!(bulkhead_sandbox::descriptors::is_tcp_connection(&socket));

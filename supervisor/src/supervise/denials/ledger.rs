@@ -4,10 +4,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::refusal::Refused;
-
-/// Different refusals that are kept; of the others the one that was not seen for longest goes.
-const MOST: usize = 32;
+use crate::refusal::{KEPT, Refused};
 
 /// Of one plugin, through all its starts under this supervisor.
 #[derive(Debug, Default)]
@@ -51,7 +48,7 @@ impl Ledger {
             self.seen.push(Seen { count: seen.count.saturating_add(1), last, generation, ..seen });
             return false;
         }
-        if self.seen.len() == MOST {
+        if self.seen.len() == KEPT {
             self.seen.remove(0);
         }
         self.seen.push(Seen { refused, count: 1, last, generation });
@@ -111,7 +108,7 @@ mod tests {
         for number in 0..1000 {
             ledger.note(call(number));
         }
-        assert_eq!(ledger.seen.len(), MOST);
+        assert_eq!(ledger.seen.len(), KEPT);
         assert_eq!(ledger.shown()[0].refused, call(999));
     }
 }

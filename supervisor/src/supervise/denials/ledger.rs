@@ -6,7 +6,8 @@ use utoipa::ToSchema;
 
 use crate::refusal::Refused;
 
-/// Different refusals that are kept; of the others the one that was not seen for longest goes.
+/// Different refusals that are kept of each layer, so that those of one do not push out another's; of
+/// more, the one that was not seen for longest goes.
 const MOST: usize = 32;
 
 /// Of one plugin, through all its starts under this supervisor.
@@ -51,8 +52,11 @@ impl Ledger {
             self.seen.push(Seen { count: seen.count.saturating_add(1), last, generation, ..seen });
             return false;
         }
-        if self.seen.len() == MOST {
-            self.seen.remove(0);
+        let is_of_layer = |seen: &&Seen| seen.refused.layer() == refused.layer();
+        if self.seen.iter().filter(is_of_layer).count() == MOST
+            && let Some(oldest) = self.seen.iter().position(|seen| is_of_layer(&seen))
+        {
+            self.seen.remove(oldest);
         }
         self.seen.push(Seen { refused, count: 1, last, generation });
         true
@@ -113,5 +117,19 @@ mod tests {
         }
         assert_eq!(ledger.seen.len(), MOST);
         assert_eq!(ledger.shown()[0].refused, call(999));
+    }
+
+    #[test]
+    fn what_a_plugin_asks_for_in_a_flood_hides_nothing_that_the_kernel_refused() {
+        let mut ledger = Ledger::default();
+        ledger.note(call("bpf"));
+        let connect = |number| Refused::by_grant(format!("connect h{number}:1"), None);
+        for number in 0..1000 {
+            ledger.note(connect(number));
+        }
+        assert_eq!(ledger.seen.len(), MOST + 1);
+        let shown = ledger.shown();
+        assert_eq!((&shown[0].refused, &shown[MOST].refused), (&connect(999), &call("bpf")));
+        assert_eq!(shown[MOST - 1].refused, connect(968), "those that were last");
     }
 }

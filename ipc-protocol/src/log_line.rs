@@ -15,6 +15,9 @@ pub const SEPARATOR: u8 = 0x1e;
 /// cut lines that are longer.
 pub const MAX_LINE: usize = 16 * 1024;
 
+/// What is left of a message that makes a line too long, in bytes: JSON writes a byte as six at the most.
+const SHORTENED: usize = (MAX_LINE - 2048) / 6;
+
 /// How serious a log record is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Level {
@@ -77,11 +80,15 @@ pub fn encode(record: &LogRecord) -> Vec<u8> {
         bytes = write(&line);
     }
     if bytes.len() > MAX_LINE {
-        // JSON writes a byte as six at the most.
-        line.message = cut(&record.message, (MAX_LINE - 2048) / 6);
+        line.message = cut(&record.message, SHORTENED);
         bytes = write(&line);
     }
     bytes
+}
+
+/// Whether that can be a message whose end [`encode`] took away.
+pub fn is_shortened(message: &str) -> bool {
+    message.strip_suffix('…').is_some_and(|rest| (SHORTENED - 3..=SHORTENED).contains(&rest.len()))
 }
 
 fn write(line: &Line) -> Vec<u8> {
@@ -157,7 +164,9 @@ mod tests {
         assert!(bytes.len() <= MAX_LINE, "{}", bytes.len());
         let cut = decode(&bytes).unwrap();
         assert!(cut.message.ends_with('…') && long.starts_with(cut.message.trim_end_matches('…')));
-        assert!(cut.fields.is_empty());
+        assert!(cut.fields.is_empty() && is_shortened(&cut.message));
+        let crab = decode(&encode(&record(&format!("x{}", "🦀\u{1}".repeat(9000)), &[]))).unwrap();
+        assert!(is_shortened(&crab.message) && !is_shortened("wait…") && !is_shortened(&long));
         for target in ["x".repeat(257), format!("{}ü", "x".repeat(255)), "x".repeat(300)] {
             let cut = decode(&encode(&LogRecord { target, ..record("m", &[]) })).unwrap().target;
             assert_eq!(cut, format!("{}…", "x".repeat(cut.len() - "…".len())));

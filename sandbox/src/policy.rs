@@ -55,7 +55,7 @@ impl Policy {
             Layer::Memory => self.limits.memory.is_some(),
             Layer::Pids => self.limits.pids.is_some(),
             Layer::Cpu => self.limits.cpu.is_some(),
-            Layer::Io => !self.limits.io.is_empty(),
+            Layer::Io => self.limits.bound_io(),
             Layer::FileSize => self.limits.file_size.is_some(),
             // It shows what a compartment is refused and is no part of one.
             Layer::Audit => false,

@@ -299,7 +299,9 @@ impl Exposure {
     }
 
     fn of(manifest: &Manifest, measured: bool, missing: Vec<Part>) -> Self {
+        // What weighs nothing is no reason.
         let mut reasons = missing;
+        reasons.retain(|missing| missing.weight > Score(0));
         reasons.extend(KINDS.iter().filter_map(|kind| kind.reason(manifest)));
         reasons.sort_by(|one, other| {
             other.weight.cmp(&one.weight).then_with(|| one.name.cmp(&other.name))

@@ -124,6 +124,13 @@ fn what_is_expected_is_weighed_as_what_is_measured() {
     machine.landlock_abi = 3;
     let expected = |section| Exposure::expected(&manifest(section), Some(&machine)).reasons;
     assert_eq!(expected(""), measured("", &layers).reasons);
+    // Who asks for a bound that is not there is no worse than who does not.
+    machine.layers.extend(self::machine(&[Layer::Io]).layers);
+    let expected = |section| Exposure::expected(&manifest(section), Some(&machine)).reasons;
+    let bounded = [layers[0], layers[1], (Layer::Io, false, None)];
+    let section = "[limits]\nio_read = '1M'";
+    assert_eq!(expected(section), measured(section, &bounded).reasons);
+    assert_eq!(expected(section), measured("", &layers).reasons);
     let section = "[network]\nconnect = [80]";
     let layers = [layers[0], layers[1], (Layer::LandlockNetwork, false, None)];
     assert_eq!(expected(section), measured(section, &layers).reasons);

@@ -262,11 +262,13 @@ impl Service {
     pub fn wait_for(&self, id: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         // Every change of a plugin's state is told as an event, after which it is looked at again.
         let mut events = self.command(["events", "--follow", "--json"]).start();
+        let deadline = Instant::now() + DEADLINE;
         loop {
             let plugin = self.json(["inspect", id]);
             if wanted(&plugin) {
                 return plugin;
             }
+            assert!(Instant::now() < deadline, "it is not so, though there were events: {plugin}");
             events.stdout.line(|line| line.contains(id));
         }
     }

@@ -67,6 +67,27 @@ fn a_death_quotes_what_was_written_last_and_no_secret() {
 }
 
 #[test]
+fn a_death_quotes_no_number_that_is_secret_and_no_half_of_a_secret() {
+    let service = Service::start();
+    let pin = "[config.schema.properties.pin]\ntype = \"integer\"\nsecret = true\n";
+    service.install(&Package::witness("victim", &format!("{NEVER}{SCHEMA}{pin}")));
+    // Longer than a record of the log.
+    let secret = "canary-".repeat(3500);
+    set(&service, &json!({ "password": secret, "pin": 48_151_623 }));
+    service.json(["enable", "victim"]);
+    let key = format!("the key is {secret}");
+    let plugin = die(&service, "victim", &json!(["the pin is 48151623", key, "the end"]));
+    let expected = json!(["the pin is <redacted>", "<redacted>", "the end"]);
+    assert_eq!(plugin["lastExit"]["lastLogLines"], expected, "{plugin}");
+    assert_eq!(told(&service, "victim")["details"]["lastLogLines"], expected);
+    let log = service.command(["logs", "victim"]).run().expect(0).stdout;
+    assert!(
+        log.contains("canary-") && log.contains("48151623"),
+        "the control: it wrote that: {log}"
+    );
+}
+
+#[test]
 fn whoever_took_a_plugin_over_shows_no_line_that_could_have_a_secret() {
     let service = Service::start();
     service.install(&Package::witness("victim", &format!("{NEVER}{SCHEMA}")));

@@ -42,8 +42,9 @@ fn stressors() -> Vec<String> {
     let others: Vec<&str> =
         listed.split_whitespace().filter(|name| !PLAIN.contains(name)).collect();
     assert!(others.len() > 200, "{listed}");
-    let step = (others.len() / many.saturating_sub(PLAIN.len()).max(1)).max(1);
-    let chosen = others.into_iter().step_by(step).take(many - PLAIN.len());
+    let more = many.saturating_sub(PLAIN.len());
+    let step = (others.len() / more.max(1)).max(1);
+    let chosen = others.into_iter().step_by(step).take(more);
     PLAIN.into_iter().chain(chosen).map(str::to_owned).collect()
 }
 

@@ -60,3 +60,48 @@ pub(super) fn check(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{DiskMax, IoMax};
+
+    #[test]
+    fn a_bound_on_disks_needs_the_controller_and_nothing_else_does() {
+        let directory = tempfile::tempdir().unwrap();
+        let tree = |controllers: &str| {
+            for part in ["", "plugins"] {
+                let place = directory.path().join(part);
+                std::fs::create_dir_all(&place).unwrap();
+                for name in ["cgroup.controllers", "cgroup.subtree_control"] {
+                    std::fs::write(place.join(name), controllers).unwrap();
+                }
+            }
+            Tree::at(directory.path()).unwrap()
+        };
+        let ids = Ids { uid: 7, gid: 7, change: true, own: true };
+        let (mut plain, mut disks, mut device) =
+            (Policy::default(), Policy::default(), Policy::default());
+        disks.limits.disks = Some(DiskMax { rbps: Some(1 << 20), ..DiskMax::default() });
+        let io =
+            IoMax { device: "8:0".into(), rbps: Some(1), wbps: None, riops: None, wiops: None };
+        device.limits.io = vec![io];
+        plain.limits.io.clear();
+        let without = tree("memory pids cpu");
+        let refused = |policy| check(policy, ids, Some(&without), 6).err();
+        assert!(refused(&plain).is_none());
+        for policy in [&disks, &device] {
+            assert!(policy.involves(Layer::Io));
+            let Some(SpawnError::SandboxUnavailable { layer: Layer::Io, why, .. }) =
+                refused(policy)
+            else {
+                panic!("{:?}", refused(policy));
+            };
+            assert!(why.contains("`io`"), "{why}");
+        }
+        let with = tree("memory pids cpu io");
+        for policy in [&plain, &disks, &device] {
+            check(policy, ids, Some(&with), 6).unwrap();
+        }
+    }
+}

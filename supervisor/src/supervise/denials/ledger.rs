@@ -48,8 +48,11 @@ impl Ledger {
             self.seen.push(Seen { count: seen.count.saturating_add(1), last, generation, ..seen });
             return false;
         }
-        if self.seen.len() == KEPT {
-            self.seen.remove(0);
+        let is_of_layer = |seen: &&Seen| seen.refused.layer() == refused.layer();
+        if self.seen.iter().filter(is_of_layer).count() == KEPT
+            && let Some(oldest) = self.seen.iter().position(|seen| is_of_layer(&seen))
+        {
+            self.seen.remove(oldest);
         }
         self.seen.push(Seen { refused, count: 1, last, generation });
         true
@@ -110,5 +113,19 @@ mod tests {
         }
         assert_eq!(ledger.seen.len(), KEPT);
         assert_eq!(ledger.shown()[0].refused, call(999));
+    }
+
+    #[test]
+    fn what_a_plugin_asks_for_in_a_flood_hides_nothing_that_the_kernel_refused() {
+        let mut ledger = Ledger::default();
+        ledger.note(call("bpf"));
+        let connect = |number| Refused::by_grant(format!("connect h{number}:1"), None);
+        for number in 0..1000 {
+            ledger.note(connect(number));
+        }
+        assert_eq!(ledger.seen.len(), KEPT + 1);
+        let shown = ledger.shown();
+        assert_eq!((&shown[0].refused, &shown[KEPT].refused), (&connect(999), &call("bpf")));
+        assert_eq!(shown[KEPT - 1].refused, connect(968), "those that were last");
     }
 }

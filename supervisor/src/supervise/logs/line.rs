@@ -74,10 +74,20 @@ pub(super) fn dropped(lines: Dropped, rate: Option<Rate>, of: Source, at: u64) -
     Record { message, dropped: Some(lines), ..empty(Level::Warn, of, at) }
 }
 
+const LOST: &str = " bytes of output are lost: they could not be kept";
+
 /// The record that stands for output that could not be kept.
-pub(super) fn lost(bytes: u64, of: Source, at: u64) -> Record {
-    let message = format!("{bytes} bytes of output are lost: they could not be kept");
+pub(crate) fn lost(bytes: u64, of: Source, at: u64) -> Record {
+    let message = format!("{bytes}{LOST}");
     Record { message, ..empty(Level::Error, of, at) }
+}
+
+impl Record {
+    /// Whether it stands for output that could not be kept, or reads so.
+    pub(crate) fn is_lost(&self) -> bool {
+        let bytes = self.message.strip_suffix(LOST);
+        bytes.is_some_and(|bytes| bytes.parse::<u64>().is_ok())
+    }
 }
 
 fn empty(level: Level, of: Source, at: u64) -> Record {

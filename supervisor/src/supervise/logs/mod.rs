@@ -31,5 +31,7 @@ pub(crate) use book::{Book, Level, LogCounts, Record, Rules, Stream};
 pub(crate) use capture::{capture, finish_spools};
 pub(crate) use journal::Journalled;
 pub(crate) use line::Source;
+#[cfg(test)]
+pub(crate) use line::lost;
 pub(crate) use rate::{Dropped, Rate};
 pub(crate) use reading::{Found, Selection};

@@ -9,10 +9,11 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bulkhead_ipc_protocol::log_line;
 use serde_json::{Value, json};
 
 use super::Context;
-use super::effective::Secrets;
+use super::effective::{Secrets, whole_characters};
 use crate::manifest::Manifest;
 use crate::supervise::logs::{Record, Stream};
 
@@ -77,18 +78,36 @@ pub(super) async fn last_lines(
     ("lastLogLines", json!(shown(&records, generation, &secrets)))
 }
 
+/// What the next record of a stream can be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Line,
+    /// The rest of a line, which may begin with the end of a secret.
+    Rest,
+    /// As some output is lost, any of them can be two lines in one, without the end of a secret.
+    Holed,
+}
+
 /// The last lines of a start among the newest records of a book.
 fn shown(records: &[Record], generation: u64, secrets: &Secrets) -> Vec<String> {
     // Otherwise the first record of a stream can be the rest of a line, with the end of a secret.
     let from_the_start = records.len() < RECORDS || records[0].generation != generation;
     let of_it = records.iter().filter(|record| record.generation == generation);
-    let mut in_a_line = [Stream::Stdout, Stream::Stderr].map(|stream| (stream, !from_the_start));
+    let first = if from_the_start { Next::Line } else { Next::Rest };
+    let mut next = [Stream::Stdout, Stream::Stderr].map(|stream| (stream, first));
     let mut lines = Vec::new();
     for record in of_it {
-        for (stream, within) in &mut in_a_line {
-            if *stream == record.stream && !std::mem::replace(within, record.cut) {
+        for (_, next) in next.iter_mut().filter(|(stream, _)| *stream == record.stream) {
+            let ours = record.dropped.is_some() || record.is_lost();
+            if ours || *next == Next::Line {
                 lines.extend(line(record, secrets));
             }
+            *next = match next {
+                Next::Holed => Next::Holed,
+                _ if record.is_lost() => Next::Holed,
+                _ if record.cut || ours => Next::Rest,
+                _ => Next::Line,
+            };
         }
     }
     lines.drain(..lines.len().saturating_sub(LINES));
@@ -97,18 +116,18 @@ fn shown(records: &[Record], generation: u64, secrets: &Secrets) -> Vec<String> 
 
 /// A line as it is shown; none of one that says nothing.
 fn line(record: &Record, secrets: &Secrets) -> Option<String> {
-    let mut text = record.message.clone();
+    // What it was cut in the midst of may be a secret.
+    let mut text = if record.cut || log_line::is_shortened(&record.message) {
+        secrets.mask_cut(&record.message)
+    } else {
+        secrets.mask_text(&record.message)
+    };
     for (key, value) in &record.fields {
-        text = format!("{text} {key}={value:?}");
+        text = secrets.mask_text(&format!("{text} {key}={:?}", secrets.mask_text(value)));
     }
-    let mut text = secrets.mask_text(text);
     if text.len() > LINE {
-        let within = (0..=LINE).rev().find(|at| text.is_char_boundary(*at));
-        text.truncate(within.unwrap_or_default());
+        text.truncate(whole_characters(&text, LINE));
         text.push('…');
-    } else if record.cut {
-        // What it was cut in the midst of may be a secret.
-        return None;
     }
     (!text.trim().is_empty()).then_some(text)
 }
@@ -116,7 +135,7 @@ fn line(record: &Record, secrets: &Secrets) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::supervise::logs::Level;
+    use crate::supervise::logs::{Dropped, Level, Source, lost};
 
     fn record(generation: u64, stream: Stream, message: &str) -> Record {
         Record {
@@ -172,13 +191,27 @@ mod tests {
     fn half_a_secret_is_not_shown_where_a_long_line_was_cut() {
         let secret = "canary-".repeat(3000);
         let cut = |message: &str| Record { cut: true, ..record(2, Stream::Stdout, message) };
-        let records = [
-            record(2, Stream::Stderr, "plain"),
-            cut(&format!("{secret}{}", &secret[..7])),
-            record(2, Stream::Stdout, &secret[7..]),
-            record(2, Stream::Stdout, "after"),
-        ];
-        assert_eq!(shown(&records, 2, &secrets(&json!(secret))), ["plain", "after"]);
+        // One secret is longer than a record. Of the other two are in one, and what stands for them leaves
+        // room for a part of a third; one so small that it is nothing elsewhere.
+        let short = "canary,".repeat(1000);
+        for (secret, first, begin) in [
+            (&secret, format!("the key is {}", &secret[..16_373]), "<redacted>"),
+            (&short, format!("{}{short}{short}{}", "x".repeat(300), &short[..2000]), "xxxxxx"),
+            (&short, format!("{short}:{short} {}", &short[..5]), "<redacted>:<redacted>"),
+        ] {
+            let records = [
+                record(2, Stream::Stderr, "plain"),
+                cut(&first),
+                record(2, Stream::Stdout, &secret[7..]),
+                record(2, Stream::Stdout, "after"),
+            ];
+            let lines = shown(&records, 2, &secrets(&json!(secret)));
+            assert_eq!((lines.len(), &*lines[0], &*lines[2]), (3, "plain", "after"), "{lines:?}");
+            assert!(lines[1].starts_with(begin) && !lines[1].contains("can"), "{lines:?}");
+            // The control: without a secret its beginning is shown.
+            let lines = shown(&records, 2, &Secrets::default());
+            assert!(lines[1].starts_with(&first[..LINE]), "{lines:?}");
+        }
         // The same where the records before it are not looked at.
         let mut records = vec![record(2, Stream::Stdout, &secret[7..])];
         records.extend((1..RECORDS).map(|_| record(2, Stream::Stderr, "plain")));
@@ -187,6 +220,38 @@ mod tests {
         records.truncate(LINES / 2);
         records[0].message = "all of it".to_owned();
         assert_eq!(shown(&records, 2, &secrets(&json!(secret)))[0], "all of it");
+    }
+
+    #[test]
+    fn half_a_secret_is_not_shown_where_the_sdk_shortened_a_record() {
+        let secret = "canary-".repeat(600);
+        let written = bulkhead_ipc_protocol::LogRecord {
+            level: bulkhead_ipc_protocol::Level::Info,
+            target: "a".to_owned(),
+            message: format!("the key is {secret}{}", "\u{1}".repeat(3000)),
+            fields: Vec::new(),
+        };
+        let shortened = log_line::decode(&log_line::encode(&written)).unwrap().message;
+        assert!(shortened.len() < secret.len(), "the control: {shortened}");
+        let records = [record(2, Stream::Stderr, &shortened), record(2, Stream::Stderr, "after…")];
+        assert_eq!(shown(&records, 2, &secrets(&json!(secret))), ["<redacted>", "after…"]);
+    }
+
+    #[test]
+    fn half_a_secret_is_not_shown_where_lines_are_missing() {
+        let dropped = Record {
+            dropped: Some(Dropped { lines: 1, bytes: 16_384 }),
+            ..record(2, Stream::Stdout, "1 lines dropped")
+        };
+        let lost = lost(7, Source { stream: Stream::Stdout, generation: 2 }, 0);
+        let told = |missing: &Record| {
+            let after = ["half", "whole"].map(|text| record(2, Stream::Stdout, text));
+            let records = [&[missing.clone()][..], &after, &[record(2, Stream::Stderr, "other")]];
+            shown(&records.concat(), 2, &secrets(&json!("canary half")))
+        };
+        assert_eq!(told(&dropped), ["1 lines dropped", "whole", "other"]);
+        // Where the hole is, nobody knows.
+        assert_eq!(told(&lost), [&*lost.message, "other"]);
     }
 
     #[test]
@@ -201,7 +266,7 @@ mod tests {
         given.add(1, &secrets(&json!("of another")));
         assert!(given.to(1).is_none());
         let known = given.to(2).unwrap();
-        let masked = known.mask_text("canary-old canary-new of another".to_owned());
+        let masked = known.mask_text("canary-old canary-new of another");
         assert_eq!(masked, "<redacted> <redacted> of another");
     }
 }

@@ -20,7 +20,8 @@ mod sample;
 use std::path::Path;
 
 use bulkhead_ipc_protocol::PROTOCOL_VERSION;
-use bulkhead_sandbox::Policy;
+use bulkhead_sandbox::probe::Machine;
+use bulkhead_sandbox::{Layer, Missing, Policy, Strictness};
 use semver::{Version, VersionReq};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -159,6 +160,7 @@ impl Registry {
         check_protocol(manifest)?;
         let (tree, entry) = (root.to_owned(), manifest.entry());
         let policy = manifest.policy(self.settings.strict);
+        let unbounded = self.machine.as_ref().and_then(|machine| unbounded(machine, &policy));
         let database = self.settings.advisories.clone();
         // Files are read, which can take as long as the disk does.
         let (allowed, id) = (self.settings.sources.clone(), manifest.id.clone());
@@ -172,6 +174,7 @@ impl Registry {
             .unwrap_or_else(|error| Err(Failure::internal(format!("a review ended: {error}"))))?;
         let dependencies = self.dependencies(manifest);
         let mut warnings = files.warnings;
+        warnings.extend(unbounded);
         warnings.extend(dependencies.iter().filter_map(Dependency::warning));
         Ok(Review {
             id: manifest.id.clone(),
@@ -244,6 +247,21 @@ impl Dependency {
             )),
         }
     }
+}
+
+/// A bound that was asked for and cannot be had is no reason of an exposure, as who asks for none has none
+/// either.
+fn unbounded(machine: &Machine, policy: &Policy) -> Option<String> {
+    let missing = machine.missing(policy).find(|missing| missing.layer == Layer::Io)?;
+    let Missing { layer, why, remedy, .. } = missing;
+    let then = match policy.strictness {
+        Strictness::Strict => "it cannot be enabled",
+        Strictness::BestEffort => "it runs without that",
+    };
+    let purpose = layer.purpose();
+    Some(format!(
+        "it asks for a {purpose}, and the layer {layer} is missing, so {then}: {why}; {remedy}"
+    ))
 }
 
 fn check_protocol(manifest: &Manifest) -> Result<(), Failure> {

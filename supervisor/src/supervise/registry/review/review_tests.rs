@@ -26,6 +26,28 @@ fn a_plugin_for_another_protocol_is_refused() {
 }
 
 #[test]
+fn a_bound_on_disks_that_this_machine_lacks_is_a_warning_to_who_asks_for_one() {
+    let machine: Machine = serde_json::from_value(serde_json::json!({
+        "kernel": "6.12", "architecture": "x86_64", "uid": 0, "landlock_abi": 6,
+        "layers": [{ "layer": "io", "state": "missing", "detail": "no controller", "remedy": "boot" }],
+    }))
+    .unwrap();
+    let told = |section: &str, strict| {
+        let text = format!("id = 'a'\nversion = '1.0.0'\n{section}");
+        let manifest = Manifest::parse(text.as_bytes(), Path::new("plugin.toml")).unwrap();
+        unbounded(&machine, &manifest.policy(strict))
+    };
+    assert_eq!(told("", true), None);
+    let asks = "[limits]\nio_write = '1M'";
+    assert_eq!(
+        told(asks, false).unwrap(),
+        "it asks for a bound on disk bandwidth, and the layer io is missing, so it runs without \
+         that: no controller; boot"
+    );
+    assert!(told(asks, true).unwrap().contains("it cannot be enabled"));
+}
+
+#[test]
 fn findings_refuse_or_warn_as_configured() {
     let database = tempfile::tempdir().unwrap();
     let place = database.path().join("crates/x");

@@ -141,7 +141,8 @@ impl Registry {
                     (options.permissions.as_deref(), options.consent.as_ref());
                 consent::decide(digest, &review.asks, then.as_ref(), permissions, word)
             })
-            .transpose()?;
+            .transpose()
+            .map_err(|failure| review.beside(failure))?;
         Ok(Examined { review, grant })
     }
 
@@ -221,6 +222,18 @@ impl Registry {
             .iter()
             .map(|(id, required)| Dependency::new(id.clone(), required.clone(), found(id)))
             .collect()
+    }
+}
+
+impl Review {
+    /// Whoever is asked for a consent reads first what else was found.
+    fn beside(&self, failure: Failure) -> Failure {
+        match failure.code {
+            Code::ConsentRequired => {
+                failure.with("exposure", &self.exposure).with("warnings", &self.warnings)
+            }
+            _ => failure,
+        }
     }
 }
 

@@ -12,6 +12,7 @@ mod compartment;
 mod consent;
 mod crates;
 mod libraries;
+mod machine;
 mod object;
 mod places;
 #[cfg(test)]
@@ -173,6 +174,7 @@ impl Registry {
             .unwrap_or_else(|error| Err(Failure::internal(format!("a review ended: {error}"))))?;
         let dependencies = self.dependencies(manifest);
         let mut warnings = files.warnings;
+        warnings.extend(machine::warnings(manifest, self.machine.as_ref()));
         warnings.extend(dependencies.iter().filter_map(Dependency::warning));
         Ok(Review {
             id: manifest.id.clone(),

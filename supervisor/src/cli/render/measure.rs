@@ -48,6 +48,14 @@ pub(in crate::cli) fn span(millis: u64) -> String {
     }
 }
 
+/// `once`, or `3 times`.
+pub(in crate::cli) fn times(count: u64) -> String {
+    match count {
+        1 => "once".to_owned(),
+        count => format!("{count} times"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

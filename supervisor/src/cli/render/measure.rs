@@ -61,6 +61,11 @@ mod tests {
     use super::*;
 
     #[test]
+    fn one_time_is_once() {
+        assert_eq!([0, 1, 2].map(times), ["0 times", "once", "2 times"]);
+    }
+
+    #[test]
     fn sizes_are_rounded_to_what_is_read_at_a_glance() {
         for (count, text) in [
             (0, "0 B"),

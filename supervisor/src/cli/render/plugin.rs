@@ -562,4 +562,16 @@ mod tests {
             assert!(text.contains(part), "{part:?} in\n{text}");
         }
     }
+    #[test]
+    fn the_log_is_pointed_to_where_there_is_something_in_it() {
+        for (lines, pointed) in [(json!(["the end"]), true), (json!([]), false)] {
+            let of = json!({ "id": "a", "state": "disabled", "lastExit": {
+                "time": "then", "explanation": "exit code 1", "lastLogLines": lines } });
+            let plugin: Plugin = serde_json::from_value(of).unwrap();
+            let mut screen = Screen::of_test(true);
+            plugin.show_last_exit(&mut screen).unwrap();
+            let text = screen.text();
+            assert_eq!(text.contains("`bulkhead logs a` shows"), pointed, "{text}");
+        }
+    }
 }

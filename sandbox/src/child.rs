@@ -23,7 +23,7 @@ use crate::stage::Stage;
 use crate::syscall::{self, Call};
 
 /// The most mounts of one compartment, so that the child needs no allocation to hold them.
-pub(crate) const MAX_MOUNTS: usize = 64;
+pub const MAX_MOUNTS: usize = 64;
 
 /// Where the child keeps its descriptors. 0 to 3 are the program's.
 const CONTROL: RawFd = 4;

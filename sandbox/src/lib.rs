@@ -61,6 +61,7 @@ mod support;
 mod syscall;
 pub mod unprivileged;
 
+pub use child::MAX_MOUNTS;
 pub use enforcement::{Enforcement, Measured, Missing};
 pub use exit::{Cause, Exit, Status, Usage};
 pub use launch::{Identity, Launch, Program, ProgramFile, Stdio};

@@ -354,7 +354,12 @@ impl Kind {
         (!grants.is_empty()).then(|| Part {
             name: self.name.to_owned(),
             weight: Score(self.most.min(self.each.saturating_mul(grants.len() as u32))),
-            reason: format!("{}: {}", self.reason, grants.join(", ")),
+            reason: if self.each == self.most {
+                // There is one such grant, which the reason says.
+                self.reason.to_owned()
+            } else {
+                format!("{}: {}", self.reason, grants.join(", "))
+            },
             remedy: self.remedy.to_owned(),
         })
     }

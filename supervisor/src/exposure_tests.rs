@@ -68,6 +68,18 @@ fn each_grant_is_a_reason_and_the_worst_is_first() {
 }
 
 #[test]
+fn only_what_can_be_several_is_listed_in_its_reason() {
+    for (section, end) in [
+        ("[network]\nconnect = [1]", "only Landlock holds it to its ports"),
+        ("[sandbox]\nprofile = 'program'", "many more system calls"),
+        ("[network]\nconnect = [1, 2]", "this one included: 1, 2"),
+    ] {
+        let reasons = of(section).reasons;
+        assert!(reasons.iter().any(|it| it.reason.ends_with(end)), "{end:?} in {reasons:?}");
+    }
+}
+
+#[test]
 fn a_layer_that_is_missing_is_a_reason_and_half_of_one_where_something_stands_in() {
     let bare =
         measured("", &[(Layer::Seccomp, false, None), (Layer::Memory, false, Some("rlimit"))]);

@@ -114,6 +114,8 @@ fn a_callers_death_withdraws_its_calls() {
     log.stdout.line(|line| line.contains("withdrawn"));
     let error: Value = serde_json::from_str(&call.wait().expect(1).stderr).unwrap();
     assert_eq!(error["code"], "PLUGIN_DIED", "{error}");
+    let exit = &error["details"]["exit"];
+    assert!(exit.is_object(), "what it died of: {error}");
     // The desk did nothing wrong.
     assert_eq!(circuit(&service)["failures"], 0);
 }
@@ -179,7 +181,11 @@ fn one_that_dies_of_its_calls_is_kept_from_its_callers_and_enabling_it_ends_that
         assert!(Instant::now() < deadline);
         let error = echo(&mut admin)["error"].clone();
         match error["code"].as_str().unwrap() {
-            "PLUGIN_DIED" => deaths += 1,
+            "PLUGIN_DIED" => {
+                let exit = &error["details"]["exit"];
+                assert!(exit.is_null(), "of what it died is not another plugin's to know: {error}");
+                deaths += 1;
+            }
             // It is away between two lives, and then for good.
             "DEPENDENCY_MISSING" if error["details"]["state"] == "circuit-open" => break error,
             "DEPENDENCY_MISSING" => {}

@@ -18,7 +18,11 @@ fn is_gone(plugin: &Value) -> bool {
 
 /// Has a plugin write the lines and abort; what is known of it then.
 fn die(service: &Service, id: &str, lines: &Value) -> Value {
-    service.error(["call", id, "die", &lines.to_string()]);
+    let error = service.error(["call", id, "die", &lines.to_string()]);
+    assert_eq!(error["code"], "PLUGIN_DIED", "{error}");
+    let cause = json!({ "signal": Signal::SIGABRT as i32 });
+    assert_eq!(error["details"]["exit"]["cause"], cause, "{error}");
+    assert_eq!(error["details"]["method"], "die", "{error}");
     service.wait_for(id, is_gone)
 }
 

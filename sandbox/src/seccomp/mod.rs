@@ -72,6 +72,21 @@ pub fn check_extra(extra: &[String], facts: &Facts) -> Result<(), CompileError> 
     Ok(())
 }
 
+/// Checks the name of a call that a policy is to allow on some machine, which need not be this one.
+///
+/// # Errors
+/// No architecture has such a call, or no policy whatever can allow it.
+pub fn check_name(call: &str) -> Result<(), CompileError> {
+    if let Some(reason) = never_allowed(call) {
+        return Err(CompileError::Never { call: call.to_owned(), reason });
+    }
+    if !calls::exists(call) {
+        let suggestion = calls::nearest(call);
+        return Err(CompileError::Unknown { call: call.to_owned(), suggestion });
+    }
+    Ok(())
+}
+
 /// Why no policy whatever can allow `call`, if that is so.
 pub fn never_allowed(call: &str) -> Option<&'static str> {
     let line = lists::NEVER.iter().find(|line| line.calls.contains(&call))?;

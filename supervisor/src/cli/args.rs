@@ -3,9 +3,11 @@
 mod authoring;
 mod exec;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueHint};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueHint};
 
 pub(crate) use authoring::{Dev, Keygen, Learn, New, Pack, ProjectFlags, Sign, Test, Verify};
 pub(crate) use exec::Exec;
@@ -35,11 +37,41 @@ pub(crate) struct Arguments {
 pub(crate) struct Global {
     /// The service's admin socket [default: /run/bulkhead/admin.sock as root, else
     /// $XDG_RUNTIME_DIR/bulkhead/admin.sock]
-    #[arg(long, global = true, value_name = "PATH", env = "BULKHEAD_SOCKET", hide_env = true, value_hint = ValueHint::FilePath)]
+    #[arg(long, global = true, value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub(crate) socket: Option<PathBuf>,
     /// Print JSON: the reply on standard output, an error on standard error
     #[arg(long, global = true)]
     pub(crate) json: bool,
+}
+
+impl Arguments {
+    /// Reads the arguments of this program. `BULKHEAD_SOCKET` is not the grammar's: a usage would read
+    /// as if `--socket` had to be given.
+    pub(crate) fn read(words: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let mut read = Self::try_parse_from(words).map_err(with_visible_verbs)?;
+        let named = || std::env::var_os("BULKHEAD_SOCKET").filter(|path| !path.is_empty());
+        read.global.socket = read.global.socket.or_else(|| named().map(PathBuf::from));
+        Ok(read)
+    }
+}
+
+/// Where the verbs are listed, without those that the service's own processes use.
+fn with_visible_verbs(mut error: clap::Error) -> clap::Error {
+    if error.get(ContextKind::ValidSubcommand).is_some()
+        && error.kind() == ErrorKind::MissingSubcommand
+        && let Some(ContextValue::Strings(mut names)) =
+            error.insert(ContextKind::ValidSubcommand, ContextValue::None)
+    {
+        let command = Arguments::command();
+        let hidden: Vec<&str> = command
+            .get_subcommands()
+            .filter(|verb| verb.is_hide_set())
+            .map(clap::Command::get_name)
+            .collect();
+        names.retain(|name| !hidden.contains(&name.as_str()));
+        error.insert(ContextKind::ValidSubcommand, ContextValue::Strings(names));
+    }
+    error
 }
 
 const LEARN_EXAMPLES: &str = "\
@@ -492,8 +524,6 @@ pub(crate) struct StrictnessFlags {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     fn parse(line: &str) -> Result<Arguments, clap::Error> {
@@ -536,6 +566,25 @@ mod tests {
         }
         assert!(parse("bulkhead exec --strict --best-effort true").is_err());
         assert!(parse("bulkhead exec").is_err());
+    }
+
+    #[test]
+    fn without_a_verb_those_are_listed_that_are_for_people() {
+        let words = ["bulkhead", "--json"].map(OsString::from);
+        let told = Arguments::read(words).unwrap_err().to_string();
+        assert!(told.contains("install") && told.contains("learn"), "{told}");
+        for hidden in ["supervise", "pause-points", "unpack", "-data", "attack"] {
+            assert!(!told.contains(hidden), "{hidden} in {told}");
+        }
+    }
+
+    #[test]
+    fn a_socket_of_the_environment_is_no_part_of_a_usage() {
+        let socket = |command: &clap::Command| {
+            let found = command.get_arguments().find(|one| one.get_id() == "socket");
+            found.and_then(|one| one.get_env().map(std::ffi::OsStr::to_owned))
+        };
+        assert_eq!(socket(&Arguments::command()), None);
     }
 
     #[test]

@@ -28,41 +28,60 @@ impl Word {
     }
 }
 
+/// What the service answered to a request that may take a word.
+pub(super) struct Answered {
+    pub(super) reply: Value,
+    /// Whether somebody was asked, who has read what the review warns of then.
+    asked: bool,
+}
+
+impl Answered {
+    /// What the review found that nobody has read yet.
+    pub(super) fn warnings<W: Write>(&self, screen: &mut Screen<W>) -> io::Result<()> {
+        if self.asked { Ok(()) } else { warnings(screen, &self.reply["review"]) }
+    }
+}
+
 /// Sends a request with its options and, where the service wants a word that was not given and
 /// somebody is there to give it, asks for that and sends it again.
 pub(super) async fn with_word<F>(
     mut options: Map<String, Value>,
     quiet: bool,
     send: impl Fn(Map<String, Value>) -> F,
-) -> Result<Value, Problem>
+) -> Result<Answered, Problem>
 where
     F: Future<Output = Result<Value, Problem>>,
 {
     let asked = match send(options.clone()).await {
         Err(problem) if problem.code == REQUIRED && !options.contains_key("consent") => problem,
-        result => return result,
+        result => return Ok(Answered { reply: result?, asked: false }),
     };
     if quiet || !somebody_is_there() {
         return Err(asked);
     }
     // For exactly this content: another that takes its place meanwhile is asked for again.
     let digest = asked.details.get("digest").cloned().unwrap_or_default();
-    let agreed = question(&mut Screen::stderr(), &asked.details, &mut io::stdin().lock());
+    let found = Value::Object(asked.details.clone());
+    let agreed = question(&mut Screen::stderr(), &found, &mut io::stdin().lock());
     if !agreed.unwrap_or(false) {
         return Err(Problem { message: "it was not consented to".to_owned(), ..asked });
     }
     options.insert("consent".to_owned(), digest);
-    send(options).await
+    Ok(Answered { reply: send(options).await?, asked: true })
 }
 
 /// Shows what is asked for and reads the answer.
 fn question<W: Write>(
     screen: &mut Screen<W>,
-    details: &Map<String, Value>,
+    found: &Value,
     answers: &mut impl io::BufRead,
 ) -> io::Result<bool> {
     screen.line("This plugin asks for more than a plugin has by itself:")?;
-    render::asks(screen, details)?;
+    found.as_object().map_or(Ok(()), |asks| render::asks(screen, asks))?;
+    if let Some(score) = found["exposure"]["score"].as_f64() {
+        screen.line(&format!("exposure: {score:.1} of 10, expected on this machine"))?;
+    }
+    warnings(screen, found)?;
     yes(screen, "Grant it all of this?", answers)
 }
 
@@ -107,14 +126,15 @@ pub(super) fn warnings<W: Write>(screen: &mut Screen<W>, review: &Value) -> io::
 mod tests {
     use super::*;
 
-    fn details() -> Map<String, Value> {
-        let details = json!({
+    fn details() -> Value {
+        json!({
             "digest": "abc",
             "added": ["permission write:x", "connect to port 443"],
             "removed": ["read /srv/x"],
             "permissions": [{"name": "write:x", "opens": ["x/put: puts\u{1b}[2J an x"]}],
-        });
-        details.as_object().unwrap().clone()
+            "exposure": {"score": 1.2},
+            "warnings": ["it depends on x\u{1b}, which is not installed"],
+        })
     }
 
     #[test]
@@ -135,10 +155,28 @@ mod tests {
                 "{answer:?}"
             );
             let text = screen.text();
-            for part in ["write:x", "x/put: puts", "connect to port 443", "read /srv/x", "[y/N]"] {
-                assert!(text.contains(part), "{part:?} in\n{text}");
+            let (read, _) = text.split_once("[y/N]").unwrap();
+            for part in [
+                "write:x",
+                "x/put: puts",
+                "connect to port 443",
+                "read /srv/x",
+                "1.2 of 10",
+                "it depends on x",
+            ] {
+                assert!(read.contains(part), "{part:?} before the question in\n{text}");
             }
             assert!(!text.contains('\u{1b}'), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_read_before_the_question_is_not_told_again() {
+        for (asked, told) in [(true, 0), (false, 1)] {
+            let reply = json!({"review": {"warnings": ["it depends on x"]}});
+            let mut screen = Screen::of_test(true);
+            Answered { reply, asked }.warnings(&mut screen).unwrap();
+            assert_eq!(screen.text().matches("it depends on x").count(), told, "asked: {asked}");
         }
     }
 

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::Ended;
 use super::args::{Install, Word};
 use super::client::{Ask, Client, Form};
-use super::consent::{warnings, with_word};
+use super::consent::{Answered, warnings, with_word};
 use super::problem::Problem;
 use super::progress::Progress;
 use super::render::{self, Screen};
@@ -34,18 +34,19 @@ pub(super) async fn install(
     if let Some(archive) = restore {
         options.insert("restore".to_owned(), json!(archive));
     }
-    let reply = bringing.send(client, PLUGINS, options, screen.json()).await?;
-    answer(screen, &reply, |screen| {
+    let answered = bringing.send(client, PLUGINS, options, screen.json()).await?;
+    let reply = &answered.reply;
+    answer(screen, reply, |screen| {
         if *dry_run {
-            render::review(screen, &reply)?;
-            return warnings(screen, &reply);
+            render::review(screen, reply)?;
+            return warnings(screen, reply);
         }
-        let plugin = plugin(&reply);
+        let plugin = plugin(reply);
         screen.line(&format!(
             "{} is installed; `bulkhead enable {}` starts it",
             plugin.id, plugin.id
         ))?;
-        warnings(screen, &reply["review"])
+        answered.warnings(screen)
     })
 }
 
@@ -66,7 +67,7 @@ impl Bringing<'_> {
         to: &str,
         mut options: Map<String, Value>,
         quiet: bool,
-    ) -> Result<Value, Problem> {
+    ) -> Result<Answered, Problem> {
         let Self { path, signature, word, dry_run } = *self;
         options.extend(word.options());
         if dry_run {

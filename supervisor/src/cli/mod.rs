@@ -38,8 +38,6 @@ mod verbs;
 use std::io;
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 use self::args::{Arguments, Global, Verb};
 use self::client::{Client, socket_path};
 use self::problem::Problem;
@@ -68,7 +66,7 @@ impl From<io::Error> for Ended {
 
 /// Reads the arguments and does what they say. A mistake in them is exit code 2.
 pub(crate) fn main() -> ExitCode {
-    let Arguments { global, verb } = match Arguments::try_parse() {
+    let Arguments { global, verb } = match Arguments::read(std::env::args_os()) {
         Ok(arguments) => arguments,
         Err(error) => return misread(&error),
     };

@@ -70,18 +70,36 @@ impl Problem {
             return writeln!(to, "{text}");
         }
         writeln!(to, "error: {}: {}", self.code, printable(&self.message))?;
-        for (key, value) in &self.details {
-            // What the sentence says already is not said twice.
-            let text = match value {
-                Value::String(text) => text.clone(),
-                other => other.to_string(),
-            };
-            if !self.message.contains(&text) {
-                writeln!(to, "  {}: {}", printable(key), printable(&text))?;
-            }
+        for line in beside(&self.message, &self.details) {
+            writeln!(to, "  {line}")?;
         }
         Ok(())
     }
+}
+
+/// The lines of the details that the message does not say already, for a person.
+pub(in crate::cli) fn beside(message: &str, details: &Map<String, Value>) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (key, value) in details {
+        let text = match value {
+            Value::Null => continue,
+            // The explanation says it in words.
+            Value::Object(_) if key == "exit" && details.contains_key("explanation") => continue,
+            Value::Array(all) if all.is_empty() => continue,
+            Value::Array(all) if key == "lastLogLines" => {
+                lines.push("wrote last:".to_owned());
+                let written = all.iter().filter_map(Value::as_str);
+                lines.extend(written.map(|line| format!("  {}", printable(line))));
+                continue;
+            }
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        if !message.contains(&text) {
+            lines.push(format!("{}: {}", printable(key), printable(&text)));
+        }
+    }
+    lines
 }
 
 /// Text of strangers (plugins, files) without what could repaint the terminal. Line breaks stay.
@@ -134,6 +152,25 @@ mod tests {
         assert_eq!(json["details"]["limit"], 32);
         assert_eq!(json["code"], "RESOURCE_EXHAUSTED");
         assert_eq!(problem.exit_code, 1);
+    }
+
+    #[test]
+    fn a_death_is_told_in_words() {
+        let exit = serde_json::json!({ "cause": { "signal": 6 }, "usage": { "pids": null } });
+        let died = |lines: &[&str]| {
+            Problem::new(Code::PluginDied, "the plugin died: killed by SIGABRT")
+                .with("exit", exit.clone())
+                .with("explanation", "killed by SIGABRT")
+                .with("lastLogLines", lines)
+                .with("remedy", "[limits] pids = 2")
+        };
+        let first = "error: PLUGIN_DIED: the plugin died: killed by SIGABRT\n";
+        assert_eq!(
+            text(&died(&["one", "the end"]), false),
+            format!("{first}  wrote last:\n    one\n    the end\n  remedy: [limits] pids = 2\n")
+        );
+        assert_eq!(text(&died(&[]), false), format!("{first}  remedy: [limits] pids = 2\n"));
+        assert!(text(&died(&[]), true).contains("\"usage\""), "programs are told all of it");
     }
 
     #[test]

@@ -30,14 +30,15 @@ pub(super) async fn upgrade(
     }
     let bringing = Bringing { path, signature: signature.as_deref(), word, dry_run: *dry_run };
     let to = format!("/v1/plugins/{id}/upgrade");
-    let reply = bringing.send(client, &to, options, screen.json()).await?;
-    answer(screen, &reply, |screen| {
+    let answered = bringing.send(client, &to, options, screen.json()).await?;
+    let reply = &answered.reply;
+    answer(screen, reply, |screen| {
         if *dry_run {
-            render::review(screen, &reply)?;
-            return warnings(screen, &reply);
+            render::review(screen, reply)?;
+            return warnings(screen, reply);
         }
-        screen.line(&told(&reply, "is upgraded"))?;
-        warnings(screen, &reply["review"])
+        screen.line(&told(reply, "is upgraded"))?;
+        answered.warnings(screen)
     })
 }
 

@@ -214,6 +214,7 @@ impl Manifest {
         };
         self.limits.check().map_err(within("limits"))?;
         self.lifecycle.check().map_err(within("lifecycle"))?;
+        self.sandbox.check().map_err(|(field, why)| (format!("sandbox.{field}"), why))?;
         schedule::check(&self.schedule)?;
         if self.dependencies.contains_key(&self.id) {
             let why = "a plugin cannot depend on itself; remove the line".to_owned();
@@ -266,6 +267,11 @@ fn fault(path: &Path, source: &str, span: Range<usize>, message: &str) -> Failur
 /// serde words an unknown key as ``unknown field `x`, expected one of `a`, `b` ``, and an unknown
 /// value of an enumeration alike; this adds the nearest of them. A test holds serde to its words.
 fn with_suggestion(message: &str) -> String {
+    for number in ["u8", "u16", "u32", "u64"] {
+        if let Some(found) = message.strip_suffix(&format!(", expected {number}")) {
+            return format!("{found}; write a whole number, without quotes");
+        }
+    }
     if !message.starts_with("unknown field") && !message.starts_with("unknown variant") {
         return message.to_owned();
     }

@@ -165,6 +165,36 @@ fn what_fields_say_together_is_located_too() {
 }
 
 #[test]
+fn what_no_compartment_could_have_is_located() {
+    for (call, why) in
+        [("ptrace_x", "no system call is named `ptrace_x`"), ("unshare", "can never be allowed")]
+    {
+        let line = format!("[sandbox]\nallow_syscalls = ['getrusage', '{call}']");
+        let failure = with(&line).unwrap_err();
+        assert!(failure.message.starts_with("p/plugin.toml:4:32: sandbox.allow_s"), "{failure}");
+        assert!(failure.message.contains(why), "{failure}");
+        assert_eq!(failure.details["value"], format!("'{call}'"));
+    }
+    let places = |count: usize| -> String {
+        let all: Vec<String> = (0..count).map(|n| format!("'/srv/{n}'")).collect();
+        format!("[sandbox]\nwrite = ['/opt/a', '/opt/b']\nread = [{}]", all.join(", "))
+    };
+    with(&places(60)).unwrap();
+    let failure = with(&places(61)).unwrap_err();
+    assert!(failure.message.contains(":5:8: sandbox.read: read and write name 63"), "{failure}");
+    assert!(failure.message.contains("at most 62"), "{failure}");
+}
+
+#[test]
+fn a_number_that_is_none_says_what_to_write() {
+    for value in ["'100'", "1.5", "-1"] {
+        let failure = with(&format!("[limits]\nio_read_ops = {value}")).unwrap_err();
+        assert!(failure.message.contains(":4:15: limits.io_read_ops: invalid "), "{failure}");
+        assert!(failure.message.ends_with("; write a whole number, without quotes"), "{failure}");
+    }
+}
+
+#[test]
 fn an_unknown_key_is_refused_and_the_nearest_named() {
     let failure = with("[limits]\nmemry = '64M'").unwrap_err();
     assert!(failure.message.contains("limits.memry: unknown field `memry`"), "{failure}");

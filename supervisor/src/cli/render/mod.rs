@@ -19,7 +19,7 @@ pub(super) use archive::{archives, total};
 pub(super) use layers::{brief, enforcement, machine};
 pub(super) use measure::{bytes, short_bytes, short_span, span};
 pub(super) use plugin::{Plugin, list, tone};
-pub(super) use record::{audit, event, log, state};
+pub(super) use record::{audit, death, event, log, state};
 pub(super) use review::{asks, review};
 pub(super) use schedule::{runs, schedules};
 pub(super) use stop::stop;

@@ -7,7 +7,7 @@ use bulkhead_sandbox::Enforcement;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::measure::{bytes, span};
+use super::measure::{bytes, span, times};
 use super::table::{Cell, table};
 use super::{Screen, Tone, layers};
 use crate::cli::problem::printable;
@@ -301,7 +301,8 @@ impl Plugin {
             name = "";
         }
         field(screen, name, &printable(&last.last_log_lines_withheld))?;
-        if self.process.is_none() {
+        let wrote = !last.last_log_lines.is_empty() || !last.last_log_lines_withheld.is_empty();
+        if wrote && self.process.is_none() {
             let hint = format!("`bulkhead logs {}` shows all that it wrote before that", self.id);
             screen.line(&format!("  {}", screen.paint(Tone::Faint, &printable(&hint))))?;
         }
@@ -330,7 +331,7 @@ impl Plugin {
                 (_, Some(port)) => format!(" on port {port}"),
                 _ => String::new(),
             };
-            let text = format!("{layer}: {access}{on}, {count} times, last {last}");
+            let text = format!("{layer}: {access}{on}, {}, last {last}", times(*count));
             screen.line(&format!("  {}", printable(&text)))?;
             let remedy = remedy.as_deref().unwrap_or("no setting allows it");
             screen.line(&screen.paint(Tone::Faint, &format!("    {}", printable(remedy))))?;
@@ -347,7 +348,11 @@ impl Plugin {
         let what = if *undoing { "undone" } else { "finished" };
         let text = format!("{} is being {what}, and could not be yet", printable(operation));
         screen.line(&screen.paint(Tone::Bad, &text))?;
-        screen.line(&format!("  tried {attempts} times: {}", printable(&error.message)))
+        screen.line(&format!(
+            "  tried {}: {}",
+            times((*attempts).into()),
+            printable(&error.message)
+        ))
     }
 
     /// What it may do, and what it asks for and may not.
@@ -423,7 +428,7 @@ impl Plugin {
             pids = format!("{pids} of {limit}");
         }
         if let Some(refused) = events.and_then(|it| it.pids_refused).filter(|count| *count > 0) {
-            pids = format!("{pids}, {refused} times refused one more");
+            pids = format!("{pids}, {} refused one more", times(refused));
         }
         let io = usage
             .io_read_bytes
@@ -555,6 +560,18 @@ mod tests {
             "PLUGIN_DIED: the plugin died\u{fffd}[2J",
         ] {
             assert!(text.contains(part), "{part:?} in\n{text}");
+        }
+    }
+    #[test]
+    fn the_log_is_pointed_to_where_there_is_something_in_it() {
+        for (lines, pointed) in [(json!(["the end"]), true), (json!([]), false)] {
+            let of = json!({ "id": "a", "state": "disabled", "lastExit": {
+                "time": "then", "explanation": "exit code 1", "lastLogLines": lines } });
+            let plugin: Plugin = serde_json::from_value(of).unwrap();
+            let mut screen = Screen::of_test(true);
+            plugin.show_last_exit(&mut screen).unwrap();
+            let text = screen.text();
+            assert_eq!(text.contains("`bulkhead logs a` shows"), pointed, "{text}");
         }
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::table::{Cell, table};
 use super::{Screen, Tone, measure};
-use crate::cli::problem::printable;
+use crate::cli::problem::{beside, printable};
 
 /// `sequence time name plugin rest`, the rest as JSON.
 pub(in crate::cli) fn event<W: Write>(screen: &mut Screen<W>, data: &Value) -> io::Result<()> {
@@ -31,6 +31,24 @@ pub(in crate::cli) fn event<W: Write>(screen: &mut Screen<W>, data: &Value) -> i
     let name = screen.paint(tone, &name);
     let line = format!("{sequence} {time} {name} {plugin} {rest}");
     screen.line(line.trim_end())
+}
+
+/// An event for whoever watches a run: an error is told in words, with its details beneath it.
+pub(in crate::cli) fn death<W: Write>(screen: &mut Screen<W>, data: &Value) -> io::Result<()> {
+    let error = &data["error"];
+    let (Some(message), Some(details)) = (error["message"].as_str(), error["details"].as_object())
+    else {
+        return event(screen, data);
+    };
+    let text = |value: &Value| printable(value.as_str().unwrap_or("-"));
+    let time = screen.paint(Tone::Faint, &text(&data["time"]));
+    let name = screen.paint(Tone::Bad, &text(&data["event"]));
+    let (plugin, code) = (text(&data["pluginId"]), text(&error["code"]));
+    screen.line(&format!("{time} {name} {plugin} {code}: {}", printable(message)))?;
+    for line in beside(message, details) {
+        screen.line(&format!("  {line}"))?;
+    }
+    Ok(())
 }
 
 /// `sequence time outcome action plugin principal details`, the details as JSON.
@@ -154,6 +172,23 @@ mod tests {
         let data = json!({"sequence": 7, "time": "t", "event": "plugin:enabled", "pluginId": "a", "startedInMs": 1.5});
         event(&mut screen, &data).unwrap();
         assert_eq!(screen.text(), "7 t plugin:enabled a {\"startedInMs\":1.5}\n");
+    }
+
+    #[test]
+    fn a_death_is_told_in_words_and_what_has_no_error_as_an_event() {
+        let mut screen = Screen::of_test(true);
+        let data = json!({"sequence": 7, "time": "t", "event": "plugin:error", "pluginId": "a",
+            "error": {"code": "PLUGIN_DIED", "message": "the plugin died: exit code 1", "details": {
+                "exit": {"cause": {"code": 1}}, "explanation": "exit code 1",
+                "lastLogLines": ["the end\u{1b}"]}}});
+        death(&mut screen, &data).unwrap();
+        death(&mut screen, &json!({"sequence": 8, "time": "t", "event": "plugin:restarting"}))
+            .unwrap();
+        assert_eq!(
+            screen.text(),
+            "t plugin:error a PLUGIN_DIED: the plugin died: exit code 1\n  wrote last:\n    \
+             the end\u{fffd}\n8 t plugin:restarting -\n"
+        );
     }
 
     #[test]

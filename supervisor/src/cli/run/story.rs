@@ -72,7 +72,7 @@ impl Story {
         if self.screen.json() {
             return self.line(json!({ "type": "event", "event": event }));
         }
-        render::event(&mut self.screen, event)?;
+        render::death(&mut self.screen, event)?;
         self.screen.flush()
     }
 

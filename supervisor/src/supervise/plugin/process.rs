@@ -47,8 +47,11 @@ pub(crate) struct Process {
     pub(crate) granted: Arc<Grant>,
     pub(crate) peer: Peer,
     pub(crate) host: HostSide,
-    exits: watch::Receiver<Option<Arc<Exited>>>,
+    pub(super) exits: Exits,
 }
+
+/// Where the exits of a plugin are heard of.
+pub(crate) type Exits = watch::Receiver<Option<Arc<Exited>>>;
 
 /// What a plugin's exits are told through: the actor sends, whoever waits for an end listens.
 pub(crate) type ExitBoard = watch::Sender<Option<Arc<Exited>>>;
@@ -346,9 +349,9 @@ impl Process {
             EndReason::SlowFrame { .. } | EndReason::PeerUnresponsive { .. } => {
                 Failure::new(Code::Timeout, format!("at {stage}: {end}")).with("stage", stage)
             }
-            _ => match tokio::time::timeout(EXIT_AFTER_CLOSE, self.exited()).await {
-                Ok(exited) => died(&exited, stage),
-                Err(_) => Failure::new(
+            _ => match exited_soon(self.exits.clone(), self.generation).await {
+                Some(exited) => died(&exited, stage),
+                None => Failure::new(
                     Code::ProtocolViolation,
                     format!("at {stage} the plugin gave up its session but did not exit: {end}"),
                 )
@@ -360,10 +363,7 @@ impl Process {
 }
 
 /// Waits for the exit of one start.
-pub(crate) async fn exited(
-    mut exits: watch::Receiver<Option<Arc<Exited>>>,
-    generation: u64,
-) -> Arc<Exited> {
+pub(crate) async fn exited(mut exits: Exits, generation: u64) -> Arc<Exited> {
     loop {
         if let Some(exit) = exits.borrow_and_update().as_ref()
             && exit.generation == generation
@@ -375,6 +375,11 @@ pub(crate) async fn exited(
             std::future::pending::<()>().await;
         }
     }
+}
+
+/// The exit of a start whose session closed, unless that takes remarkably long.
+pub(crate) async fn exited_soon(exits: Exits, generation: u64) -> Option<Arc<Exited>> {
+    tokio::time::timeout(EXIT_AFTER_CLOSE, exited(exits, generation)).await.ok()
 }
 
 /// The plugin died at a stage of its start.

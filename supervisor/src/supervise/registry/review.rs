@@ -12,6 +12,7 @@ mod compartment;
 mod consent;
 mod crates;
 mod libraries;
+mod machine;
 mod object;
 mod places;
 #[cfg(test)]
@@ -142,7 +143,8 @@ impl Registry {
                     (options.permissions.as_deref(), options.consent.as_ref());
                 consent::decide(digest, &review.asks, then.as_ref(), permissions, word)
             })
-            .transpose()?;
+            .transpose()
+            .map_err(|failure| review.beside(failure))?;
         Ok(Examined { review, grant })
     }
 
@@ -175,6 +177,7 @@ impl Registry {
         let dependencies = self.dependencies(manifest);
         let mut warnings = files.warnings;
         warnings.extend(unbounded);
+        warnings.extend(machine::warnings(manifest));
         warnings.extend(dependencies.iter().filter_map(Dependency::warning));
         Ok(Review {
             id: manifest.id.clone(),
@@ -224,6 +227,18 @@ impl Registry {
             .iter()
             .map(|(id, required)| Dependency::new(id.clone(), required.clone(), found(id)))
             .collect()
+    }
+}
+
+impl Review {
+    /// Whoever is asked for a consent reads first what else was found.
+    fn beside(&self, failure: Failure) -> Failure {
+        match failure.code {
+            Code::ConsentRequired => {
+                failure.with("exposure", &self.exposure).with("warnings", &self.warnings)
+            }
+            _ => failure,
+        }
     }
 }
 

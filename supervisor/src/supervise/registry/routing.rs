@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bulkhead_ipc_driver::IncomingCall;
-use bulkhead_ipc_protocol::{Call, CallFailure, Payload};
+use bulkhead_ipc_protocol::{Call, CallFailure, EndReason, Payload};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -15,7 +15,7 @@ use crate::manifest::Permission;
 use crate::refusal::{Barrier, Refused};
 use crate::supervise::audit::{Action, Entry, Outcome};
 use crate::supervise::denials::Denials;
-use crate::supervise::plugin::{PluginHandle, StartPlan};
+use crate::supervise::plugin::{PluginHandle, ProcessView, StartPlan};
 use crate::supervise::principal::Principal;
 
 impl Registry {
@@ -34,13 +34,17 @@ impl Registry {
         let id = &handle.manifest.id;
         let limit = call.timeout.unwrap_or(handle.manifest.lifecycle.call_timeout.duration());
         let asked = Instant::now();
-        let peer = handle.peer(limit).await.map_err(|state| {
+        let process = handle.up(limit).await.map_err(|state| {
             Failure::new(Code::Conflict, format!("{id} is {state}, so it takes no calls"))
                 .with("state", state)
         })?;
         call.timeout = Some(limit.saturating_sub(asked.elapsed()));
         let method = call.method.clone();
-        peer.call(call).await.map_err(|failure| explain(handle, &method, limit, failure))
+        match process.peer.call(call).await {
+            Ok(reply) => Ok(reply),
+            Err(CallFailure::Ended(end)) => Err(died(id, &method, end, &process).await),
+            Err(failure) => Err(explain(handle, &method, limit, failure)),
+        }
     }
 
     /// Calls a service's method for another plugin: the caller must depend on the provider, and
@@ -99,7 +103,7 @@ impl Registry {
         let left = call.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let limit = left.unwrap_or(planned).min(planned);
         let asked = Instant::now();
-        let peer = provider.peer(limit).await.map_err(|state| {
+        let process = provider.up(limit).await.map_err(|state| {
             Failure::new(
                 Code::DependencyMissing,
                 format!("{id}, which provides {}, is {state}", call.method),
@@ -118,7 +122,7 @@ impl Registry {
             trace: call.trace,
             on_behalf_of: call.on_behalf_of,
         };
-        let result = peer.call(onward).await;
+        let result = process.peer.call(onward).await;
         admitted.end(&result);
         result.map_err(|failure| explain(provider, &method, limit, failure))
     }
@@ -176,6 +180,29 @@ fn not_granted(
         .with("remedy", remedy)
 }
 
+/// A call that its plugin did not survive, as an operator is told. Another plugin hears of no exit.
+async fn died(id: &PluginId, method: &str, end: EndReason, process: &ProcessView) -> Failure {
+    let Some(exited) = process.exited_soon().await else { return lost(id, method, &end) };
+    let exit = &exited.exit.0;
+    let explanation = exit.explain();
+    let failure = match end {
+        // A process that died says nothing more than that its session closed.
+        EndReason::Closed | EndReason::Stream(_) => Failure::new(
+            Code::PluginDied,
+            format!("{id} died while it worked on {method}: {explanation}"),
+        )
+        .with("method", method),
+        end => lost(id, method, &end),
+    };
+    let failure = failure.with("exit", exit).with("explanation", explanation);
+    Barrier::explain_death(exit, failure)
+}
+
+fn lost(id: &PluginId, method: &str, end: &EndReason) -> Failure {
+    let message = format!("{id} was lost while it worked on {method}: {end}");
+    Failure::new(Code::PluginDied, message).with("method", method)
+}
+
 /// A call that did not succeed, as its caller is told.
 fn explain(handle: &PluginHandle, method: &str, limit: Duration, failure: CallFailure) -> Failure {
     let id = &handle.manifest.id;
@@ -221,10 +248,6 @@ fn explain(handle: &PluginHandle, method: &str, limit: Duration, failure: CallFa
             Failure::new(Code::Conflict, format!("{id} is being disabled, so it takes no calls"))
                 .with("state", "disabling")
         }
-        CallFailure::Ended(end) => Failure::new(
-            Code::PluginDied,
-            format!("{id} was lost while it worked on {method}: {end}"),
-        )
-        .with("method", method),
+        CallFailure::Ended(end) => lost(id, method, &end),
     }
 }

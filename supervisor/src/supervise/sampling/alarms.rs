@@ -155,8 +155,9 @@ impl Alarms {
         let refused = look.limit_events.pids_refused;
         if let Some(count) = self.pids_refused.grow(refused, look.at, interval) {
             let message = format!(
-                "it was refused a process or a thread ({count} times): it may have {limit}, the \
-                 compartment's init included; see `pids` in [limits]"
+                "it was refused a process or a thread ({}): it may have {limit}, the \
+                 compartment's init included; see `pids` in [limits]",
+                times(count)
             );
             let (exhausted, count) = (true, Some(count));
             warnings.push(Warning { exhausted, resource: "pids", limit, used, count, message });
@@ -174,9 +175,10 @@ impl Alarms {
             && let Some(count) = self.oom.grow(survived, look.at, interval)
         {
             let message = format!(
-                "it needed more memory than its {} ({count} times), and lived on: part of it may not \
-                 have; see `memory` in [limits]",
-                ByteSize::new(limit)
+                "it needed more memory than its {} ({}), and lived on: part of it may not have; see \
+                 `memory` in [limits]",
+                ByteSize::new(limit),
+                times(count)
             );
             let (exhausted, count) = (true, Some(count));
             warnings.push(Warning { exhausted, resource: "memory", limit, used, count, message });
@@ -237,6 +239,10 @@ impl Alarms {
 
 fn near(resource: &'static str, limit: u64, used: u64, message: String) -> Warning {
     Warning { exhausted: false, resource, limit, used, count: None, message }
+}
+
+fn times(count: u64) -> String {
+    if count == 1 { "once".to_owned() } else { format!("{count} times") }
 }
 
 #[cfg(test)]

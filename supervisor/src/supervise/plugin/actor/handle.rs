@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::super::circuit::Circuit;
 use super::super::machine::{Origin, State};
-use super::{Command, View};
+use super::{Command, ProcessView, View};
 use crate::failure::Failure;
 use crate::manifest::{Manifest, Permission};
 use crate::supervise::logs::Book;
@@ -55,24 +55,21 @@ impl PluginHandle {
         self.view.borrow().granted.permissions.contains(permission)
     }
 
-    /// The session, if the plugin is enabled; the state's name otherwise. A plugin that is coming
+    /// The process, if the plugin is enabled; the state's name otherwise. A plugin that is coming
     /// up, for the first time or because the supervisor is new, is waited for.
-    pub(crate) async fn peer(&self, patience: Duration) -> Result<Peer, &'static str> {
+    pub(crate) async fn up(&self, patience: Duration) -> Result<ProcessView, &'static str> {
         let mut view = self.view.clone();
         let settled = view.wait_for(|view| view.state != State::Enabling(Origin::Request).name());
         let Ok(Ok(settled)) = tokio::time::timeout(patience, settled).await else {
             return Err(self.view.borrow().state);
         };
-        settled.peer().ok_or(settled.state)
+        settled.up().cloned().ok_or(settled.state)
     }
 
     /// Watches an enabled plugin for a while: `Err` if it ended meanwhile.
     pub(crate) async fn stays_up(&self, span: Duration) -> Result<(), Ended> {
         let mut view = self.view.clone();
-        let generation = |view: &View| {
-            let up = view.process.as_ref().filter(|_| view.state == State::Enabled.name());
-            up.map(|process| process.generation)
-        };
+        let generation = |view: &View| view.up().map(|process| process.generation);
         let first = generation(&view.borrow());
         let changed = view.wait_for(|view| first.is_none() || generation(view) != first);
         match tokio::time::timeout(span, changed).await {
@@ -85,6 +82,6 @@ impl PluginHandle {
 
     /// The session, if the plugin is enabled right now.
     pub(crate) fn peer_now(&self) -> Option<Peer> {
-        self.view.borrow().peer()
+        self.view.borrow().up().map(|process| process.peer.clone())
     }
 }

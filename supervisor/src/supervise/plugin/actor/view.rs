@@ -9,10 +9,11 @@ use serde_json::Value;
 
 use super::super::machine::State;
 use super::super::plan::granted;
-use super::super::process::Process;
+use super::super::process::{Exits, Process, exited_soon};
 use crate::clock::Monotonic;
 use crate::failure::Failure;
 use crate::id::{Digest, PluginId};
+use crate::link::Exited;
 use crate::manifest::Manifest;
 use crate::supervise::registry::Grant;
 use crate::supervise::store::{PluginRow, Previous};
@@ -55,6 +56,7 @@ pub(crate) struct ProcessView {
     /// What it was started with; for one that was taken over, what is granted since.
     pub(crate) granted: Arc<Grant>,
     pub(crate) peer: Peer,
+    exits: Exits,
 }
 
 impl View {
@@ -77,10 +79,9 @@ impl View {
         }
     }
 
-    /// The session, if the plugin is enabled.
-    pub(super) fn peer(&self) -> Option<Peer> {
-        let process = self.process.as_ref().filter(|_| self.state == State::Enabled.name())?;
-        Some(process.peer.clone())
+    /// The process, if the plugin is enabled.
+    pub(super) fn up(&self) -> Option<&ProcessView> {
+        self.process.as_ref().filter(|_| self.state == State::Enabled.name())
     }
 }
 
@@ -95,6 +96,12 @@ impl ProcessView {
             enforcement: Arc::clone(&process.enforcement),
             granted: Arc::clone(&process.granted),
             peer: process.peer.clone(),
+            exits: process.exits.clone(),
         }
+    }
+
+    /// How the process ended whose session just did; none if it is still there after a while.
+    pub(crate) async fn exited_soon(&self) -> Option<Arc<Exited>> {
+        exited_soon(self.exits.clone(), self.generation).await
     }
 }

@@ -210,7 +210,7 @@ fn a_terminal_is_shown_what_it_would_be_given_and_asked() {
     let asked = || {
         let mut terminal = bulkhead(["learn"])
             .arg(&curious.plugin)
-            .args(&curious.driver.words(&[]))
+            .args(curious.driver.words(&[]))
             .env_remove("BULKHEAD_LOG")
             .on_terminal(200, 60);
         let shown = terminal.wait_for(|shown| shown.contains("Give it all of this? [y/N]"));
@@ -361,7 +361,10 @@ fn a_strict_service_starts_nothing_that_is_learned_from() {
     // Who comes, is left alone: so it cannot be executed. Until the test ends.
     let (came, comes) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
-        listener.incoming().map(|stream| came.send(drop(stream))).for_each(drop)
+        for stream in listener.incoming() {
+            drop(stream);
+            let _ = came.send(());
+        }
     });
     let plugin = witness(below.path(), METHODS);
     let start = |mode: &str| {

@@ -135,7 +135,7 @@ mod tests {
     fn watching() -> (tempfile::TempDir, std::path::PathBuf, Watch) {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("learn.sock");
-        let watch = Watch::at(&socket, Policy::default()).unwrap();
+        let watch = Watch::at(&socket, Policy::default(), Ground::default()).unwrap();
         (directory, socket, watch)
     }
 

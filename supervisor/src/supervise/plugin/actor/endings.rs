@@ -45,7 +45,7 @@ impl Actor {
             .with("version", self.row.version.to_string())
             .with("explanation", &why.explanation);
         for (key, value) in &why.barrier {
-            entry = entry.with(*key, value);
+            entry = entry.with(key, value);
         }
         Some(entry)
     }

@@ -1,9 +1,9 @@
 # shellcheck shell=bash
 # The attack list: the tests that docs/attacks.md and docs/security.md name, and where they are made.
 
-# Each attack of the table with each layer left out in turn: eight starts an attack, so in one environment only.
+# Each attack of the table with each layer left out in turn: eight starts an attack, so on the host only.
 layers_off_test=two_layers_stop_what_a_plugin_tries_or_one_does_for_a_reason
-layers_off_in=6.12-root
+layers_off_in=host
 
 # Where the list is made: the kernel and as whom (scripts/vm --as), as the directories of results are named.
 attack_environments=(6.12-root 6.1-root newest-root 6.12-user 6.12-container)

@@ -141,7 +141,7 @@ function number(reason) {
 
 function tell_attacks(    i, j, where, name, what) {
     if (attacks == 0) return
-    printf "\n## Layer by layer (attacks.md)\n\nThe last column is of %s: the layer that stops it, and how it ends without that.\n\n", layers_off_in
+    printf "\n## Layer by layer (attacks.md)\n\nThe last column is of the host where the document was made: the layer that stops it, and how it ends without that.\n\n"
     printf "| attack | to |"
     for (i = 1; i <= count; i++) printf " %s |", environment[i]
     print " a layer off |"

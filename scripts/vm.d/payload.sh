@@ -46,7 +46,7 @@ stage_payload() {
 is_taken() {
     if [[ -z $attacks ]]; then
         in_machine "${1#"$root"/}" "$2"
-    elif in_machine "${1#"$root"/}" "$2" || [[ ${1#"$root"/}/$2 == sandbox/layers ]]; then
+    elif in_machine "${1#"$root"/}" "$2"; then
         (cd "$1" && "$3" --list --format terse </dev/null) | sed -nE 's/(.*): test$/ \1/p' | grep -qE "$only"
     else
         return 1
@@ -82,7 +82,7 @@ make_job() {
         within $((timeout > 240 ? timeout - 120 : timeout / 2)) \
         jobs "${BULKHEAD_VM_TEST_JOBS:-2}" stressors "${BULKHEAD_STRESSORS-}" allowed_skips "$skips" auditing "$auditing" \
         only "$only" except "$([[ -n $only ]] || echo "$computing")" \
-        as "$as" attacks "$attacks" keep_log_of "$([[ -z $attacks ]] || echo "$layers_off_test")" >"$job/settings"
+        as "$as" attacks "$attacks" >"$job/settings"
     if [[ $mode == command ]]; then
         printf '%s\0' "$@" >"$job/command"
     else

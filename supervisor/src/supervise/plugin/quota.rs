@@ -21,6 +21,10 @@ use crate::refusal::Barrier;
 use crate::supervise::launcher_link::{Launcher, unexpected};
 use crate::supervise::store::Store;
 
+/// What a write may be refused as a whole, in bytes: a file system with large folios (ext4 from kernel 6.16 on)
+/// does not take a part of one, so a disk is full for its writer while so much of the limit is left.
+const LARGE_WRITE: u64 = 1 << 20;
+
 /// A file takes an inode, however short it is: a limit of so many bytes also is one of a file each.
 const BYTES_PER_FILE: u64 = 4096;
 /// So many files are always allowed.
@@ -194,7 +198,8 @@ impl Kept {
         ];
         let of_hard = hard.into_iter().filter_map(|(resource, limit, used)| {
             let limit = limit?;
-            let full = used >= limit - limit / 100;
+            let unit = if resource == "storage" { LARGE_WRITE.min(limit / 8) } else { 0 };
+            let full = limit.saturating_sub(used) <= unit.max(limit / 100);
             let pressure = if full { Pressure::Full } else { Pressure::of(used, limit) };
             Some(Fill { pressure, resource, limit, used })
         });
@@ -257,6 +262,8 @@ mod tests {
         let pressure = |bytes: u64, files| bounded(bytes, files).fill(256 << 20).pressure;
         assert_eq!(pressure(1 << 20, 1), Pressure::Low);
         assert_eq!(pressure(60 << 20, 1), Pressure::Near);
+        assert_eq!(pressure(62 << 20, 1), Pressure::Near);
+        assert_eq!(pressure(63 << 20, 1), Pressure::Full, "a large write is refused as a whole");
         assert_eq!(pressure(64 << 20, 1), Pressure::Full);
         assert_eq!(pressure(1 << 20, 1000), Pressure::Near);
         assert_eq!(pressure(1 << 20, 1024), Pressure::Full);

@@ -227,6 +227,7 @@ fn a_project_is_built_and_its_own_tests_count() {
     assert!(passed.contains(&"method greeting/greet".to_owned()), "{passed:?}");
 
     let outcome = project.test("exit 101").expect(1);
-    let failed = with("failed", &serde_json::from_str(&outcome.stdout).unwrap());
+    let reply = serde_json::from_str(&outcome.stdout);
+    let failed = with("failed", &reply.unwrap_or_else(|error| panic!("{error}: {outcome:?}")));
     assert!(matches!(&failed[..], [(name, _)] if name == "cargo test"), "{failed:?}");
 }

@@ -268,6 +268,23 @@ fn what_does_not_settle_is_incomplete() {
 }
 
 #[test]
+fn nothing_is_learned_of_a_plugin_that_does_not_start() {
+    let below = tempfile::tempdir().unwrap();
+    let place = below.path().join("place");
+    let plugin = witness(below.path(), &format!("[sandbox]\nread = ['{}']\n", place.display()));
+    let before = manifest(&plugin);
+    let (reply, outcome) = learn(&plugin, &["--write", "--yes"], 1);
+    assert_eq!(reply["enforced"], Value::Null, "{reply}");
+    assert!(reply["incomplete"].as_str().unwrap().contains("does not start"), "{reply}");
+    assert!(outcome.stderr.contains("LEARNING_INCOMPLETE"), "{}", outcome.stderr);
+    assert_eq!(manifest(&plugin), before);
+    // The control: with the place it starts, and has no use for it.
+    std::fs::create_dir(place).unwrap();
+    learn(&plugin, &["--write", "--yes"], 0);
+    assert_ne!(manifest(&plugin), before);
+}
+
+#[test]
 fn what_an_author_writes_meanwhile_is_not_lost_and_a_link_stays() {
     let below = tempfile::tempdir().unwrap();
     let plugin = witness(below.path(), "[sandbox]\nproc = true\n");

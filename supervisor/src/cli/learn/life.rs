@@ -45,6 +45,9 @@ impl Lived {
         for step in &self.steps {
             let before = other.steps.iter().find(|one| one.name == step.name);
             match (&step.outcome, before.map(|before| &before.outcome)) {
+                (Err(why), Some(Err(_))) => {
+                    faults.push(format!("{}: {why}; so it did while it was learned", step.name));
+                }
                 (Err(why), _) => faults.push(format!("{}: {why}", step.name)),
                 (Ok(now), Some(Ok(then))) if now != then => {
                     faults.push(format!("{}: {now}, and {then} while it was learned", step.name));

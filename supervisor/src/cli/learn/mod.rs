@@ -162,7 +162,9 @@ impl School<'_> {
             let new = next.beyond(&given);
             report.ran(runs, &new)?;
             if next == given {
-                break (proposal, lived, None);
+                // What no run has done it may need all the same.
+                let failed = lived.failed_start().map(|why| Incomplete::NotStarted(why.to_owned()));
+                break (proposal, lived, failed);
             }
             if runs == RUNS {
                 break (proposal, lived, Some(Incomplete::Unsettled(new)));

@@ -46,12 +46,15 @@ pub(super) enum Incomplete {
     NotAgreed { lines: Vec<String>, asked: bool },
     /// The last run that there may be found these still.
     Unsettled(Vec<String>),
+    /// It did not start with what it has, nor asked for more: why.
+    NotStarted(String),
 }
 
 impl Incomplete {
     pub(super) fn lines(&self) -> &[String] {
         match self {
             Self::NotAgreed { lines, .. } | Self::Unsettled(lines) => lines,
+            Self::NotStarted(_) => &[],
         }
     }
 }
@@ -68,6 +71,9 @@ impl fmt::Display for Incomplete {
                 "the plugin tries to reach more than {FILE_NAME} grants: {lines}; nobody is there to agree \
                  to that: give `--yes`, or add to {FILE_NAME} by hand what it is to have"
             ),
+            Self::NotStarted(why) => {
+                write!(f, "the plugin does not start, so what it needs is not known: {why}")
+            }
             Self::Unsettled(_) => write!(
                 f,
                 "its last run of {RUNS} still found more: {lines}; have it try the same each time, or add these by hand and learn again"
@@ -119,6 +125,9 @@ impl Report {
             self.screen.document(&learned.json())?;
             return self.screen.flush();
         }
+        if matches!(learned.incomplete, Some(Incomplete::NotStarted(_))) {
+            return Ok(());
+        }
         for line in &learned.unused {
             self.say(Tone::Doubtful, &format!("granted and not used: {line}"))?;
         }
@@ -160,7 +169,8 @@ impl Report {
         if self.screen.json() {
             return Ok(());
         }
-        let text = self.screen.paint(tone, &printable(text));
+        // A path may have a line's end in it.
+        let text = self.screen.paint(tone, &printable(&text.replace('\n', "\\n")));
         self.screen.line(&text)?;
         self.screen.flush()
     }

@@ -101,7 +101,7 @@ pub(crate) enum Verb {
     /// Run a plugin, watch what it needs, and say what plugin.toml is to ask for
     ///
     /// The plugin is built and run as `bulkhead test` runs it, with its system calls watched instead of
-    /// refused; every other layer holds. From what it tried comes the smallest [sandbox] and [network], under
+    /// refused; every other layer holds. From what it tried comes the smallest `[sandbox]` and `[network]`, under
     /// which it is then run once more, enforced. Files, ports and hosts that plugin.toml does not grant are
     /// given to no run before they were shown and agreed to. What no run has touched is named, and what was
     /// not run was not learned: give a command after `--` that exercises the plugin.

@@ -77,7 +77,7 @@ make_job() {
         6.12) skips='landlock abi 7' ;;
         *) auditing=on ;;
     esac
-    [[ $as != user ]] || skips+=${skips:+|}'needs root'
+    [[ $as != user ]] || skips+=${skips:+|}'needs root|only root'
     printf '%s=%q\n' mode "$mode" workspace "$root" target "$target" \
         within $((timeout > 240 ? timeout - 120 : timeout / 2)) \
         jobs "${BULKHEAD_VM_TEST_JOBS:-2}" stressors "${BULKHEAD_STRESSORS-}" allowed_skips "$skips" auditing "$auditing" \

@@ -42,6 +42,9 @@ fn what_takes_the_place_of_a_binary_while_it_is_started_is_not_run() {
     let said = Command::new(&evil).args(&good.args).output().unwrap().stdout;
     assert!(said.starts_with(b"-c"), "the control");
     let entry = service.path().join(format!("state/store/{digest}/bin/entry"));
+    // Without root its owner opens it first.
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(entry.parent().unwrap(), open).unwrap();
     let kept = service.path().join("kept");
     fs::hard_link(&entry, &kept).unwrap();
     let over = AtomicBool::new(false);

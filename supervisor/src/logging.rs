@@ -4,6 +4,7 @@ use std::io::IsTerminal as _;
 use std::sync::Mutex;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
@@ -33,33 +34,26 @@ pub(crate) fn init() {
     let json = format.as_deref() == Some("json");
     let journald = journal::has_our_output();
     let journal = journald.then(Journal::open).and_then(Result::ok);
-    let base =
-        tracing_subscriber::fmt().with_target(false).with_ansi(std::io::stderr().is_terminal());
-    let streamed = || Mutex::new(Streamed::new(json));
+    // What goes to journald must not wait for it.
+    let writer = if journald {
+        BoxMakeWriter::new(Mutex::new(Streamed::new(json)))
+    } else {
+        BoxMakeWriter::new(std::io::stderr)
+    };
+    let base = tracing_subscriber::fmt()
+        .with_env_filter(filter.clone())
+        .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(writer);
     // Whoever called first has set it up: tests in one process.
     let _ = match (format, journal) {
         (None, Some(journal)) => {
             tracing_subscriber::registry().with(filter).with(Journalled::new(journal)).try_init()
         }
-        _ if json && journald => base
-            .with_env_filter(filter)
-            .with_writer(streamed())
-            .json()
-            .flatten_event(true)
-            .finish()
-            .try_init(),
+        _ if json => base.json().flatten_event(true).finish().try_init(),
         // journald stamps each line itself.
-        _ if journald => {
-            base.with_env_filter(filter).with_writer(streamed()).without_time().finish().try_init()
-        }
-        _ if json => base
-            .with_env_filter(filter)
-            .with_writer(std::io::stderr)
-            .json()
-            .flatten_event(true)
-            .finish()
-            .try_init(),
-        _ => base.with_env_filter(filter).with_writer(std::io::stderr).finish().try_init(),
+        _ if journald => base.without_time().finish().try_init(),
+        _ => base.finish().try_init(),
     };
     if let Some(error) = fault {
         tracing::warn!(%error, "{FILTER_VARIABLE}={text:?} is no filter; logging at level info");

@@ -52,6 +52,23 @@ pub fn bulkhead<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Prog
     program
 }
 
+/// A verb of an author's on a project or a plugin's directory, with nothing else in its temporary directory,
+/// which must be empty afterwards.
+pub fn authoring(verb: &str, directory: &Path, words: &[&str]) -> Outcome {
+    let scratch = tempfile::tempdir().unwrap();
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(scratch.path(), open).unwrap();
+    let outcome = bulkhead([verb])
+        .arg(directory)
+        .args(words)
+        .env("TMPDIR", scratch.path())
+        .env_remove("BULKHEAD_LOG")
+        .run();
+    let left: Vec<_> = std::fs::read_dir(scratch.path()).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
+    outcome
+}
+
 impl Program {
     pub fn new(program: impl AsRef<OsStr>) -> Self {
         Self { command: Command::new(program), input: None }

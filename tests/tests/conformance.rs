@@ -3,9 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "to fail here is to fail the test")]
 
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
 
-use bulkhead_tests::process::{Outcome, bulkhead};
+use bulkhead_tests::process::{Outcome, authoring, bulkhead};
 use bulkhead_tests::{plugin, program};
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -24,21 +23,6 @@ call_timeout = "5s"
 stop_timeout = "6s"
 "#;
 
-/// Runs it with nothing else in its temporary directory, which must be empty afterwards.
-fn test(directory: &Path, words: &[&str]) -> Outcome {
-    let scratch = tempfile::tempdir().unwrap();
-    std::fs::set_permissions(scratch.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-    let outcome = bulkhead(["test"])
-        .arg(directory)
-        .args(words)
-        .env("TMPDIR", scratch.path())
-        .env_remove("BULKHEAD_LOG")
-        .run();
-    let left: Vec<_> = std::fs::read_dir(scratch.path()).unwrap().collect();
-    assert!(left.is_empty(), "{left:?}");
-    outcome
-}
-
 /// The checks with that outcome, each with its text.
 fn with(outcome: &str, reply: &Value) -> Vec<(String, String)> {
     let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -51,7 +35,7 @@ fn with(outcome: &str, reply: &Value) -> Vec<(String, String)> {
 fn judged(mode: &str, code: i32) -> Value {
     let below = tempfile::tempdir().unwrap();
     let hostile = plugin::hostile(below.path(), mode, LINES);
-    let outcome = test(&hostile, &["--json"]).expect(code);
+    let outcome = authoring("test", &hostile, &["--json"]).expect(code);
     if code != 0 {
         let error: Value = serde_json::from_str(outcome.stderr.lines().last().unwrap()).unwrap();
         assert_eq!(error["code"], "CHECKS_FAILED", "{mode}");
@@ -75,7 +59,7 @@ fn fail(modes: &[(&str, &str, &str)]) {
 fn plugins_that_behave_pass() {
     let below = tempfile::tempdir().unwrap();
     let provider = plugin::example(below.path(), "appointments");
-    let outcome = test(&provider, &[]).expect(0);
+    let outcome = authoring("test", &provider, &[]).expect(0);
     let lines: Vec<&str> = outcome.stdout.lines().collect();
     for (at, name) in [(0, "build"), (2, "package"), (3, "exposure"), (4, "review"), (5, "start")] {
         assert!(lines[at].contains(name), "{lines:?}");
@@ -85,9 +69,9 @@ fn plugins_that_behave_pass() {
 
     // One that depends on it, without it and with it.
     let consumer = plugin::example(below.path(), "appointment-scheduler");
-    let outcome = test(&consumer, &[]).expect(1);
+    let outcome = authoring("test", &consumer, &[]).expect(1);
     assert!(outcome.stdout.contains("DEPENDENCY_MISSING") && outcome.stdout.contains("--with"));
-    test(&consumer, &["--with", provider.to_str().unwrap()]).expect(0);
+    authoring("test", &consumer, &["--with", provider.to_str().unwrap()]).expect(0);
 
     for mode in ["well", "garbage-stdout"] {
         let reply = judged(mode, 0);
@@ -141,7 +125,7 @@ fn a_method_that_is_declared_must_be_there() {
     let below = tempfile::tempdir().unwrap();
     let lines = LINES.replace("echo = {}", "echo = {}\nabsent = {}");
     let hostile = plugin::hostile(below.path(), "well", &lines);
-    let outcome = test(&hostile, &["--json"]).expect(1);
+    let outcome = authoring("test", &hostile, &["--json"]).expect(1);
     let failed = with("failed", &serde_json::from_str(&outcome.stdout).unwrap());
     assert!(matches!(&failed[..], [(name, _)] if name == "method mirror/absent"), "{failed:?}");
 }
@@ -151,7 +135,7 @@ fn what_could_not_be_installed_fails_before_it_is_run() {
     let below = tempfile::tempdir().unwrap();
     // A manifest that is none.
     let hostile = plugin::hostile(below.path(), "well", "[limits]\nmemory = '64Q'");
-    let outcome = test(&hostile, &["--json"]).expect(1);
+    let outcome = authoring("test", &hostile, &["--json"]).expect(1);
     let reply: Value = serde_json::from_str(&outcome.stdout).unwrap();
     let failed = with("failed", &reply);
     assert!(matches!(&failed[..], [(name, text)] if name == "build" && text.contains("64Q")));
@@ -159,11 +143,11 @@ fn what_could_not_be_installed_fails_before_it_is_run() {
     // A link, which no package may have.
     let hostile = plugin::hostile(below.path(), "well", "");
     std::os::unix::fs::symlink("/etc/passwd", hostile.join("link")).unwrap();
-    let outcome = test(&hostile, &["--json"]).expect(1);
+    let outcome = authoring("test", &hostile, &["--json"]).expect(1);
     let failed = with("failed", &serde_json::from_str(&outcome.stdout).unwrap());
     assert!(matches!(&failed[..], [(name, _)] if name == "package"), "{failed:?}");
     // No plugin at all.
-    let outcome = test(&below.path().join("absent"), &[]).expect(3);
+    let outcome = authoring("test", &below.path().join("absent"), &[]).expect(3);
     assert!(outcome.stderr.contains("NOT_FOUND"), "{}", outcome.stderr);
 }
 

@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
-use bulkhead_tests::process::{DEADLINE, Outcome, bulkhead};
+use bulkhead_tests::process::{DEADLINE, Outcome, authoring, bulkhead};
 use bulkhead_tests::service::Service;
 use bulkhead_tests::{plugin, program};
 use nix::sys::signal::Signal;
@@ -25,24 +25,9 @@ fn outside() -> TempDir {
     directory
 }
 
-/// The verb, with nothing else in its temporary directory, which must be empty afterwards.
-fn verb(verb: &str, directory: &Path, words: &[&str]) -> Outcome {
-    let scratch = tempfile::tempdir().unwrap();
-    std::fs::set_permissions(scratch.path(), Permissions::from_mode(0o755)).unwrap();
-    let outcome = bulkhead([verb])
-        .arg(directory)
-        .args(words)
-        .env("TMPDIR", scratch.path())
-        .env_remove("BULKHEAD_LOG")
-        .run();
-    let left: Vec<_> = std::fs::read_dir(scratch.path()).unwrap().collect();
-    assert!(left.is_empty(), "{left:?}");
-    outcome
-}
-
 /// With `--json` and these words: the exit code, and what it says.
 fn learn(directory: &Path, words: &[&str], code: i32) -> (Value, Outcome) {
-    let outcome = verb("learn", directory, &[&["--json"][..], words].concat()).expect(code);
+    let outcome = authoring("learn", directory, &[&["--json"][..], words].concat()).expect(code);
     (serde_json::from_str(&outcome.stdout).unwrap(), outcome)
 }
 
@@ -135,7 +120,7 @@ fn what_was_used_is_written_and_the_rest_is_named() {
     assert!(!after.contains("proc") && !after.contains("unused"), "{after}");
     let (reply, _) = learn(&plugin, &driver.words(&["--check"]), 0);
     assert_eq!((&reply["lacking"], &reply["unused"]), (&json!([]), &json!([])));
-    verb("test", &plugin, &[]).expect(0);
+    authoring("test", &plugin, &[]).expect(0);
 }
 
 /// A plugin that reads a secret each time it is learned from, and what it got of it, a line for each run.
@@ -190,7 +175,7 @@ fn what_it_tries_to_reach_is_not_given_to_it_without_a_word() {
     assert!(outcome.stderr.contains("LEARNING_INCOMPLETE"), "{}", outcome.stderr);
     assert_eq!(manifest(&curious.plugin), before, "what was not run under is not written");
     // The same for a person.
-    let outcome = verb("learn", &curious.plugin, &curious.driver.words(&[])).expect(1);
+    let outcome = authoring("learn", &curious.plugin, &curious.driver.words(&[])).expect(1);
     assert_eq!(curious.got(), ["null"]);
     for part in ["not run under, and maybe incomplete", "look twice", &curious.secret()] {
         assert!(outcome.stdout.contains(part), "{part} is not in\n{}", outcome.stdout);
@@ -309,11 +294,11 @@ fn a_call_that_kills_it_is_allowed_by_its_name() {
     let lines = "[lifecycle]\ninit_timeout = \"8s\"\nstop_timeout = \"6s\"";
     let plugin = plugin::hostile(below.path(), "own-session", lines);
     // The control: it dies of it.
-    verb("test", &plugin, &[]).expect(1);
+    authoring("test", &plugin, &[]).expect(1);
     let (reply, _) = learn(&plugin, &["--write"], 0);
     assert_eq!(reply["lacking"], json!(["[sandbox] allow_syscalls = [\"setsid\"]"]));
     assert!(manifest(&plugin).contains("allow_syscalls = [\"setsid\"]"));
-    verb("test", &plugin, &[]).expect(0);
+    authoring("test", &plugin, &[]).expect(0);
     learn(&plugin, &["--check"], 0);
 }
 

@@ -170,17 +170,6 @@ mod tests {
     use super::*;
     use crate::manifest::Network;
 
-    fn asked() -> Asked {
-        Asked {
-            profile: Profile::Plugin,
-            allow_syscalls: Vec::new(),
-            proc: false,
-            read: Vec::new(),
-            write: Vec::new(),
-            network: Network::None,
-        }
-    }
-
     #[test]
     fn comments_and_order_stay() {
         let text = "# A plugin.\nid = 'a' # its id\nversion = '1.0.0'\n\n[sandbox] # narrow\n\
@@ -192,7 +181,7 @@ mod tests {
             allow_syscalls: vec!["sync".to_owned()],
             read: paths(&["/srv/a", "/srv/d", "/srv/c"]),
             network: Network::Ports { connect: vec![5432], bind: vec![] },
-            ..asked()
+            ..Asked::nothing()
         };
         let changed = edited(text, &asked).unwrap();
         for kept in [
@@ -220,11 +209,11 @@ mod tests {
     #[test]
     fn what_is_not_asked_for_has_no_section() {
         let text = "id = 'a'\nversion = '1.0.0'\n";
-        assert_eq!(edited(text, &asked()).unwrap(), text);
+        assert_eq!(edited(text, &Asked::nothing()).unwrap(), text);
         let more = format!("{text}\n[network]\nconnect = [1]\n");
-        assert!(!edited(&more, &asked()).unwrap().contains("network"));
+        assert!(!edited(&more, &Asked::nothing()).unwrap().contains("network"));
         let inline = format!("{text}sandbox = {{ proc = true, tmp = '1M' }}\n");
-        let changed = edited(&inline, &asked()).unwrap();
+        let changed = edited(&inline, &Asked::nothing()).unwrap();
         assert!(changed.contains("tmp = '1M'") && !changed.contains("proc"), "{changed}");
     }
 }

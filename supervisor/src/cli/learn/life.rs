@@ -165,8 +165,9 @@ mod tests {
         let other = lived(&[("start", Ok("it starts")), ("method a", Ok("it refuses"))]);
         assert_eq!(other.against(&before).len(), 1);
         let failed = lived(&[("start", Err("no"))]);
-        assert_eq!(failed.against(&failed), ["start: no"]);
-        // What failed before and passes now is no fault.
+        assert_eq!(failed.against(&before), ["start: no"]);
+        assert_eq!(failed.against(&failed), ["start: no; so it did while it was learned"]);
+        // What failed before and passes now is no fault; of one that did not start nothing is learned at all.
         assert_eq!(before.against(&failed), [""; 0]);
     }
 }

@@ -31,6 +31,19 @@ pub(super) struct Proposal {
 }
 
 impl Asked {
+    /// What a manifest asks for that says nothing.
+    #[cfg(test)]
+    pub(super) fn nothing() -> Self {
+        Self {
+            profile: Profile::Plugin,
+            allow_syscalls: Vec::new(),
+            proc: false,
+            read: Vec::new(),
+            write: Vec::new(),
+            network: Network::None,
+        }
+    }
+
     pub(super) fn of(manifest: &Manifest) -> Self {
         let sandbox = &manifest.sandbox;
         Self {
@@ -159,7 +172,7 @@ impl<'a> Reached<'a> {
 /// The smallest that has all that was observed. What is asked for already keeps its order.
 pub(super) fn propose(observed: &Observed, present: &Asked, homes: &Homes) -> Proposal {
     let mut notes = BTreeSet::new();
-    let (profile, calls) = calls(observed, observed.executes);
+    let (profile, calls) = calls(observed);
     if observed.overflowed {
         notes.insert(format!("it tried more than {MOST} places in a run; the rest was not kept"));
     }
@@ -193,7 +206,7 @@ pub(super) fn propose(observed: &Observed, present: &Asked, homes: &Homes) -> Pr
 
 /// The profile, and the calls besides. Only what executes programs needs the broadest: it is made for
 /// programs that nobody here wrote.
-fn calls(observed: &Observed, executes: bool) -> (Profile, BTreeSet<&'static str>) {
+fn calls(observed: &Observed) -> (Profile, BTreeSet<&'static str>) {
     let lacks = |profile: Profile| {
         let at = rank(profile);
         let refused = |standings: &Standings| standings[at] == Standing::Refused;
@@ -203,7 +216,7 @@ fn calls(observed: &Observed, executes: bool) -> (Profile, BTreeSet<&'static str
             .map(|(call, _)| *call)
             .collect::<BTreeSet<_>>()
     };
-    let profile = if executes {
+    let profile = if observed.executes {
         Profile::Program
     } else if lacks(Profile::Compute).len() > lacks(Profile::Plugin).len() {
         Profile::Plugin

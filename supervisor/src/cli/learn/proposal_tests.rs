@@ -5,17 +5,6 @@ use super::*;
 
 const NONE: Standings = [Standing::Refused; 3];
 
-fn present() -> Asked {
-    Asked {
-        profile: Profile::Plugin,
-        allow_syscalls: Vec::new(),
-        proc: false,
-        read: Vec::new(),
-        write: Vec::new(),
-        network: Network::None,
-    }
-}
-
 fn observed(calls: &[(&'static str, Standings)], subjects: &[Subject]) -> Observed {
     let mut observed = Observed::default();
     for (call, standings) in calls {
@@ -50,7 +39,7 @@ fn the_profile_is_the_narrowest_and_the_broadest_only_for_who_executes() {
         (&[writes, watches, syncs], &[], Profile::Plugin, &["inotify_init1", "sync"]),
         (&[writes, watches, syncs], &[executes], Profile::Program, &["sync"]),
     ] {
-        let asked = proposed(&observed(calls, subjects), &present()).asked;
+        let asked = proposed(&observed(calls, subjects), &Asked::nothing()).asked;
         assert_eq!(
             (asked.profile, &asked.allow_syscalls[..]),
             (profile, &named.iter().map(ToString::to_string).collect::<Vec<_>>()[..]),
@@ -82,7 +71,7 @@ fn what_is_not_used_goes_and_what_is_keeps_its_place() {
         proc: true,
         read: places(&["/srv/unused", &at("used"), &at("written")]),
         network: Network::Ports { connect: vec![9, 5432], bind: vec![80] },
-        ..present()
+        ..Asked::nothing()
     };
     let Proposal { asked, notes } = proposed(&observed(&[], &subjects), &before);
     assert_eq!(
@@ -122,7 +111,7 @@ fn what_no_manifest_can_have_is_said() {
     );
     seen.impossible.insert("bpf");
     seen.hosts.insert("a:1".parse().unwrap());
-    let Proposal { asked, notes } = proposed(&seen, &present());
+    let Proposal { asked, notes } = proposed(&seen, &Asked::nothing());
     assert_eq!(asked.network, Network::Hosts(vec!["a:1".parse().unwrap()]));
     for why in ["bpf", "any port", "by itself (ports 7)"] {
         assert!(notes.iter().any(|note| note.contains(why)), "{why} is not in {notes:?}");

@@ -21,8 +21,8 @@ use crate::refusal::Barrier;
 use crate::supervise::launcher_link::{Launcher, unexpected};
 use crate::supervise::store::Store;
 
-/// What a write may be refused as a whole, in bytes: a file system with large folios (ext4 from kernel 6.16 on)
-/// does not take a part of one, so a disk is full for its writer while so much of the limit is left.
+/// What a write may be refused as a whole, in bytes, so a disk is full for its writer while so much of the limit
+/// is left: of the last MiB of a limit, ext4 took a part on kernel 6.12 and nothing on 7.
 const LARGE_WRITE: u64 = 1 << 20;
 
 /// A file takes an inode, however short it is: a limit of so many bytes also is one of a file each.

@@ -21,10 +21,11 @@ use crate::supervise::logs::Stream;
 use crate::supervise::principal::Principal;
 use crate::supervise::store::Kind;
 
-/// Of what a process has died, in words, and the layer with the line that would change it, where it was one.
+/// Of what a process has died.
 struct Why {
     explanation: String,
-    barrier: Vec<(&'static str, Value)>,
+    /// `layer` and `remedy`, where a layer ended it, or was why we did.
+    barrier: serde_json::Map<String, Value>,
 }
 
 impl Actor {
@@ -53,25 +54,19 @@ impl Actor {
     /// A process that we ended has died of what we ended it for, whatever signal that took.
     fn why(&self, exited: &Exited) -> Why {
         let current = self.process.as_ref().is_some_and(|it| it.generation == exited.generation);
-        let failure = self.last_failure.as_ref();
-        let failure = failure.filter(|_| current && self.machine.state() == State::Enabled);
-        let told = |details: &Value| {
-            let known = ["layer", "remedy"].into_iter().filter(|key| !details[key].is_null());
-            known.map(|key| (key, details[key].clone())).collect()
-        };
-        match (Barrier::of_death(&exited.exit.0), failure) {
-            (None, Some(failure)) => Why {
-                explanation: format!("bulkhead stopped it: {}", failure.message),
-                barrier: told(&failure.details),
-            },
-            (barrier, _) => {
-                let mut details = json!({});
-                if let Some(barrier) = barrier {
-                    barrier.tell(&mut details);
-                }
-                Why { explanation: exited.exit.0.explain(), barrier: told(&details) }
-            }
+        let ended_for = self.last_failure.as_ref();
+        let ended_for = ended_for.filter(|_| current && self.machine.state() == State::Enabled);
+        let mut explanation = exited.exit.0.explain();
+        let mut details = json!({});
+        if let Some(barrier) = Barrier::of_death(&exited.exit.0) {
+            barrier.tell(&mut details);
+        } else if let Some(failure) = ended_for {
+            explanation = format!("bulkhead stopped it: {}", failure.message);
+            details = failure.details.clone();
         }
+        let mut barrier = details.as_object().cloned().unwrap_or_default();
+        barrier.retain(|key, _| key == "layer" || key == "remedy");
+        Why { explanation, barrier }
     }
 
     /// The session of an enabled plugin ended: it exits by itself, or it is made to.
@@ -182,7 +177,7 @@ impl Actor {
             key: lines,
         });
         for (key, value) in &why.barrier {
-            exit[*key] = value.clone();
+            exit[key] = value.clone();
         }
         self.row.last_exit = Some(exit.clone());
         let usage = self.last_usage(&exited);

@@ -29,6 +29,7 @@ mod refusal;
 mod signing;
 mod supervise;
 mod trust;
+mod words;
 
 fn main() -> std::process::ExitCode {
     cli::main()

@@ -48,22 +48,9 @@ pub(in crate::cli) fn span(millis: u64) -> String {
     }
 }
 
-/// `once`, or `3 times`.
-pub(in crate::cli) fn times(count: u64) -> String {
-    match count {
-        1 => "once".to_owned(),
-        count => format!("{count} times"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn one_time_is_once() {
-        assert_eq!([0, 1, 2].map(times), ["0 times", "once", "2 times"]);
-    }
 
     #[test]
     fn sizes_are_rounded_to_what_is_read_at_a_glance() {

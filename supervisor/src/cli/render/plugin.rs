@@ -7,10 +7,11 @@ use bulkhead_sandbox::Enforcement;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::measure::{bytes, span, times};
+use super::measure::{bytes, span};
 use super::table::{Cell, table};
 use super::{Screen, Tone, layers};
 use crate::cli::problem::printable;
+use crate::words::times;
 
 /// A plugin as the service shows it, as far as it is shown here. The service may be newer: what is
 /// not known is ignored, what is absent is its default.
@@ -562,6 +563,7 @@ mod tests {
             assert!(text.contains(part), "{part:?} in\n{text}");
         }
     }
+
     #[test]
     fn the_log_is_pointed_to_where_there_is_something_in_it() {
         for (lines, pointed) in [(json!(["the end"]), true), (json!([]), false)] {

@@ -15,6 +15,7 @@ use crate::failure::Code;
 use crate::manifest::{ByteSize, CpuShare};
 use crate::refusal::Barrier;
 use crate::supervise::plugin::{Fill, Pressure};
+use crate::words::times;
 
 /// The code of a limit that is nearly used up.
 const NEAR: &str = "RESOURCE_NEAR_LIMIT";
@@ -239,10 +240,6 @@ impl Alarms {
 
 fn near(resource: &'static str, limit: u64, used: u64, message: String) -> Warning {
     Warning { exhausted: false, resource, limit, used, count: None, message }
-}
-
-fn times(count: u64) -> String {
-    if count == 1 { "once".to_owned() } else { format!("{count} times") }
 }
 
 #[cfg(test)]

@@ -44,10 +44,13 @@ stage_payload() {
 # Whether a test executable goes into the machine: for the attack list only if it has a test of it.
 # $1 is the directory of the package, $2 the name of the target, $3 the file.
 is_taken() {
+    local tests
     if [[ -z $attacks ]]; then
         in_machine "${1#"$root"/}" "$2"
     elif in_machine "${1#"$root"/}" "$2"; then
-        (cd "$1" && "$3" --list --format terse </dev/null) | sed -nE 's/(.*): test$/ \1/p' | grep -qE "$only"
+        tests=$(cd "$1" && "$3" --list --format terse </dev/null) || fail "$3 does not list its tests"
+        # Not from a pipe: a grep that has its answer closes it, and a long list would count as not taken.
+        grep -qE "$only" < <(sed -nE 's/(.*): test$/ \1/p' <<<"$tests")
     else
         return 1
     fi

@@ -64,7 +64,9 @@ fn plugins_that_behave_pass() {
     for (at, name) in [(0, "build"), (2, "package"), (3, "exposure"), (4, "review"), (5, "start")] {
         assert!(lines[at].contains(name), "{lines:?}");
     }
-    assert!(outcome.stdout.contains("method appointments/stats"), "{outcome:?}");
+    for tried in ["method appointments/stats", "schedule expire"] {
+        assert!(outcome.stdout.contains(tried), "{outcome:?}");
+    }
     assert!(lines.last().unwrap().starts_with("appointments 0.1.0 passes all"), "{lines:?}");
 
     // One that depends on it, without it and with it.
@@ -121,13 +123,18 @@ fn a_call_that_does_harm_or_gets_no_answer_fails() {
 }
 
 #[test]
-fn a_method_that_is_declared_must_be_there() {
+fn a_method_and_a_schedule_that_are_declared_must_be_there() {
     let below = tempfile::tempdir().unwrap();
+    let schedule =
+        |method: &str| format!("[[schedule]]\ncron = '0 3 * * *'\nmethod = '{method}'\n");
     let lines = LINES.replace("echo = {}", "echo = {}\nabsent = {}");
+    let lines = format!("{lines}{}{}", schedule("echo"), schedule("nightly"));
     let hostile = plugin::hostile(below.path(), "well", &lines);
     let outcome = authoring("test", &hostile, &["--json"]).expect(1);
-    let failed = with("failed", &serde_json::from_str(&outcome.stdout).unwrap());
-    assert!(matches!(&failed[..], [(name, _)] if name == "method mirror/absent"), "{failed:?}");
+    let reply = serde_json::from_str(&outcome.stdout).unwrap();
+    let failed: Vec<String> = with("failed", &reply).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(failed, ["method mirror/absent", "schedule nightly"]);
+    assert!(with("ok", &reply).iter().any(|(name, _)| name == "schedule echo"), "{reply}");
 }
 
 #[test]

@@ -317,6 +317,23 @@ fn a_call_that_none_may_have_is_named_and_not_granted() {
 }
 
 #[test]
+fn a_schedule_is_run_and_events_are_said_to_be_untried() {
+    let below = tempfile::tempdir().unwrap();
+    let lines = format!(
+        "{METHODS}[events]\nsubscribes = [\"news.*\"]\n[[schedule]]\ncron = '0 3 * * *'\nmethod = 'tick'\n"
+    );
+    let (reply, outcome) = learn(&witness(below.path(), &lines), &[], 0);
+    let step = json!({ "name": "schedule tick", "passed": true, "text": "it runs" });
+    assert!(reply["life"].as_array().unwrap().contains(&step), "{reply}");
+    // `read` wants a path.
+    assert_eq!(
+        reply["hardlyLearned"],
+        json!(["method mirror/read", "events news.*"]),
+        "{outcome:?}"
+    );
+}
+
+#[test]
 fn a_connection_that_the_host_makes_is_learned_as_a_host() {
     let below = tempfile::tempdir().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

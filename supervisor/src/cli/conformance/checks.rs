@@ -6,13 +6,14 @@ use std::time::Instant;
 use serde::Serialize;
 use serde_json::{Map, json};
 
+use super::exercises::Exercise;
 use crate::cli::Ended;
 use crate::cli::problem::{Problem, printable};
 use crate::cli::render::{Screen, Tone};
 use crate::manifest::Manifest;
 
-/// All of them, in order, but for those of the methods, which come before this one.
-const AFTER_METHODS: &str = "unknown method";
+/// All of them, in order, but for the exercises of the manifest, which come before this one.
+const AFTER_EXERCISES: &str = "unknown method";
 /// One that was never come to is skipped.
 const ALL: [&str; 14] = [
     "build",
@@ -24,7 +25,7 @@ const ALL: [&str; 14] = [
     "handshake",
     "init",
     "health",
-    AFTER_METHODS,
+    AFTER_EXERCISES,
     "steady",
     "stop",
     "uninstall",
@@ -52,7 +53,8 @@ struct Check {
 pub(super) struct Checks {
     screen: Screen,
     plugin: Option<(String, String)>,
-    methods: Vec<String>,
+    /// The names of those of the manifest.
+    exercises: Vec<String>,
     done: Vec<Check>,
     /// When the last one was over.
     since: Instant,
@@ -60,13 +62,19 @@ pub(super) struct Checks {
 
 impl Checks {
     pub(super) fn new(screen: Screen) -> Self {
-        Self { screen, plugin: None, methods: Vec::new(), done: Vec::new(), since: Instant::now() }
+        Self {
+            screen,
+            plugin: None,
+            exercises: Vec::new(),
+            done: Vec::new(),
+            since: Instant::now(),
+        }
     }
 
     /// Which plugin is checked.
     pub(super) fn about(&mut self, manifest: &Manifest) {
         self.plugin = Some((manifest.id.to_string(), manifest.version.to_string()));
-        self.methods = methods(manifest).map(|method| of_method(&method)).collect();
+        self.exercises = Exercise::all(manifest).map(|exercise| exercise.to_string()).collect();
     }
 
     /// Makes a check; gives what came of it, and nothing where it failed.
@@ -160,7 +168,8 @@ impl Checks {
 
     /// The names of all checks, in order.
     fn all(&self) -> Vec<String> {
-        let before = |name: &str| if name == AFTER_METHODS { self.methods.clone() } else { vec![] };
+        let before =
+            |name: &str| if name == AFTER_EXERCISES { self.exercises.clone() } else { vec![] };
         ALL.iter().flat_map(|name| before(name).into_iter().chain([(*name).to_owned()])).collect()
     }
 
@@ -168,16 +177,4 @@ impl Checks {
         let failed = self.done.iter().filter(|check| check.outcome == Outcome::Failed);
         failed.map(|check| check.name.clone()).collect()
     }
-}
-
-/// The methods that a manifest declares, with their services.
-pub(in crate::cli) fn methods(manifest: &Manifest) -> impl Iterator<Item = String> {
-    manifest.provides.iter().flat_map(|(service, provided)| {
-        provided.methods.keys().map(move |method| format!("{service}/{method}"))
-    })
-}
-
-/// The check of a method is called after it.
-pub(super) fn of_method(method: &str) -> String {
-    format!("method {method}")
 }

@@ -6,7 +6,7 @@ use hyper::Method;
 use serde_json::{Value, json};
 
 use super::checks::Checks;
-use super::methods::{self, Process};
+use super::exercises::{self, Process};
 use super::stopping;
 use crate::cli::Ended;
 use crate::cli::client::{Ask, Client};
@@ -43,7 +43,7 @@ impl Life<'_> {
         }
         let enabled = self.start().await;
         let Some(process) = stages(checks, enabled)? else { return Ok(()) };
-        methods::check(client, manifest, &process, checks).await?;
+        exercises::check(client, manifest, &process, checks).await?;
         let stopped = stopping::stop(client, &manifest.id).await;
         checks.note("stop", stopped)?;
         checks.note("uninstall", self.uninstall().await)?;

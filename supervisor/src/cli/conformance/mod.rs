@@ -8,16 +8,16 @@
 //! as anybody would ask.
 
 mod checks;
+mod exercises;
 mod life;
-mod methods;
 mod stopping;
 
 use std::process::ExitCode;
 
 use self::checks::Checks;
-pub(super) use self::checks::methods as methods_of;
+pub(super) use self::exercises::{Exercise, Found};
 pub(super) use self::life::Life;
-pub(super) use self::methods::{Found, call};
+
 pub(super) use self::stopping::stop;
 use super::args::{Global, Run, Test};
 use super::problem::Problem;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::cli::client::Client;
-use crate::cli::conformance::{self, Found, Life};
+use crate::cli::conformance::{self, Exercise, Found, Life};
 use crate::cli::problem::Problem;
 use crate::failure::Code;
 
@@ -25,8 +25,8 @@ pub(super) struct Step {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Lived {
     pub(super) steps: Vec<Step>,
-    /// Methods of which no more was run than that they refuse `{}`.
-    pub(super) refused: Vec<String>,
+    /// Of what it declares, that which was refused, or not tried at all.
+    pub(super) hardly: Vec<String>,
 }
 
 impl Lived {
@@ -82,18 +82,21 @@ pub(super) async fn live(life: &Life<'_>, command: &[OsString]) -> Result<Lived,
         }
     }
     let Life { client, manifest, .. } = life;
-    for method in conformance::methods_of(manifest) {
-        let outcome = match conformance::call(client, &manifest.id, &method).await {
-            Found::Answered(_) => Ok("it answers".to_owned()),
+    for exercise in Exercise::all(manifest) {
+        let outcome = match exercise.of(client, &manifest.id).await {
+            Found::Answered => Ok(exercise.answered()),
             Found::Refused(code, problem) if code == "PANIC" => Err(text(&problem)),
             Found::Refused(code, _) => {
-                lived.refused.push(method.clone());
-                Ok(format!("it refuses {{}} with {code}"))
+                lived.hardly.push(exercise.to_string());
+                Ok(exercise.refused(&code))
             }
             Found::Lost(problem) => Err(text(&problem)),
         };
-        lived.add(format!("method {method}"), outcome);
+        lived.add(exercise.to_string(), outcome);
     }
+    // What is in them only the author knows.
+    let topics = manifest.events.subscribes.iter();
+    lived.hardly.extend(topics.map(|topic| format!("events {topic}")));
     if !command.is_empty() {
         lived.add("command", run(client, command).await?);
     }

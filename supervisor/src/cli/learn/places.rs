@@ -109,8 +109,8 @@ fn real(path: &Path) -> Option<PathBuf> {
 fn need(path: &Path, doing: Doing, ground: &Ground) -> Need {
     let real = match fs::canonicalize(path) {
         Ok(real) => real,
-        Err(_) if changes(doing) => return parent(path, ground),
-        // It would not be there either.
+        Err(_) if matches!(doing, Doing::Write | Doing::Make) => return parent(path, ground),
+        // It would not be there either, to be read or removed.
         Err(_) => return Need::Nothing,
     };
     if real != path {
@@ -327,7 +327,8 @@ mod tests {
             (directory.clone(), Doing::Make, Need::Nothing),
             (directory.clone(), Doing::Remove, Need::Write(place(&root))),
             (file.clone(), Doing::Remove, Need::Write(place(&root))),
-            (root.join("new"), Doing::Remove, Need::Write(place(&root))),
+            (root.join("new"), Doing::Remove, Need::Nothing),
+            (root.join("new"), Doing::Make, Need::Write(place(&root))),
             // Its times or its mode.
             (directory.clone(), Doing::Write, Need::Write(place(&directory))),
             (directory.join("new"), Doing::Write, Need::Write(place(&directory))),

@@ -137,12 +137,13 @@ impl Report {
         for note in &learned.proposal.notes {
             self.say(Tone::Doubtful, &format!("not granted: {note}"))?;
         }
-        if !learned.lived.refused.is_empty() && !learned.has_command {
-            let methods = learned.lived.refused.join(", ");
+        if !learned.lived.hardly.is_empty() && !learned.has_command {
+            let hardly = learned.lived.hardly.join(", ");
             self.say(
                 Tone::Doubtful,
                 &format!(
-                    "hardly learned: {methods}: called with {{}} only, which it refuses; give a command after `--` that calls it in earnest"
+                    "hardly learned: {hardly}: methods were called with {{}} only, and no event was posted; \
+                     give a command after `--` that does it in earnest"
                 ),
             )?;
         }
@@ -221,7 +222,7 @@ impl Learned {
             "lacking": self.lacking,
             "unused": self.unused,
             "life": self.lived.json(),
-            "hardlyLearned": self.lived.refused,
+            "hardlyLearned": self.lived.hardly,
             "incomplete": self.incomplete.as_ref().map(ToString::to_string),
             "enforced": enforced,
         })

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::launch::Identity;
 use crate::policy::{Access, Mount, Network, Policy};
+use crate::root::SYSTEM;
 use crate::seccomp;
 
 /// Which directories of the machine may be made visible. An empty list allows none.
@@ -25,7 +26,7 @@ impl AllowedSources {
     /// Whether that mount may be made, by the name of its source.
     pub fn allows(&self, mount: &Mount) -> bool {
         let beneath = |allowed: &[PathBuf]| allowed.iter().any(|it| mount.source.starts_with(it));
-        beneath(&self.read_write) || mount.access == Access::ReadOnly && beneath(&self.read_only)
+        beneath(&self.read_write) || mount.access != Access::ReadWrite && beneath(&self.read_only)
     }
 }
 
@@ -115,6 +116,13 @@ pub fn check(policy: &Policy, sources: &AllowedSources) -> Result<(), FloorViola
 pub fn is_reserved(target: &Path) -> bool {
     RESERVED.iter().any(|reserved| Path::new(reserved) == target)
         || ["/dev", "/proc", "/sys"].iter().any(|tree| target.starts_with(tree))
+}
+
+/// Whether the compartment shows that of itself, as it is on the machine: libraries, programs, their
+/// configuration. Nothing else may take its place there.
+pub fn is_shown(target: &Path) -> bool {
+    target.starts_with("/etc")
+        || SYSTEM.iter().any(|name| target.starts_with(Path::new("/").join(name)))
 }
 
 /// Holds an identity against the floors.

@@ -68,7 +68,7 @@ pub use launch::{Identity, Launch, Program, ProgramFile, Stdio};
 pub use layer::Layer;
 pub use nix::sys::signal::Signal;
 pub use policy::{
-    Access, CpuMax, DiskMax, Filesystem, IoMax, Limits, Mount, Network, Policy, Strictness,
+    Access, CpuMax, DiskMax, Filesystem, IoMax, Limits, Mount, Network, Policy, Strictness, overlap,
 };
 pub use process::{Child, ChildError};
 pub use root::SYSTEM;

@@ -5,7 +5,7 @@
 //! Nothing here touches the system: [`crate::spawn`] turns a policy into a process and
 //! [`crate::Enforcement`] says what came of it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -241,11 +241,46 @@ impl Mount {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Access {
-    /// Read, and under [`Profile::Program`] execute.
+    /// Read, and under [`Profile::Program`] execute; but where the same policy lets it be written, as
+    /// [`Access::ReadData`].
     #[default]
     ReadOnly,
+    /// Read; mounted `noexec`, as somebody may write there.
+    ReadData,
     /// Read and write; mounted `noexec`.
     ReadWrite,
+}
+
+impl Filesystem {
+    /// What can be done with that mount of these. What can be written is not executed under another name
+    /// either: where a writable mount has part of it, and its own target does not hide that part.
+    /// `hides` is whether targets hide anything: they do in a private root.
+    pub(crate) fn access(&self, mount: &Mount, hides: bool) -> Access {
+        let shared = |written: &&Mount| {
+            written.access == Access::ReadWrite && overlap(&written.source, &mount.source)
+        };
+        let is_open =
+            |written: &Mount| !hides || !written.is_within(mount) && !mount.is_within(written);
+        if mount.access == Access::ReadOnly && self.mounts.iter().filter(shared).any(is_open) {
+            return Access::ReadData;
+        }
+        mount.access
+    }
+}
+
+/// Whether one is the other, or beneath it.
+pub fn overlap(one: &Path, other: &Path) -> bool {
+    one.starts_with(other) || other.starts_with(one)
+}
+
+impl Mount {
+    /// Whether this one lies in the other, and is seen there in place of what the other shows.
+    fn is_within(&self, other: &Mount) -> bool {
+        let beneath = self.source.strip_prefix(&other.source).ok();
+        beneath.is_some_and(|beneath| {
+            beneath != Path::new("") && other.target.join(beneath) == self.target
+        })
+    }
 }
 
 /// Which network the compartment reaches.

@@ -131,8 +131,9 @@ impl Root {
         for mount in &filesystem.mounts {
             crate::floors::plain(&mount.source)?;
             crate::floors::plain(&mount.target)?;
-            let attributes = match mount.access {
+            let attributes = match filesystem.access(mount, true) {
                 Access::ReadOnly => libc::MOUNT_ATTR_RDONLY | SAFE,
+                Access::ReadData => libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOEXEC | SAFE,
                 Access::ReadWrite => libc::MOUNT_ATTR_NOEXEC | SAFE,
             };
             // A source that does not exist is the child's to report, as the source it opens.

@@ -111,8 +111,9 @@ impl Rules {
             }
         }
         for mount in &filesystem.mounts {
-            let access = match mount.access {
+            let access = match filesystem.access(mount, private_root) {
                 Access::ReadOnly => system,
+                Access::ReadData => read,
                 Access::ReadWrite => read | write,
             };
             wanted.push((real(&mount.target), access));

@@ -57,6 +57,35 @@ fn nothing_on_a_writable_mount_can_be_executed() {
 }
 
 #[test]
+fn what_can_be_written_is_not_executed_by_another_name() {
+    let identity = lane::identity();
+    let directory = data(identity);
+    let at = directory.path().canonicalize().unwrap();
+    fs::create_dir(at.join("out")).unwrap();
+    fs::set_permissions(at.join("out"), fs::Permissions::from_mode(0o777)).unwrap();
+    for copy in ["true", "out/true"] {
+        fs::copy("/bin/true", at.join(copy)).unwrap();
+    }
+    let run = |mounts: &[Mount], script: &str| {
+        let mut policy = program();
+        policy.filesystem.mounts.extend_from_slice(mounts);
+        let mut command = Command::shell(policy, script);
+        command.identity = identity;
+        command.run().stdout
+    };
+    let read = Mount::read_only(&at, "/r");
+    let script =
+        "for it in /r/true /w/true /r/out/true; do test -e $it && $it && echo $it; done; true";
+    // Where nothing can be written all of it runs.
+    assert_eq!(run(&[read.clone()], script), "/r/true\n/r/out/true\n");
+    assert_eq!(run(&[Mount::read_write(&at, "/w"), read.clone()], script), "");
+    assert_eq!(run(&[Mount::read_write(at.join("out"), "/w"), read.clone()], script), "");
+    // A part that is writable in its own place hides what would be executable there, and only that.
+    let part = Mount::read_write(at.join("out"), "/r/out");
+    assert_eq!(run(&[read, part], script), "/r/true\n");
+}
+
+#[test]
 fn data_is_writable_and_the_data_of_others_is_not_there() {
     let identity = lane::identity();
     let (mine, others) = (data(identity), data(identity));

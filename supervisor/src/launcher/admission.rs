@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use bulkhead_sandbox::floors::{self, AllowedSources, FloorViolation};
 use bulkhead_sandbox::seccomp::CompileError;
-use bulkhead_sandbox::{Layer, Mount, Policy, Strictness};
+use bulkhead_sandbox::{Access, Layer, Mount, Policy, Strictness, overlap};
 
 use super::package_store::check_path;
 use crate::failure::{Code, Failure};
@@ -32,7 +32,7 @@ pub(super) struct Rules {
     /// No layer may be missing.
     pub(super) strict: bool,
     pub(super) sources: AllowedSources,
-    /// The launcher's own directories, which no plugin is ever shown.
+    /// The service's own directories and socket, of which no plugin is ever shown anything.
     pub(super) own: Vec<PathBuf>,
 }
 
@@ -59,6 +59,14 @@ pub(super) fn admit(spawn: &Spawn, rules: &Rules) -> Result<Policy, Failure> {
         check_mount(mount, rules)?;
     }
     floors::check(&policy, &rules.sources).map_err(floor)?;
+    // What a plugin may write is not executed by any, however a request would have it shown.
+    let is_written =
+        |source: &Path| rules.sources.read_write.iter().any(|written| overlap(written, source));
+    for mount in &mut policy.filesystem.mounts {
+        if mount.access == Access::ReadOnly && is_written(&mount.source) {
+            mount.access = Access::ReadData;
+        }
+    }
     Ok(policy)
 }
 
@@ -111,6 +119,17 @@ fn check_mount(mount: &mut Mount, rules: &Rules) -> Result<(), Failure> {
             .with("path", &mount.target));
         }
     }
+    if floors::is_shown(&mount.target) && mount.source != mount.target {
+        return Err(denied(
+            "target",
+            &format!(
+                "{} is shown as it is on the machine and {} cannot take its place",
+                mount.target.display(),
+                mount.source.display()
+            ),
+        )
+        .with("path", &mount.target));
+    }
     if !mount.source.is_absolute() {
         return Err(denied(
             "source",
@@ -133,10 +152,15 @@ fn check_mount(mount: &mut Mount, rules: &Rules) -> Result<(), Failure> {
             .with("name", &mount.source)
         })?;
     }
-    if rules.own.iter().any(|own| mount.source.starts_with(own)) {
+    if let Some(own) = rules.own.iter().find(|own| overlap(own, &mount.source)) {
+        let what = if mount.source.starts_with(own) { "is" } else { "has in it what is" };
         return Err(denied(
             "source",
-            &format!("{} is the service's own and is never mounted", mount.source.display()),
+            &format!(
+                "{} {what} the service's own ({}) and is never mounted; name what the plugin needs of it",
+                mount.source.display(),
+                own.display()
+            ),
         )
         .with("path", &mount.source));
     }

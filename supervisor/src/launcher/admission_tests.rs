@@ -128,6 +128,10 @@ fn only_configured_sources_are_mounted_and_links_do_not_lead_out() {
         (&allowed, "/data", Access::ReadOnly),
         (&allowed, "/", Access::ReadOnly),
         (&allowed, "/proc/self", Access::ReadOnly),
+        // In place of the machine's libraries and configuration.
+        (&allowed, "/usr/lib/x86_64-linux-gnu", Access::ReadOnly),
+        (&allowed, "/lib64/ld-linux-x86-64.so.2", Access::ReadOnly),
+        (&allowed, "/etc/passwd", Access::ReadData),
     ] {
         let failure = with(source, target, access).unwrap_err();
         assert_eq!(failure.code, Code::PermissionDenied, "{source:?} at {target}: {failure}");
@@ -139,4 +143,56 @@ fn only_configured_sources_are_mounted_and_links_do_not_lead_out() {
     assert_eq!(failure.details["layer"], "private-root");
     let failure = with(&allowed.join("missing"), "/srv", Access::ReadOnly).unwrap_err();
     assert_eq!(failure.code, Code::NotFound);
+}
+
+#[test]
+fn what_has_the_services_own_in_it_is_not_mounted_either() {
+    let directory = tempfile::tempdir().unwrap();
+    let home = std::fs::canonicalize(directory.path()).unwrap();
+    let (state, project) = (home.join(".local/state"), home.join("project"));
+    for each in [&state, &project] {
+        std::fs::create_dir_all(each).unwrap();
+    }
+    let rules = Rules {
+        strict: false,
+        sources: AllowedSources { read_only: vec![home.clone()], read_write: Vec::new() },
+        own: vec![state.clone(), project.join("admin.sock")],
+    };
+    let with = |source: &Path| {
+        let mounts = vec![mount(source, "/srv", Access::ReadOnly)];
+        admit(&spawn(|spawn| spawn.policy.0.filesystem.mounts = mounts.clone()), &rules)
+    };
+    for above in [&home, &home.join(".local"), &state, &project] {
+        let failure = with(above).unwrap_err();
+        assert_eq!(failure.details["floor"], "source", "{above:?}: {failure}");
+    }
+    std::fs::create_dir(project.join("data")).unwrap();
+    assert!(with(&project.join("data")).is_ok());
+}
+
+#[test]
+fn what_some_plugin_may_write_is_executed_by_none() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = std::fs::canonicalize(directory.path()).unwrap();
+    for each in ["tools", "shared/lib"] {
+        std::fs::create_dir_all(root.join(each)).unwrap();
+    }
+    let rules = Rules {
+        strict: false,
+        sources: AllowedSources {
+            read_only: vec![root.clone()],
+            read_write: vec![root.join("shared")],
+        },
+        own: Vec::new(),
+    };
+    let shown = |source: &str| {
+        let mounts = vec![mount(&root.join(source), "/srv", Access::ReadOnly)];
+        let policy =
+            admit(&spawn(|spawn| spawn.policy.0.filesystem.mounts = mounts.clone()), &rules);
+        policy.unwrap().filesystem.mounts[0].access
+    };
+    assert_eq!(shown("tools"), Access::ReadOnly);
+    for written in ["shared", "shared/lib", ""] {
+        assert_eq!(shown(written), Access::ReadData, "{written}");
+    }
 }

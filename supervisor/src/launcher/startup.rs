@@ -407,8 +407,16 @@ fn rules(config: &Config) -> Rules {
             read_only: resolved(&config.mounts.read_only),
             read_write: resolved(&config.mounts.read_write),
         },
-        own: resolved(&[config.state.clone(), config.runtime.clone()]),
+        own: resolved(&own(config)),
     }
+}
+
+/// What the service keeps for itself, or is told by.
+fn own(config: &Config) -> Vec<PathBuf> {
+    let mut own = vec![config.state.clone(), config.runtime.clone(), config.trust.clone()];
+    own.extend(config.socket.clone());
+    own.extend(config.advisories.clone());
+    own
 }
 
 fn command(config: &Config, user: Option<unprivileged::User>) -> Command {

@@ -17,7 +17,7 @@ pub(super) fn warnings(policy: &Policy, allowed: &AllowedSources, id: &PluginId)
 fn warning(mount: &Mount, allowed: &AllowedSources, id: &PluginId) -> Option<String> {
     let place = mount.source.display();
     let (list, how) = match mount.access {
-        Access::ReadOnly => ("read_only", "read"),
+        Access::ReadOnly | Access::ReadData => ("read_only", "read"),
         Access::ReadWrite => ("read_write", "write to"),
     };
     let or = format!("before you enable it, or withhold the place: `bulkhead revoke {id} {place}`");

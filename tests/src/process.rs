@@ -1,6 +1,6 @@
 //! Running programs, each with a deadline.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
@@ -35,21 +35,24 @@ pub struct Outcome {
     pub took: Duration,
 }
 
-/// `bulkhead` with these arguments, unaffected by the settings of whoever runs the tests. Where there is no
-/// systemd to give it a cgroup beside the test's, it gets one beneath that of `BULKHEAD_TEST_APART`.
+/// `bulkhead` with these arguments, unaffected by the settings of whoever runs the tests.
 pub fn bulkhead<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Program {
-    let mut program = match std::env::var_os("BULKHEAD_TEST_APART") {
-        None => Program::new(program::bulkhead()),
-        Some(parent) => {
-            static COUNT: AtomicU32 = AtomicU32::new(0);
-            let name = format!("bulkhead-{}", COUNT.fetch_add(1, Ordering::Relaxed));
-            let enter = "mkdir \"$0\" && echo $$ >\"$0/cgroup.procs\" && exec \"$@\"";
-            let cgroup = Path::new(&parent).join(name);
-            Program::new("sh").arg("-c").arg(enter).arg(cgroup).arg(program::bulkhead())
-        }
-    };
+    let words = apart();
+    let mut words = words.iter().map(OsString::as_os_str).chain([program::bulkhead().as_os_str()]);
+    let mut program = Program::new(words.next().expect("bulkhead at least")).args(words);
     program.command.args(arguments).env_remove("BULKHEAD_SOCKET").env_remove("BULKHEAD_IN_SCOPE");
     program
+}
+
+/// The words before a command that has it run in a cgroup beneath that of `BULKHEAD_TEST_APART`: where there is
+/// no systemd to give `bulkhead` one beside the test's. None elsewhere.
+pub fn apart() -> Vec<OsString> {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let Some(parent) = std::env::var_os("BULKHEAD_TEST_APART") else { return Vec::new() };
+    let name = format!("bulkhead-{}", COUNT.fetch_add(1, Ordering::Relaxed));
+    let enter = "mkdir \"$0\" && echo $$ >\"$0/cgroup.procs\" && exec \"$@\"";
+    let cgroup = Path::new(&parent).join(name).into_os_string();
+    vec!["sh".into(), "-c".into(), enter.into(), cgroup]
 }
 
 /// A verb of an author's on a project or a plugin's directory, with nothing else in its temporary directory,

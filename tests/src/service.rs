@@ -17,7 +17,7 @@ use crate::admin::Admin;
 use crate::census::processes;
 use crate::lane;
 use crate::package::Package;
-use crate::process::{DEADLINE, Outcome, Program, Running, bulkhead};
+use crate::process::{DEADLINE, Outcome, Program, Running, apart, bulkhead};
 use crate::program;
 
 /// A running service. Dropped, it is killed, and its launcher's death ends the rest.
@@ -147,10 +147,12 @@ impl Service {
                 OsStr::new(&bytes.to_string()),
                 &state,
             )
+            .args(apart())
             .arg(program::bulkhead())
             .arg("serve"),
             Some(Disk::WithQuotas(image)) => {
                 on_mount("mount -o loop,usrquota \"$1\"", image.as_os_str(), &state)
+                    .args(apart())
                     .args(["setpriv", "--bounding-set", "-sys_admin"])
                     .arg(program::bulkhead())
                     .arg("serve")

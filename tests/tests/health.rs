@@ -77,6 +77,25 @@ fn one_that_says_that_it_is_not_well_is_stopped_with_what_it_said() {
 }
 
 #[test]
+fn what_one_says_of_its_health_quotes_no_secret() {
+    let service = Service::start();
+    let setting = "[config.schema]\ntype = \"object\"\n\
+                   [config.schema.properties.word]\ntype = \"string\"\nsecret = true\n";
+    let never = format!("{OFTEN}policy = \"never\"\n{setting}");
+    service.install(&Package::hostile("victim", "sickens 3", &never));
+    let secret = json!({ "word": "no room left" }).to_string();
+    service.command(["config", "victim", "--set", "-"]).input(secret).run().expect(0);
+    let mut events = follow(&service);
+    service.json(["enable", "victim"]);
+    let warning = next(&mut events, &["plugin:warning"]);
+    let told = warning["message"].as_str().unwrap();
+    assert!(told.contains("DISK_FULL") && told.contains("<redacted> in /data"), "{warning}");
+    let plugin = service.wait_for("victim", |plugin| plugin["state"] == "disabled");
+    let told = plugin["lastError"]["message"].as_str().unwrap();
+    assert!(told.contains("<redacted> in /data"), "{plugin}");
+}
+
+#[test]
 fn one_that_keeps_hanging_trips_and_is_tried_again_after_the_cool_down() {
     let service = Service::start();
     let lines = format!("{OFTEN}backoff_max = \"10ms\"\nlimit = 0\ncool_down = \"100ms\"\n");

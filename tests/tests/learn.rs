@@ -6,6 +6,7 @@
 use std::fs::Permissions;
 use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -282,7 +283,15 @@ fn what_an_author_writes_meanwhile_is_not_lost_and_a_link_stays() {
 
     std::fs::rename(&file, &apart).unwrap();
     std::os::unix::fs::symlink(&apart, &file).unwrap();
+    let author = nix::unistd::getuid().is_root().then_some(4711);
+    std::os::unix::fs::chown(&apart, author, author).unwrap();
+    let owner = |file: &Path| {
+        let found = std::fs::metadata(file).unwrap();
+        (found.uid(), found.gid(), found.mode())
+    };
+    let before = owner(&apart);
     learn(&plugin, &["--write"], 0);
+    assert_eq!(owner(&apart), before);
     assert_eq!(std::fs::read_link(&file).unwrap(), apart);
     let text = std::fs::read_to_string(&apart).unwrap();
     assert!(text.contains("# Mine.") && !text.contains("proc"), "{text}");

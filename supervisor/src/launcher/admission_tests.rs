@@ -107,31 +107,34 @@ fn only_configured_sources_are_mounted_and_links_do_not_lead_out() {
         sources: AllowedSources { read_only: vec![allowed.clone()], read_write: Vec::new() },
         own: vec![allowed.join("state")],
     };
-    std::fs::create_dir(allowed.join("state")).unwrap();
+    for each in ["state", "data"] {
+        std::fs::create_dir(allowed.join(each)).unwrap();
+    }
+    let data = allowed.join("data");
     let with = |source: &Path, target: &str, access| {
         admit(
             &spawn(|spawn| spawn.policy.0.filesystem.mounts = vec![mount(source, target, access)]),
             &rules,
         )
     };
-    assert!(with(&allowed, "/srv", Access::ReadOnly).is_ok());
+    assert!(with(&data, "/srv", Access::ReadOnly).is_ok());
     for (source, target, access) in [
         (secret.as_path(), "/srv", Access::ReadOnly),
         (Path::new("/"), "/srv", Access::ReadOnly),
         (Path::new("relative"), "/srv", Access::ReadOnly),
-        (&allowed, "/srv", Access::ReadWrite),
+        (&data, "/srv", Access::ReadWrite),
         (&allowed.join("way-out"), "/srv", Access::ReadOnly),
         (&allowed.join("../secret"), "/srv", Access::ReadOnly),
         (&allowed.join("state"), "/srv", Access::ReadOnly),
-        (&allowed, "/plugin", Access::ReadOnly),
-        (&allowed, "/plugin/bin", Access::ReadOnly),
-        (&allowed, "/data", Access::ReadOnly),
-        (&allowed, "/", Access::ReadOnly),
-        (&allowed, "/proc/self", Access::ReadOnly),
+        (&data, "/plugin", Access::ReadOnly),
+        (&data, "/plugin/bin", Access::ReadOnly),
+        (&data, "/data", Access::ReadOnly),
+        (&data, "/", Access::ReadOnly),
+        (&data, "/proc/self", Access::ReadOnly),
         // In place of the machine's libraries and configuration.
-        (&allowed, "/usr/lib/x86_64-linux-gnu", Access::ReadOnly),
-        (&allowed, "/lib64/ld-linux-x86-64.so.2", Access::ReadOnly),
-        (&allowed, "/etc/passwd", Access::ReadData),
+        (&data, "/usr/lib/x86_64-linux-gnu", Access::ReadOnly),
+        (&data, "/lib64/ld-linux-x86-64.so.2", Access::ReadOnly),
+        (&data, "/etc/passwd", Access::ReadData),
     ] {
         let failure = with(source, target, access).unwrap_err();
         assert_eq!(failure.code, Code::PermissionDenied, "{source:?} at {target}: {failure}");

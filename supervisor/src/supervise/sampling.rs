@@ -154,7 +154,7 @@ impl Sampler {
         self.arm(id, process);
         let mut look = Look::new(process);
         let time = jiff::Timestamp::now();
-        look.network = network::network(&self.registry.launcher, id, process).await;
+        look.network = network::network(&self.registry.launcher, &handle.manifest, process).await;
         let Known { look: before, mut alarms, .. } = match self.known.remove(id) {
             Some(known) if known.generation == generation => known,
             // The event of its start may not have been heard yet.

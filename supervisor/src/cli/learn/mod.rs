@@ -307,14 +307,20 @@ fn read(file: &Path) -> Result<String, Problem> {
     std::fs::read_to_string(file).map_err(|error| cannot("read", file, &error))
 }
 
-/// The whole file at once, with its mode.
+/// The whole file at once, with its mode and its owner.
 fn replace(file: &Path, text: &str) -> Result<(), Problem> {
     let written = || -> std::io::Result<()> {
         use std::io::Write as _;
+        use std::os::unix::fs::MetadataExt as _;
         let directory = file.parent().unwrap_or(Path::new("."));
         let mut new = tempfile::NamedTempFile::new_in(directory)?;
         new.write_all(text.as_bytes())?;
-        new.as_file().set_permissions(std::fs::metadata(file)?.permissions())?;
+        let (old, own) = (std::fs::metadata(file)?, new.as_file().metadata()?);
+        // Root learns of what is an author's.
+        if (old.uid(), old.gid()) != (own.uid(), own.gid()) {
+            std::os::unix::fs::fchown(new.as_file(), Some(old.uid()), Some(old.gid()))?;
+        }
+        new.as_file().set_permissions(old.permissions())?;
         new.as_file().sync_all()?;
         new.persist(file)?;
         Ok(())

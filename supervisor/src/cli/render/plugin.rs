@@ -24,6 +24,8 @@ pub(in crate::cli) struct Plugin {
     description: String,
     author: String,
     pub(in crate::cli) state: String,
+    /// What the operator wants.
+    desired: String,
     digest: String,
     /// What a rollback returns to.
     previous: Option<Previous>,
@@ -220,7 +222,7 @@ pub(in crate::cli) fn list<W: Write>(screen: &mut Screen<W>, plugins: &[Plugin])
             vec![
                 (plugin.id.clone(), Tone::Strong),
                 (plugin.version.clone(), Tone::Plain),
-                (plugin.state.clone(), tone(&plugin.state)),
+                (plugin.standing(), plugin.tone()),
                 (process.map_or_else(none, |it| it.pid.to_string()), Tone::Plain),
                 (process.map_or_else(none, |it| span(it.uptime_ms)), Tone::Plain),
                 (usage.and_then(|it| it.memory_bytes).map_or_else(none, bytes), Tone::Plain),
@@ -241,10 +243,23 @@ pub(in crate::cli) fn list<W: Write>(screen: &mut Screen<W>, plugins: &[Plugin])
 }
 
 impl Plugin {
+    /// Its state; of one that is down against the operator's will, that it is.
+    pub(in crate::cli) fn standing(&self) -> String {
+        if self.is_down() { format!("{}, wanted", self.state) } else { self.state.clone() }
+    }
+
+    fn is_down(&self) -> bool {
+        self.state == "disabled" && self.desired == "enabled"
+    }
+
+    fn tone(&self) -> Tone {
+        if self.is_down() { Tone::Bad } else { tone(&self.state) }
+    }
+
     /// All that is known of it.
     pub(in crate::cli) fn show<W: Write>(&self, screen: &mut Screen<W>) -> io::Result<()> {
         let id = screen.paint(Tone::Strong, &printable(&self.id));
-        let state = screen.paint(tone(&self.state), &printable(&self.state));
+        let state = screen.paint(self.tone(), &printable(&self.standing()));
         screen.line(&format!("{id} {}  {state}", printable(&self.version)))?;
         let mut about = printable(&self.name);
         if !self.author.is_empty() {

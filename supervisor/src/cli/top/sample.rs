@@ -85,7 +85,7 @@ impl Row {
         Self {
             id: printable(&plugin.id),
             version: printable(&plugin.version),
-            state: printable(&plugin.state),
+            state: printable(&plugin.standing()),
             process: plugin.process.as_ref().map(|process| Process {
                 generation: process.generation,
                 pid: process.pid,

@@ -7,6 +7,8 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use bulkhead_sandbox::descriptors;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::problem::Problem;
 use crate::failure::{Code, Failure};
@@ -14,6 +16,8 @@ use crate::link::Settings;
 use crate::supervise::audit::{Action, Audit, Entry, Outcome};
 use crate::supervise::principal::Principal;
 
+/// Why one who only reads is not told what a plugin wrote last.
+const WITHHELD: &str = "what a plugin writes is for members of admin_group";
 /// How many characters of a refused path the audit has.
 const MAX_SHOWN: usize = 200;
 
@@ -36,6 +40,30 @@ pub(super) struct Caller {
 impl Caller {
     pub(super) fn nobody() -> Self {
         Self { uid: u32::MAX, pid: 0, role: Role::None }
+    }
+}
+
+impl Role {
+    /// As this role may see it: what a plugin wrote is for those who may read its log.
+    pub(super) fn shown(self, told: impl Serialize) -> Value {
+        let mut told = json!(told);
+        if self < Self::Admin {
+            withhold(&mut told);
+        }
+        told
+    }
+}
+
+fn withhold(told: &mut Value) {
+    match told {
+        Value::Object(map) => {
+            if map.remove("lastLogLines").is_some() {
+                map.insert("lastLogLinesWithheld".to_owned(), WITHHELD.into());
+            }
+            map.values_mut().for_each(withhold);
+        }
+        Value::Array(all) => all.iter_mut().for_each(withhold),
+        _ => {}
     }
 }
 
@@ -165,6 +193,16 @@ mod tests {
         assert_eq!(ROLES.role(7, &[7]), Role::None);
         let none = Roles { admin_gid: None, reader_gid: None, ..ROLES };
         assert_eq!(none.role(7, &[0]), Role::None);
+    }
+
+    #[test]
+    fn who_only_reads_is_not_told_what_a_plugin_wrote() {
+        let told = json!({ "lastExit": { "lastLogLines": ["patient 17"], "cause": "signal" },
+            "all": [{ "error": { "details": { "lastLogLines": [] } } }] });
+        assert_eq!(Role::Admin.shown(&told), told);
+        let shown = json!({ "lastExit": { "lastLogLinesWithheld": WITHHELD, "cause": "signal" },
+            "all": [{ "error": { "details": { "lastLogLinesWithheld": WITHHELD } } }] });
+        assert_eq!(Role::Reader.shown(&told), shown);
     }
 
     #[test]

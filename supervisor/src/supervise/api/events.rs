@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use axum::extract::{Query, State};
+use axum::extract::{ConnectInfo, Query, State};
 use axum::http::HeaderMap;
 use axum::response::sse::{Event, KeepAlive};
 use axum::response::{IntoResponse, Sse};
@@ -13,6 +13,7 @@ use tokio::sync::{broadcast, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use utoipa::{IntoParams, ToSchema};
 
+use super::caller::{Caller, Role};
 use super::problem::Problem;
 use crate::failure::{Code, Failure};
 use crate::id::PluginId;
@@ -69,6 +70,7 @@ pub(super) struct Told<'a> {
     extensions(("x-codes" = json!(["INVALID_REQUEST"]))))]
 pub(super) async fn stream(
     State(registry): State<Arc<Registry>>,
+    ConnectInfo(caller): ConnectInfo<Caller>,
     Query(query): Query<EventsQuery>,
     headers: HeaderMap,
 ) -> Result<impl IntoResponse, Problem> {
@@ -84,7 +86,7 @@ pub(super) async fn stream(
     })?;
     let since = query.since.or(last).unwrap_or(0);
     let (sender, receiver) = mpsc::channel(PAGE);
-    tokio::spawn(send(registry, since, query.follow, sender));
+    tokio::spawn(send(registry, since, query.follow, caller.role, sender));
     Ok(Sse::new(ReceiverStream::new(receiver)).keep_alive(KeepAlive::default()))
 }
 
@@ -94,6 +96,7 @@ async fn send(
     registry: Arc<Registry>,
     mut since: u64,
     follow: bool,
+    role: Role,
     sender: mpsc::Sender<Result<Event, Infallible>>,
 ) {
     // A number that the journal has not reached is of another journal, before this store was made anew or
@@ -121,7 +124,7 @@ async fn send(
             }
             since = last.sequence;
             for recorded in &page {
-                if sender.send(Ok(event(recorded))).await.is_err() {
+                if sender.send(Ok(event(recorded, role))).await.is_err() {
                     return;
                 }
             }
@@ -136,14 +139,14 @@ async fn send(
             };
             match recorded {
                 Ok(shown) if shown.sequence == 0 => {
-                    if sender.send(Ok(event(&shown))).await.is_err() {
+                    if sender.send(Ok(event(&shown, role))).await.is_err() {
                         return;
                     }
                 }
                 Ok(recorded) if recorded.sequence <= since => {}
                 Ok(recorded) => {
                     since = recorded.sequence;
-                    if sender.send(Ok(event(&recorded))).await.is_err() {
+                    if sender.send(Ok(event(&recorded, role))).await.is_err() {
                         return;
                     }
                 }
@@ -169,7 +172,7 @@ fn gap(from: u64, to: u64) -> Event {
     Event::default().event(name).data(data)
 }
 
-fn event(recorded: &Recorded) -> Event {
+fn event(recorded: &Recorded, role: Role) -> Event {
     let sequence = Some(recorded.sequence).filter(|sequence| *sequence > 0);
     let told = Told {
         sequence,
@@ -178,8 +181,7 @@ fn event(recorded: &Recorded) -> Event {
         plugin_id: recorded.plugin.as_ref(),
         more: recorded.body.as_object().cloned().unwrap_or_default(),
     };
-    let event =
-        Event::default().event(recorded.name.clone()).data(serde_json::json!(told).to_string());
+    let event = Event::default().event(recorded.name.clone()).data(role.shown(told).to_string());
     match sequence {
         Some(sequence) => event.id(sequence.to_string()),
         None => event,

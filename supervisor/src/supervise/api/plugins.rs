@@ -1,10 +1,12 @@
 //! What there is: the list of plugins, and one of them.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::{ConnectInfo, Path, State};
 use serde::Serialize;
+use serde_json::Value;
 use utoipa::ToSchema;
 
+use super::caller::Caller;
 use super::problem::Problem;
 use super::request::{Server, id};
 use super::view::{BrokenPlugin, Listed, Plugin};
@@ -19,14 +21,17 @@ pub(super) struct PluginList {
 /// List the plugins
 #[utoipa::path(get, path = "/v1/plugins", operation_id = "listPlugins", tag = "plugins",
     responses((status = 200, description = "All that are installed.", body = PluginList)))]
-pub(super) async fn list(State(registry): Server) -> Json<PluginList> {
+pub(super) async fn list(
+    State(registry): Server,
+    ConnectInfo(caller): ConnectInfo<Caller>,
+) -> Json<Value> {
     let managed = registry.all();
     let managed = managed.iter().map(|handle| Plugin::new(handle, &registry).into());
     let broken = registry.all_broken();
     let broken = broken.iter().map(|broken| BrokenPlugin::new(broken).into());
     let mut plugins: Vec<Listed> = managed.chain(broken).collect();
     plugins.sort_by(|one, other| one.id().cmp(other.id()));
-    Json(PluginList { plugins })
+    Json(caller.role.shown(PluginList { plugins }))
 }
 
 /// Show a plugin
@@ -36,12 +41,13 @@ pub(super) async fn list(State(registry): Server) -> Json<PluginList> {
     extensions(("x-codes" = json!(["INVALID_REQUEST", "NOT_FOUND"]))))]
 pub(super) async fn inspect(
     State(registry): Server,
+    ConnectInfo(caller): ConnectInfo<Caller>,
     Path(text): Path<String>,
-) -> Result<Json<Listed>, Problem> {
+) -> Result<Json<Value>, Problem> {
     let id = id(&text)?;
-    if let Some(broken) = registry.find_broken(&id) {
-        return Ok(Json(BrokenPlugin::new(&broken).into()));
-    }
-    let handle = registry.get(&id)?;
-    Ok(Json(Plugin::measured(&handle, &registry).await.into()))
+    let found: Listed = match registry.find_broken(&id) {
+        Some(broken) => BrokenPlugin::new(&broken).into(),
+        None => Plugin::measured(&registry.get(&id)?, &registry).await.into(),
+    };
+    Ok(Json(caller.role.shown(found)))
 }

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use super::Context;
 use super::effective::{Secrets, whole_characters};
+use crate::failure::{Code, Failure};
 use crate::manifest::Manifest;
 use crate::supervise::logs::{Record, Stream};
 
@@ -60,6 +61,32 @@ impl Given {
     }
 }
 
+/// What a start's words are to be told without. None: it had secrets, and they are not known any more.
+fn secrets(context: &Context, manifest: &Manifest, generation: u64) -> Option<Secrets> {
+    let unknown = || (!manifest.config.has_secrets()).then(Secrets::default);
+    context.given.to(generation).or_else(unknown)
+}
+
+/// What that start says of itself while it runs, as others may be told it.
+pub(super) fn masked(
+    context: &Context,
+    manifest: &Manifest,
+    generation: u64,
+    failure: Failure,
+) -> Failure {
+    match secrets(context, manifest, generation) {
+        Some(secrets) => secrets.mask(failure),
+        // The words are its own only where it has answered.
+        None if failure.code == Code::CallFailed => Failure {
+            message: "it says that it is not well; as a supervisor before this one had started it, it is \
+                      not known which secrets it was given, and its words could quote one"
+                .to_owned(),
+            ..failure
+        },
+        None => failure,
+    }
+}
+
 /// What that start wrote last, as one detail of an error: its key and its value. Waits until what was
 /// in the pipes when it ended is in the book, for a bounded time.
 pub(super) async fn last_lines(
@@ -67,10 +94,8 @@ pub(super) async fn last_lines(
     manifest: &Manifest,
     generation: u64,
 ) -> (&'static str, Value) {
-    let secrets = match context.given.to(generation) {
-        Some(secrets) => secrets,
-        None if manifest.config.has_secrets() => return ("lastLogLinesWithheld", json!(WITHHELD)),
-        None => Secrets::default(),
+    let Some(secrets) = secrets(context, manifest, generation) else {
+        return ("lastLogLinesWithheld", json!(WITHHELD));
     };
     // Then what is there by now is shown.
     let _ = tokio::time::timeout(READ_OUT, context.book.read_out(generation)).await;

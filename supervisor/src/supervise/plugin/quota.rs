@@ -146,8 +146,13 @@ impl Kept {
     /// be counted.
     pub(crate) fn check(&self, id: &PluginId, limit: u64) -> Result<(), Failure> {
         let (max_files, bytes) = (files_of(limit), self.bytes());
-        // The number of files goes with the bytes.
-        let barrier = Barrier::storage(limit);
+        // The number of files goes with the bytes, so this many bytes would be enough; the line that would
+        // allow them says twice that.
+        let for_files = limit.saturating_mul(self.data_files.div_ceil(max_files.max(1)));
+        let mut barrier = Barrier::storage(limit.max(bytes).max(for_files));
+        if self.uncounted {
+            barrier.remedy = None;
+        }
         let exhausted = |resource: &str, limit: u64, used: u64, what: String| {
             let failure = Failure::new(
                 Code::ResourceExhausted,

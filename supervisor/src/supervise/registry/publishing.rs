@@ -216,8 +216,8 @@ fn would_allow(topic: &str) -> Option<String> {
     can_be_published.then(|| format!("[events] publishes = [{}]", quoted(&topic)))
 }
 
-/// An event as a plugin is shown it. Of others' errors and denials it sees the code only: the text and
-/// the details can hold what they wrote.
+/// An event as a plugin is shown it. Of others' errors, warnings and denials it sees no text, and of details
+/// only the service's own: what those wrote can be in them.
 fn as_shown(recorded: &Recorded, own: bool) -> Value {
     let mut shown = recorded.body.clone();
     if let Value::Object(body) = &mut shown {
@@ -226,6 +226,7 @@ fn as_shown(recorded: &Recorded, own: bool) -> Value {
                 *error = json!({ "code": error["code"] });
             }
             body.remove("stop");
+            body.remove("message");
             if body.get("code") == Some(&json!(Code::PermissionDenied)) {
                 body.retain(|key, _| key == "code");
             }
@@ -296,6 +297,11 @@ mod tests {
             })
         );
         assert_eq!(as_shown(&denied, true)["path"], "/srv/patient 17");
+        // It quotes what the plugin says of its health.
+        let body = json!({ "code": "HEALTH_CHECK_FAILED", "message": "of patient 17" });
+        let unwell = Recorded { body, ..denied };
+        assert_eq!(as_shown(&unwell, false).get("message"), None);
+        assert_eq!(as_shown(&unwell, false)["code"], "HEALTH_CHECK_FAILED");
     }
 
     #[test]

@@ -150,17 +150,30 @@ impl Registry {
             let permission = found.permission.clone();
             return Ok((handle, permission));
         }
-        Err(Failure::new(
-            Code::DependencyMissing,
+        let absent: Vec<String> = caller
+            .manifest
+            .dependencies
+            .keys()
+            .filter(|dependency| self.find(dependency).is_none())
+            .map(ToString::to_string)
+            .collect();
+        let message = if absent.is_empty() {
             format!(
                 "no plugin that {} depends on provides {service}; name the provider in plugin.toml, \
                  [dependencies]",
                 caller.id
-            ),
-        )
-        .with("dependency", service)
-        .with("required", Value::Null)
-        .with("found", Value::Null))
+            )
+        } else {
+            format!(
+                "no plugin that {} depends on provides {service}, and of those {} is not installed; install it",
+                caller.id,
+                absent.join(", ")
+            )
+        };
+        Err(Failure::new(Code::DependencyMissing, message)
+            .with("dependency", service)
+            .with("required", Value::Null)
+            .with("found", Value::Null))
     }
 }
 

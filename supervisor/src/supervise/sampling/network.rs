@@ -3,8 +3,8 @@
 use bulkhead_sandbox::Layer;
 use serde::Serialize;
 
-use crate::id::PluginId;
 use crate::link::{Reply, Request};
+use crate::manifest::{Manifest, Network as Asked};
 use crate::supervise::launcher_link::Launcher;
 use crate::supervise::plugin::ProcessView;
 
@@ -17,17 +17,18 @@ pub(super) struct Network {
 }
 
 /// The counters of a namespace that is the plugin's alone; in the machine's own they would be
-/// everybody's.
+/// everybody's. Of a plugin that is connected by the host they would lie: its sockets are of the
+/// machine's namespace, and are counted by nobody.
 pub(super) async fn network(
     launcher: &Launcher,
-    id: &PluginId,
+    manifest: &Manifest,
     process: &ProcessView,
 ) -> Option<Network> {
     let own = process.enforcement.layer(Layer::NetNamespace)?;
-    if !own.enforced {
+    if !own.enforced || matches!(manifest.network, Asked::Hosts(_)) {
         return None;
     }
-    match launcher.ask(Request::NetworkDevices { id: id.clone() }).await {
+    match launcher.ask(Request::NetworkDevices { id: manifest.id.clone() }).await {
         Ok((Reply::NetworkDevices(text), _)) => counters(&text?),
         Ok(_) | Err(_) => None,
     }

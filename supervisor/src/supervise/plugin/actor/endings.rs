@@ -9,7 +9,7 @@ use bulkhead_sandbox::Cause;
 use serde_json::{Value, json};
 
 use super::super::health::Finding;
-use super::super::last_lines::last_lines;
+use super::super::last_lines::{last_lines, masked};
 use super::super::machine::{Input, State};
 use super::super::stop;
 use super::{Actor, EXIT_AFTER_CLOSE};
@@ -120,6 +120,7 @@ impl Actor {
         let limit = self.manifest.lifecycle.health_failures;
         let finding = self.checks.hear(result.is_ok(), limit);
         let Err(failure) = result else { return };
+        let failure = masked(&self.context, &self.manifest, generation, failure);
         match finding {
             Finding::Nothing => {}
             Finding::Unwell => {

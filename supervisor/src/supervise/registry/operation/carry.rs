@@ -103,7 +103,7 @@ impl Registry {
         match self.undo(&mut operation).await {
             Ok(()) => {
                 self.tell_undone(&operation, &failure);
-                failure
+                self.with_what_is_back(&operation, failure)
             }
             Err(second) => {
                 tracing::error!(%plugin, kind = kind.name(), failure = %second,
@@ -112,6 +112,18 @@ impl Registry {
                 failure.with("undo", second)
             }
         }
+    }
+
+    /// The failure of an upgrade or a rollback that was undone, with what there is in its place.
+    fn with_what_is_back(&self, operation: &Operation, failure: Failure) -> Failure {
+        let (Kind::Upgrade | Kind::Rollback, Some(from)) =
+            (operation.plan.kind, &operation.plan.from)
+        else {
+            return failure;
+        };
+        let state = self.find(&operation.plugin).map_or("gone", |handle| handle.view().state);
+        let message = format!("{}; {} is back, and {state}", failure.message, from.version);
+        Failure { message, ..failure }.with("restored", &from.version).with("state", state)
     }
 
     /// Takes back what was done of an operation, the last step first.

@@ -146,10 +146,15 @@ impl Kept {
     /// be counted.
     pub(crate) fn check(&self, id: &PluginId, limit: u64) -> Result<(), Failure> {
         let (max_files, bytes) = (files_of(limit), self.bytes());
-        // The number of files goes with the bytes, so this many bytes would be enough; the line that would
-        // allow them says twice that.
+        // The number of files goes with the bytes. The line that would allow it says twice what is given
+        // here, so that is doubled until it is enough.
         let for_files = limit.saturating_mul(self.data_files.div_ceil(max_files.max(1)));
-        let mut barrier = Barrier::storage(limit.max(bytes).max(for_files));
+        let needed = bytes.max(for_files);
+        let mut half = limit;
+        while half > 0 && half.saturating_mul(2) < needed {
+            half = half.saturating_mul(2);
+        }
+        let mut barrier = Barrier::storage(half);
         if self.uncounted {
             barrier.remedy = None;
         }
@@ -231,9 +236,14 @@ mod tests {
         assert_eq!(failure.details["used"], (100 << 20) + 1);
         assert_eq!(failure.details["layer"], "quota");
         assert_eq!(failure.details["remedy"], "[limits] storage = \"200M\"");
+        let remedy = |kept: Kept| check(kept).unwrap_err().details.get("remedy").cloned();
+        assert_eq!(remedy(kept(0, 900 << 20, 1, false)).unwrap(), "[limits] storage = \"1600M\"");
         let failure = check(kept(0, 0, 25_601, false)).unwrap_err();
         assert_eq!(failure.details["resource"], "storage files");
+        assert_eq!(failure.details["remedy"], "[limits] storage = \"200M\"");
+        assert_eq!(remedy(kept(0, 0, 80_000, false)).unwrap(), "[limits] storage = \"400M\"");
         assert!(check(kept(0, 0, 1, true)).unwrap_err().message.contains("deep"));
+        assert!(remedy(kept(0, 0, 1, true)).unwrap().is_null(), "no size would help");
         assert_eq!(kept(0, 91 << 20, 1, false).fill(100 << 20).pressure, Pressure::Near);
         assert_eq!(kept(0, 89 << 20, 1, false).fill(100 << 20).pressure, Pressure::Uneasy);
         assert_eq!(kept(0, 79 << 20, 1, false).fill(100 << 20).pressure, Pressure::Low);

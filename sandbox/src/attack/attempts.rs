@@ -3,7 +3,7 @@
 use std::ffi::{CString, c_long};
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write as _};
-use std::net::TcpStream;
+use std::net::{TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, IntoRawFd as _, OwnedFd, RawFd};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -117,7 +117,9 @@ pub const ATTACKS: &[Attack] = &[
     attack("raw", "forge packets", Target::Kernel, NONE, |_| made(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP)),
     attack("vsock", "talk to the hypervisor", Target::Kernel, NONE, |_| made(libc::AF_VSOCK, libc::SOCK_STREAM, 0)),
     attack("listen", "listen on a port", Target::Made, NONE, |_| std::net::TcpListener::bind("127.0.0.1:0").map(drop)),
-    attack("udp", "send datagrams, ask the DNS", Target::Kernel, NONE, |_| made(libc::AF_INET, libc::SOCK_DGRAM, 0)),
+    attack("udp", "send datagrams, ask the DNS", Target::UdpPort, NONE, |port| {
+        UdpSocket::bind("0.0.0.0:0")?.send_to(b"?", ("127.0.0.1", number(port)?)).map(drop)
+    }),
     attack("tcp", "make a TCP socket", Target::Kernel, NONE, |_| made(libc::AF_INET, libc::SOCK_STREAM, 0)),
     attack("mptcp", "connect by another protocol than the one with rules", Target::Kernel, NONE, |_| made(libc::AF_INET, libc::SOCK_STREAM, 262)),
     attack("connect", "connect to a service of this machine", Target::Port, NONE, |port| {

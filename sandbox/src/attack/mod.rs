@@ -81,6 +81,8 @@ pub enum Target {
     ProcFile,
     /// A TCP port on 127.0.0.1 on which somebody listens.
     Port,
+    /// A UDP port on 127.0.0.1 on which somebody listens.
+    UdpPort,
     /// The path of a Unix socket that all may connect to.
     UnixSocket,
     /// The name of an abstract Unix socket.

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write as _};
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener};
@@ -19,6 +19,7 @@ use crate::cgroup::mounted;
 pub struct Scene {
     directory: PathBuf,
     port: TcpListener,
+    udp_port: UdpSocket,
     abstract_name: String,
     victim: Child,
     cgroup: Option<PathBuf>,
@@ -63,6 +64,7 @@ impl Scene {
             .spawn()?;
         Ok(Self {
             port: TcpListener::bind("127.0.0.1:0")?,
+            udp_port: UdpSocket::bind("127.0.0.1:0")?,
             abstract_name,
             victim,
             cgroup: mounted().map(|root| root.join("cgroup.procs")),
@@ -81,6 +83,7 @@ impl Scene {
             Target::Process => Some(self.victim.id().to_string()),
             Target::ProcFile => Some(format!("/proc/{}/environ", self.victim.id())),
             Target::Port => Some(self.port.local_addr().ok()?.port().to_string()),
+            Target::UdpPort => Some(self.udp_port.local_addr().ok()?.port().to_string()),
             Target::UnixSocket => Some(path("socket")),
             Target::AbstractSocket => Some(self.abstract_name.clone()),
             Target::File => Some(path("file")),

@@ -51,6 +51,11 @@ const ALONE: &[Alone] = &[
     ("user namespace", Layer::Seccomp, CALL),
     ("vsock", Layer::Seccomp, CALL),
     (
+        "int 0x80",
+        Layer::Seccomp,
+        "the call ends before the kernel's code for it runs, and no profile has that entry",
+    ),
+    (
         "shmget",
         Layer::Seccomp,
         "the memory would be in an IPC namespace in which there is nobody else",

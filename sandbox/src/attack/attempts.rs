@@ -70,6 +70,8 @@ pub const ATTACKS: &[Attack] = &[
     attack("write and execute", "run code that it wrote", Target::Kernel, NONE, |_| call6(libc::SYS_mmap, [0, 4096, 7, 0x22, u64::MAX, 0])),
     #[cfg(target_arch = "x86_64")]
     attack("x32", "call by the numbers of another interface", Target::Kernel, NONE, |_| call(0x4000_0000 + libc::SYS_getpid, [0; 4])),
+    #[cfg(target_arch = "x86_64")]
+    attack("int 0x80", "call by the numbers of 32-bit programs", Target::Kernel, NONE, |_| int80()),
     // Privilege. A process with threads is refused a user namespace, with EINVAL.
     attack("user namespace", "be root in a namespace of its own", Target::Kernel, EINVAL, |_| call(libc::SYS_unshare, [libc::CLONE_NEWUSER as u64, 0, 0, 0])),
     attack("setns", "join another's namespace", Target::Kernel, EBADF, |_| call(libc::SYS_setns, [u64::MAX, 0, 0, 0])),
@@ -147,7 +149,7 @@ pub const ATTACKS: &[Attack] = &[
         let now = &TimeSpec::UTIME_NOW;
         Ok(utimensat(AT_FDCWD, path, now, now, UtimensatFlags::FollowSymlink)?)
     }),
-    attack("setxattr", "change a file's attributes", Target::Made, NONE, |path| {
+    attack("setxattr", "change a file's attributes", Target::Made, &[libc::EOPNOTSUPP], |path| {
         let path = CString::new(path)?;
         call6(libc::SYS_setxattr, [path.as_ptr() as u64, c"user.a".as_ptr() as u64, c"b".as_ptr() as u64, 1, 0, 0])
     }),
@@ -211,6 +213,22 @@ fn call6(number: c_long, arguments: [u64; 6]) -> io::Result<()> {
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(()),
     }
+}
+
+/// `getpid` by the 32-bit entry, whose numbers mean other calls. A kernel without that entry ends the process.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn int80() -> io::Result<()> {
+    let result: i64;
+    // SAFETY: call 20 of i386 is `getpid`: it takes no argument and touches no memory. The entry clears
+    // r8 to r11, which are declared as clobbered.
+    unsafe {
+        std::arch::asm!(
+            "int 0x80",
+            inlateout("rax") 20i64 => result,
+            out("r8") _, out("r9") _, out("r10") _, out("r11") _,
+        );
+    }
+    if result == i64::from(std::process::id()) { Ok(()) } else { Err(io::Error::other("no pid")) }
 }
 
 fn made(domain: i32, kind: i32, protocol: i32) -> io::Result<()> {

@@ -14,6 +14,8 @@ use std::io;
 
 use crate::exit::Status;
 
+#[cfg(all(test, target_arch = "x86_64"))]
+pub(crate) use attempts::int80;
 pub use attempts::{ATTACKS, terminal_pair};
 pub use scene::Scene;
 pub use trial::{Inside, Verdict, inside, judge, outside};

@@ -19,6 +19,7 @@ use bulkhead_sandbox::attack::{self, ATTACKS, Attack, Inside, Outcome, Scene, Ve
 use bulkhead_sandbox::layers_off::{CAN_BE_OFF, without};
 use bulkhead_sandbox::seccomp::Profile;
 use bulkhead_sandbox::{Layer, Network, Policy};
+use nix::errno::Errno;
 use nix::unistd::geteuid;
 use run::{ATTEMPT_INSIDE, program};
 
@@ -70,6 +71,16 @@ const ALONE: &[Alone] = &[
         "memory file",
         Layer::Seccomp,
         "the program would run in the same compartment, under the same rules",
+    ),
+    (
+        "set-user-id",
+        Layer::Seccomp,
+        "the file is its own: who runs it would become its own uid, which has less than anybody else",
+    ),
+    (
+        "setxattr",
+        Layer::Seccomp,
+        "the file is its own, and without a capability only attributes that mean nothing to the kernel can be set",
     ),
     (
         "touch",
@@ -130,6 +141,9 @@ const IN_PROGRAMS: &[Alone] = &[(
 /// From which ABI on Landlock is the second layer of an attack.
 const LANDLOCK_FROM: &[(&str, u32)] = &[("unix socket", 9), ("udp", 10)];
 
+const EACCES: Outcome = Outcome::Errno(Errno::EACCES as i32);
+const EPERM: Outcome = Outcome::Errno(Errno::EPERM as i32);
+
 /// Attacks that succeed on no machine that is known, so that nothing is seen of them here.
 const NO_CONTROL: &[&str] = &["x32"];
 
@@ -161,8 +175,10 @@ impl Row {
 }
 
 fn rows(policy: &Policy) -> Vec<Row> {
-    let scene = Scene::new().unwrap();
-    let how = Inside { policy, identity: lane::identity(), tree: None, arguments: &ATTEMPT_INSIDE };
+    let (scene, identity) = (Scene::new().unwrap(), lane::identity());
+    let mut policy = policy.clone();
+    policy.filesystem.mounts.push(scene.give(identity).unwrap());
+    let how = Inside { policy: &policy, identity, tree: None, arguments: &ATTEMPT_INSIDE };
     let mut rows = Vec::new();
     for attack in ATTACKS {
         let Some(argument) = scene.argument(attack.on) else { continue };
@@ -171,7 +187,7 @@ fn rows(policy: &Policy) -> Vec<Row> {
             attack,
             outside: attack::outside(attack, &argument, &ATTEMPT_INSIDE).unwrap(),
             inside: inside(),
-            without: CAN_BE_OFF.map(|layer| (layer, without(layer, inside))).into(),
+            without: CAN_BE_OFF.map(|layer| (layer, without(&[layer], inside))).into(),
         });
     }
     rows
@@ -225,7 +241,7 @@ impl Case {
                 })
                 .unzip();
             let by = match by[..] {
-                [] if self.granted.contains(&attack.name) => "nothing: it is granted".to_owned(),
+                [] if self.granted.contains(&attack.name) => "nothing: it is allowed".to_owned(),
                 [] => "more than one at once".to_owned(),
                 _ => by.join(", "),
             };
@@ -294,4 +310,37 @@ fn two_layers_stop_what_a_program_tries_or_one_does_for_a_reason() {
     let policy = Policy { profile: Profile::Program, ..program() };
     let alone = [ALONE, WITHOUT_A_NETWORK, IN_PROGRAMS].concat();
     Case { title: "A program beneath `bulkhead exec`", policy, alone, granted: &[] }.hold();
+}
+
+/// Other layers stop these before it does, so it is seen only where those are left out. What is done to a process takes
+/// its user namespace besides.
+#[test]
+fn the_uid_of_its_own_stops_what_is_left_when_the_others_are_off() {
+    use Layer::{LandlockFiles, PidNamespace, PrivateRoot, Seccomp, Uid};
+    if !lane::root("the_uid_of_its_own_stops_what_is_left_when_the_others_are_off") {
+        return;
+    }
+    let scene = Scene::new().unwrap();
+    let policy = Policy { profile: Profile::Plugin, ..program() };
+    let (identity, arguments) = (lane::identity(), &ATTEMPT_INSIDE);
+    let how = Inside { policy: &policy, identity, tree: None, arguments };
+    for (name, others, is_last) in [
+        ("read a closed file", vec![PrivateRoot, LandlockFiles], true),
+        ("chmod", vec![PrivateRoot, LandlockFiles], true),
+        ("signal", vec![PidNamespace, LandlockFiles], true),
+        ("environment", vec![PrivateRoot, LandlockFiles], false),
+        ("process_vm_readv", vec![PidNamespace, LandlockFiles, Seccomp], false),
+        ("ptrace", vec![PidNamespace, LandlockFiles, Seccomp], false),
+    ] {
+        let attack = attack::find(name).unwrap();
+        let argument = scene.argument(attack.on).unwrap();
+        let inside =
+            |off: &[Layer]| without(off, || attack::inside(attack, &argument, &how).unwrap());
+        let free = attack::outside(attack, &argument, arguments).unwrap();
+        assert!(attack.succeeds(free), "{name}, outside: {free}");
+        let held = inside(&others);
+        assert!([EACCES, EPERM].contains(&held), "{name} without {others:?}: {held}");
+        let nobodys = inside(&[&others[..], &[Uid]].concat());
+        assert_eq!(attack.succeeds(nobodys), is_last, "{name} without its uid too: {nobodys}");
+    }
 }

@@ -6,8 +6,9 @@ use std::io::{self, Write as _};
 use std::net::{TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, IntoRawFd as _, OwnedFd, RawFd};
 use std::os::linux::net::SocketAddrExt as _;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixStream};
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use nix::errno::Errno;
@@ -134,6 +135,7 @@ pub const ATTACKS: &[Attack] = &[
     }),
     // Files.
     attack("read", "read a file that all may read", Target::File, NONE, |path| fs::read(path).map(drop)),
+    attack("read a closed file", "read a file that only its owner may read", Target::ClosedFile, NONE, |path| fs::read(path).map(drop)),
     attack("create", "make a file", Target::Made, NONE, |path| File::create_new(path).map(drop)),
     attack("append", "write to a file that all may write", Target::File, NONE, |path| File::options().append(true).open(path).map(drop)),
     attack("cgroup", "leave its cgroup", Target::Cgroup, NONE, |path| File::options().append(true).open(path).map(drop)),
@@ -143,29 +145,50 @@ pub const ATTACKS: &[Attack] = &[
         Ok(nix::fcntl::open(path, OFlag::O_RDONLY | OFlag::O_TRUNC, Mode::empty()).map(drop)?)
     }),
     attack("chmod", "open a file to all", Target::File, NONE, |path| fs::set_permissions(path, Permissions::from_mode(0o666))),
-    attack("set-user-id", "leave a set-user-id program", Target::Made, NONE, |path| fs::set_permissions(path, Permissions::from_mode(0o4755))),
-    attack("chown", "give a file away", Target::Made, NONE, |path| std::os::unix::fs::chown(path, Some(geteuid().as_raw()), None)),
+    attack("set-user-id", "leave a set-user-id program", Target::OwnFile, NONE, |path| fs::set_permissions(path, Permissions::from_mode(0o4755))),
+    attack("chown", "give a file away", Target::OwnFile, NONE, |path| {
+        let owner = fs::metadata(path)?.uid();
+        chown(path, Some(owner + 1), None)?;
+        chown(path, Some(owner), None)
+    }),
     attack("touch", "change a file's times", Target::File, NONE, |path| {
         let now = &TimeSpec::UTIME_NOW;
         Ok(utimensat(AT_FDCWD, path, now, now, UtimensatFlags::FollowSymlink)?)
     }),
-    attack("setxattr", "change a file's attributes", Target::Made, &[libc::EOPNOTSUPP], |path| {
+    attack("setxattr", "change a file's attributes", Target::OwnFile, NONE, |path| {
         let path = CString::new(path)?;
         call6(libc::SYS_setxattr, [path.as_ptr() as u64, c"user.a".as_ptr() as u64, c"b".as_ptr() as u64, 1, 0, 0])
     }),
     attack("unlink", "remove a file", Target::Made, NONE, |path| fs::remove_file(path)),
     attack("rename", "rename a file", Target::Made, NONE, |path| fs::rename(path, format!("{path}.renamed"))),
-    attack("link into data", "keep a link to a file of others", Target::Made, NONE, |path| fs::hard_link(path, "/data/link")),
-    attack("move into data", "take a file of others", Target::Made, NONE, |path| fs::rename(path, "/data/moved")),
-    attack("read by symlink", "read a file by a link of its own", Target::Made, NONE, |path| {
-        std::os::unix::fs::symlink(path, "/data/symlink")?;
-        fs::read("/data/symlink").map(drop)
+    attack("link into data", "keep a link to a file of others", Target::FileAndDirectory, NONE, |paths| {
+        let (path, link) = paths_of(paths, "link")?;
+        fs::hard_link(path, &link)?;
+        fs::remove_file(link)
+    }),
+    attack("move into data", "take a file of others", Target::FileAndDirectory, NONE, |paths| {
+        let (path, moved) = paths_of(paths, "moved")?;
+        fs::rename(path, &moved)?;
+        fs::rename(moved, path)
+    }),
+    attack("read by symlink", "read a file by a link of its own", Target::FileAndDirectory, NONE, |paths| {
+        let (path, link) = paths_of(paths, "symlink")?;
+        symlink(path, &link)?;
+        let read = fs::read(&link).map(drop);
+        fs::remove_file(link)?;
+        read
     }),
 ];
 
 /// An argument that is a number.
 fn number<T: FromStr>(text: &str) -> io::Result<T> {
     text.parse().map_err(|_| io::ErrorKind::InvalidInput.into())
+}
+
+/// The first path of two, and that of a name in the second.
+fn paths_of<'a>(paths: &'a str, name: &str) -> io::Result<(&'a str, PathBuf)> {
+    let (path, directory) = paths.split_once(':').ok_or(io::ErrorKind::InvalidInput)?;
+    Ok((path, Path::new(directory).join(name)))
 }
 
 /// Reads a byte at an address that is nobody's: EFAULT comes after the permission.

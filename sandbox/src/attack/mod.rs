@@ -91,6 +91,12 @@ pub enum Target {
     AbstractSocket,
     /// The path of a file that all may read and write.
     File,
+    /// The path of a file that only its owner may read.
+    ClosedFile,
+    /// The path of a file of the attacker's own.
+    OwnFile,
+    /// The path of a file that all may read and write, and of a directory of the attacker's own, with `:` between.
+    FileAndDirectory,
     /// The path of a `cgroup.procs`.
     Cgroup,
     /// A path in a place that a test makes for it: not part of a trial.

@@ -4,7 +4,7 @@ use std::fs::{self, File, Permissions};
 use std::io::{self, Write as _};
 use std::net::{TcpListener, UdpSocket};
 use std::os::linux::net::SocketAddrExt as _;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -13,6 +13,10 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
 use super::Target;
 use crate::cgroup::mounted;
+use crate::{Identity, Mount};
+
+/// What of it is mounted in the compartment.
+const SHOWN: &str = "shown";
 
 /// Dropped, nothing of it is left.
 #[derive(Debug)]
@@ -33,7 +37,8 @@ impl Scene {
     /// Those of the machine: no place for files, no loopback.
     pub fn new() -> io::Result<Self> {
         let template = std::env::temp_dir().join("bulkhead-attack-XXXXXX");
-        let directory = nix::unistd::mkdtemp(&template)?;
+        // Without a link in it, as it is shown inside by this path.
+        let directory = fs::canonicalize(nix::unistd::mkdtemp(&template)?)?;
         Self::within(directory.clone()).inspect_err(|_| {
             let _ = fs::remove_dir_all(&directory);
         })
@@ -50,6 +55,13 @@ impl Scene {
         let mut file = File::create_new(directory.join("file"))?;
         file.write_all(b"nobody's business\n")?;
         file.set_permissions(open_to_all)?;
+        let mut closed = File::create_new(directory.join("closed"))?;
+        closed.write_all(b"its owner's business\n")?;
+        closed.set_permissions(Permissions::from_mode(0o600))?;
+        fs::create_dir(directory.join(SHOWN))?;
+        fs::set_permissions(directory.join(SHOWN), Permissions::from_mode(0o755))?;
+        File::create_new(directory.join(SHOWN).join("own"))?;
+        fs::create_dir(directory.join(SHOWN).join("data"))?;
         let abstract_name = format!("bulkhead-attack-{}", std::process::id());
         let address = SocketAddr::from_abstract_name(&abstract_name)?;
         let abstract_socket = UnixListener::bind_addr(&address)?;
@@ -73,6 +85,21 @@ impl Scene {
         })
     }
 
+    /// Gives the attacker what is to be its own, and the mount that shows it inside, by the path that it has outside.
+    /// The directory of these remains ours, so that the attacker can put nothing else in their place.
+    ///
+    /// # Errors
+    /// Ids cannot be changed.
+    pub fn give(&self, identity: Identity) -> io::Result<Mount> {
+        let shown = self.directory.join(SHOWN);
+        if let Identity::Leased { uid, gid } = identity {
+            for name in ["own", "data"] {
+                chown(shown.join(name), Some(uid), Some(gid))?;
+            }
+        }
+        Ok(Mount::read_write(&shown, &shown))
+    }
+
     /// What an attack is made on, in its own words; `None` where this machine has no such thing, or a
     /// trial makes none.
     #[must_use]
@@ -87,6 +114,9 @@ impl Scene {
             Target::UnixSocket => Some(path("socket")),
             Target::AbstractSocket => Some(self.abstract_name.clone()),
             Target::File => Some(path("file")),
+            Target::ClosedFile => Some(path("closed")),
+            Target::OwnFile => Some(path("shown/own")),
+            Target::FileAndDirectory => Some(format!("{}:{}", path("file"), path("shown/data"))),
             Target::Cgroup => Some(self.cgroup.as_ref()?.display().to_string()),
             Target::Made => None,
         }
@@ -116,6 +146,9 @@ mod tests {
         assert_eq!(directory.mode() & 0o7777, 0o755);
         let file = fs::symlink_metadata(scene.directory.join("file")).unwrap();
         assert_eq!(file.mode() & 0o7777, 0o777);
+        scene.give(Identity::Invoker).unwrap();
+        let shown = fs::symlink_metadata(scene.directory.join(SHOWN)).unwrap();
+        assert_eq!((shown.uid(), shown.mode() & 0o7777), (directory.uid(), 0o755));
         let path = scene.directory.clone();
         drop(scene);
         assert!(!path.exists());

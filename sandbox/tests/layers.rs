@@ -20,6 +20,7 @@ use bulkhead_sandbox::layers_off::{CAN_BE_OFF, without};
 use bulkhead_sandbox::seccomp::Profile;
 use bulkhead_sandbox::{Layer, Network, Policy};
 use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::geteuid;
 use run::{ATTEMPT_INSIDE, program};
 
@@ -255,9 +256,9 @@ impl Case {
     /// Holds the section of docs/attacks.md against the seen, or writes it.
     fn document(&self, rows: &[Row], table: &str) {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/attacks.md");
-        let mut file = File::options().read(true).write(true).open(path).unwrap();
+        let file = File::options().read(true).write(true).open(path).unwrap();
         // The other cases write their sections at the same time.
-        file.lock().unwrap();
+        let mut file = Flock::lock(file, FlockArg::LockExclusive).unwrap();
         let mut text = String::new();
         file.read_to_string(&mut text).unwrap();
         let heading = format!("### {}\n\n", self.title);

@@ -8,6 +8,8 @@ use nix::unistd::{getegid, geteuid};
 
 use crate::child::Ids;
 use crate::launch::Identity;
+use crate::layer::Layer;
+use crate::layers_off::is_off;
 
 /// How much sooner than others a compartment is killed when the machine's memory runs out.
 pub(crate) const OOM_SCORE: i32 = 500;
@@ -15,8 +17,10 @@ pub(crate) const OOM_SCORE: i32 = 500;
 impl Ids {
     pub(crate) fn of(identity: Identity) -> Ids {
         match identity {
-            Identity::Leased { uid, gid } => Ids { uid, gid, change: true, own: true },
-            Identity::Invoker => {
+            Identity::Leased { uid, gid } if !is_off(Layer::Uid) => {
+                Ids { uid, gid, change: true, own: true }
+            }
+            _ => {
                 Ids { uid: geteuid().as_raw(), gid: getegid().as_raw(), change: false, own: false }
             }
         }

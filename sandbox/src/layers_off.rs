@@ -1,4 +1,4 @@
-//! A compartment with a layer left out, to see which other stops an attack then. Only tests ask for
+//! A compartment with layers left out, to see which other stops an attack then. Only tests ask for
 //! that, and a release build does not have it: there is nothing in it that could be switched.
 
 use std::cell::Cell;
@@ -6,11 +6,13 @@ use std::cell::Cell;
 use crate::layer::Layer;
 
 thread_local! {
-    static OFF: Cell<Option<Layer>> = const { Cell::new(None) };
+    /// A bit for each.
+    static OFF: Cell<u32> = const { Cell::new(0) };
 }
 
 /// The layers that can be left out, one at a time. `LandlockFiles` stands for all of Landlock. Without
-/// `NoNewPrivs` the kernel grants neither Landlock nor seccomp, so that cannot be left out.
+/// `NoNewPrivs` the kernel grants neither Landlock nor seccomp, so that cannot be left out. `Uid` can, and it runs as
+/// whoever starts it; but by itself that changes nothing, as others stop first what it stops.
 pub const CAN_BE_OFF: [Layer; 7] = [
     Layer::Seccomp,
     Layer::LandlockFiles,
@@ -21,17 +23,21 @@ pub const CAN_BE_OFF: [Layer; 7] = [
     Layer::Capabilities,
 ];
 
-/// Does something; the compartments that this thread starts meanwhile are without that layer.
-pub fn without<T>(layer: Layer, work: impl FnOnce() -> T) -> T {
-    OFF.set(Some(layer));
+/// Does something; the compartments that this thread starts meanwhile are without those layers.
+pub fn without<T>(layers: &[Layer], work: impl FnOnce() -> T) -> T {
+    OFF.set(layers.iter().fold(0, |off, layer| off | bit(*layer)));
     let done = work();
-    OFF.set(None);
+    OFF.set(0);
     done
+}
+
+const fn bit(layer: Layer) -> u32 {
+    1 << layer as u32
 }
 
 /// Whether this thread's compartments are without it.
 pub(crate) fn is_off(layer: Layer) -> bool {
-    OFF.get() == Some(layer)
+    OFF.get() & bit(layer) != 0
 }
 
 /// A program's filter: its own, or one that allows everything.

@@ -202,6 +202,16 @@ fn the_oom_score_cannot_be_lowered() {
         return lane::skip("the_oom_score_cannot_be_lowered", "no private /proc");
     }
     assert_eq!(finished.stdout, "500\n500\n", "stderr: {}", finished.stderr);
+    // Outside everybody may raise it, and root lower it, but that of a container may not.
+    let set = |score: &str| {
+        let script =
+            format!("echo {score} > /proc/self/oom_score_adj; cat /proc/self/oom_score_adj");
+        String::from_utf8(outside(&script).stdout).unwrap()
+    };
+    assert_eq!(set("600"), "600\n");
+    if lane::promised() && nix::unistd::geteuid().is_root() {
+        assert_eq!(set("-1000"), "-1000\n");
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ mod lane;
 mod run;
 
 use std::fs;
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
@@ -57,26 +57,34 @@ fn outside(name: &str, argument: &str) -> Outcome {
 #[test]
 fn calls_that_reach_other_processes_or_the_kernel_are_killed() {
     let scene = Scene::new().unwrap();
+    // Where the machine is promised to be root's, all succeed outside. Elsewhere that depends on the machine and on
+    // who asks, but for those marked.
+    let promised = lane::promised() && nix::unistd::geteuid().is_root();
     let cases = [
-        // Whether these succeed outside too depends on the machine and on who asks.
-        ("ptrace", false),
+        ("ptrace", promised),
         ("pidfd_getfd", true),
-        ("io_uring_setup", false),
-        ("userfaultfd", false),
-        ("bpf", false),
-        ("perf_event_open", false),
-        ("open_by_handle_at", false),
+        ("io_uring_setup", promised),
+        ("userfaultfd", promised),
+        ("bpf", promised),
+        ("perf_event_open", promised),
+        ("open_by_handle_at", promised),
+        // Kernels are built without x32, and may be without the other.
         #[cfg(target_arch = "x86_64")]
         ("x32", false),
+        #[cfg(target_arch = "x86_64")]
+        ("int 0x80", false),
         ("process_vm_readv", true),
         ("keyctl", true),
     ];
-    for (name, everywhere) in cases {
+    for (name, has_control) in cases {
         let attack = attack::find(name).unwrap();
         let argument = scene.argument(attack.on).unwrap();
         let free = outside(name, &argument);
         assert_ne!(free, KILLED, "{name}, outside");
-        assert!(attack.succeeds(free) || !everywhere, "{name}, outside: {free:?}");
+        assert!(attack.succeeds(free) || !has_control, "{name}, outside: {free:?}");
+        if !attack.succeeds(free) {
+            println!("no control for {name}: outside {free}");
+        }
         for policy in [plugin(), program()] {
             let profile = policy.profile;
             let (outcome, cause) = compartment(policy, name, &argument);
@@ -107,18 +115,27 @@ fn privilege_is_refused() {
         assert_eq!(inside(plugin(), name, ""), in_plugin, "{name}");
         assert_eq!(inside(program(), name, ""), in_program, "{name}");
     }
-    assert_eq!(outside("write and execute", ""), Outcome::Done);
-    assert_eq!(outside("shmget", ""), Outcome::Done);
-    assert_eq!(outside("clone3", ""), errno(Errno::EINVAL));
-    if root {
-        assert_eq!(outside("chroot", ""), Outcome::Done);
-        assert_eq!(outside("real-time scheduling", ""), Outcome::Done);
+    for (name, needs_root) in [
+        ("write and execute", false),
+        ("shmget", false),
+        ("clone3", false),
+        ("user namespace", false),
+        ("setns", false),
+        ("mount", true),
+        ("chroot", true),
+        ("real-time scheduling", true),
+    ] {
+        let free = outside(name, "");
+        let succeeds = attack::find(name).unwrap().succeeds(free);
+        assert!(succeeds || needs_root && !root, "{name}, outside: {free}");
     }
 }
 
 #[test]
 fn no_socket_is_made_without_a_grant() {
     let root = nix::unistd::geteuid().is_root();
+    let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = datagrams.local_addr().unwrap().port().to_string();
     for (name, needs_root) in [
         ("netlink", false),
         ("udp", false),
@@ -129,9 +146,9 @@ fn no_socket_is_made_without_a_grant() {
         ("vsock", false),
     ] {
         for policy in [plugin(), program()] {
-            assert_eq!(inside(policy, name, ""), errno(Errno::EAFNOSUPPORT), "{name}");
+            assert_eq!(inside(policy, name, &port), errno(Errno::EAFNOSUPPORT), "{name}");
         }
-        match outside(name, "") {
+        match outside(name, &port) {
             Outcome::Done => {}
             _ if needs_root && !root => {}
             // Kernels may be built without these two.
@@ -310,6 +327,20 @@ fn what_is_mounted_read_only_cannot_be_changed() {
     assert_eq!(with("read", writable()), Outcome::Done);
     assert_eq!(with("set-user-id", writable()), errno(Errno::EPERM));
     assert_eq!(with("setxattr", writable()), KILLED);
+    assert_eq!(with("chown", writable()), KILLED);
+    // The control: the same file, by its owner or root outside.
+    let file = directory.path().join("file");
+    for name in ["set-user-id", "setxattr", "chown"] {
+        let free = outside(name, file.to_str().unwrap());
+        let succeeds = attack::find(name).unwrap().succeeds(free);
+        // Only root gives files away, and not every file system has attributes.
+        let excused = match name {
+            "chown" => !nix::unistd::geteuid().is_root(),
+            "setxattr" => free == errno(Errno::EOPNOTSUPP),
+            _ => false,
+        };
+        assert!(succeeds || excused, "{name}, outside: {free}");
+    }
 }
 
 #[test]
@@ -324,7 +355,7 @@ fn no_link_or_rename_leads_out_of_the_data() {
         let mut policy = plugin();
         policy.filesystem.mounts.push(Mount::read_write(own.path(), "/data"));
         policy.filesystem.mounts.push(Mount::read_only(read_only.path(), "/opt/others"));
-        let mut command = Command::attempt(policy, name, path);
+        let mut command = Command::attempt(policy, name, &format!("{path}:/data"));
         command.identity = identity;
         outcome(command).0
     };
@@ -335,17 +366,15 @@ fn no_link_or_rename_leads_out_of_the_data() {
     }
     // The link itself may be made: it leads nowhere.
     assert_eq!(with("read by symlink", secret.to_str().unwrap()), errno(Errno::ENOENT));
-    assert!(own.path().join("symlink").is_symlink());
     assert_eq!(outside("read", secret.to_str().unwrap()), Outcome::Done);
-    // The control: within /data both work.
-    fs::remove_file(own.path().join("symlink")).unwrap();
+    // The control: within /data all work.
     fs::write(own.path().join("mine"), "text").unwrap();
     if let Identity::Leased { uid, gid } = identity {
         std::os::unix::fs::chown(own.path().join("mine"), Some(uid), Some(gid)).unwrap();
     }
-    assert_eq!(with("link into data", "/data/mine"), Outcome::Done);
-    assert_eq!(with("move into data", "/data/mine"), Outcome::Done);
-    assert_eq!(with("read by symlink", "/data/moved"), Outcome::Done);
+    for name in ["link into data", "move into data", "read by symlink"] {
+        assert_eq!(with(name, "/data/mine"), Outcome::Done, "{name}");
+    }
 }
 
 #[test]

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use bulkhead_sandbox::cgroup::{Controller, Tree};
 use bulkhead_sandbox::stop::StepName::{Empty, Exited, Removed, Sigkill, Sigterm};
 use bulkhead_sandbox::stop::{self, Ladder, StepName, Stopped};
-use bulkhead_sandbox::{Cause, Mount, ProgramFile, Signal, SpawnError, Stage, Status};
+use bulkhead_sandbox::{Cause, CpuMax, Mount, ProgramFile, Signal, SpawnError, Stage, Status};
 use run::{Command, DEADLINE, Running, program};
 
 const GRACE: Duration = Duration::from_millis(300);
@@ -353,16 +353,22 @@ fn a_fork_storm_is_held_and_counted() {
 fn a_spinner_is_held_to_its_share() {
     let test = "a_spinner_is_held_to_its_share";
     let Some(tree) = lane::tree_with(test, Controller::Cpu) else { return };
-    let mut policy = program();
-    policy.limits.cpu = Some(bulkhead_sandbox::CpuMax::percent(20));
-    let (running, _lines) = ready_in(&tree, policy, "echo ready; while :; do :; done");
-    let (start, before) = (Instant::now(), running.child.usage().cpu_usec.unwrap());
-    assert!(!running.child.wait_exited(Some(start + Duration::from_secs(3))));
-    let (elapsed, used) = (start.elapsed(), running.child.usage().cpu_usec.unwrap() - before);
-    let stopped = ladder(running, Duration::ZERO);
-    let share = used as f64 / elapsed.as_micros() as f64;
-    assert!(share < 0.25, "used {share} of a CPU");
-    assert!(stopped.exit.usage.nr_throttled.unwrap() > 0);
+    let spun = |cpu: Option<CpuMax>, seconds: u64| {
+        let mut policy = program();
+        policy.limits.cpu = cpu;
+        let (running, _lines) = ready_in(&tree, policy, "echo ready; while :; do :; done");
+        let (start, before) = (Instant::now(), running.child.usage().cpu_usec.unwrap());
+        assert!(!running.child.wait_exited(Some(start + Duration::from_secs(seconds))));
+        let (elapsed, used) = (start.elapsed(), running.child.usage().cpu_usec.unwrap() - before);
+        let stopped = ladder(running, Duration::ZERO);
+        let throttled = stopped.exit.usage.nr_throttled.unwrap_or_default();
+        (used as f64 / elapsed.as_micros() as f64, throttled)
+    };
+    // The control: without a limit nothing holds it but its neighbours.
+    let (free, never) = spun(None, 1);
+    let (share, throttled) = spun(Some(CpuMax::percent(20)), 3);
+    assert!(share < 0.25 && throttled > 0, "used {share} of a CPU, held {throttled} times");
+    assert!(free > share && never == 0, "without a limit {free} of a CPU, held {never} times");
 }
 
 fn ready_in(

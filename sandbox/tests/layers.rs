@@ -11,11 +11,17 @@ mod run;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::fs::File;
+use std::io::Read as _;
+use std::os::unix::fs::FileExt as _;
 
 use bulkhead_sandbox::attack::{self, ATTACKS, Attack, Inside, Outcome, Scene, Verdict, judge};
 use bulkhead_sandbox::layers_off::{CAN_BE_OFF, without};
 use bulkhead_sandbox::seccomp::Profile;
-use bulkhead_sandbox::{Layer, Policy};
+use bulkhead_sandbox::{Layer, Network, Policy};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use nix::unistd::geteuid;
 use run::{ATTEMPT_INSIDE, program};
 
 /// Not a test of its own: the process in which an attack is made.
@@ -28,12 +34,14 @@ fn attempt_inside() {
 /// Why a filter on calls is enough by itself where the attack is the call.
 const CALL: &str =
     "the call ends before the kernel's code for it runs, and no manifest can ask for it";
-/// The same for a kind of socket.
+/// The same for a kind of socket, where there is a network namespace.
 const SOCKET: &str =
     "there is nobody to reach: its network namespace has no device and no neighbour";
 
 /// Attacks that only one layer stops, and why that is enough.
-const ALONE: &[(&str, Layer, &str)] = &[
+type Alone = (&'static str, Layer, &'static str);
+
+const ALONE: &[Alone] = &[
     ("pidfd_getfd", Layer::Seccomp, CALL),
     ("io_uring_setup", Layer::Seccomp, CALL),
     ("userfaultfd", Layer::Seccomp, CALL),
@@ -44,7 +52,11 @@ const ALONE: &[(&str, Layer, &str)] = &[
     ("setns", Layer::Seccomp, CALL),
     ("user namespace", Layer::Seccomp, CALL),
     ("vsock", Layer::Seccomp, CALL),
-    ("x32", Layer::Seccomp, CALL),
+    (
+        "int 0x80",
+        Layer::Seccomp,
+        "the call ends before the kernel's code for it runs, and no profile has that entry",
+    ),
     (
         "shmget",
         Layer::Seccomp,
@@ -61,10 +73,16 @@ const ALONE: &[(&str, Layer, &str)] = &[
         Layer::Seccomp,
         "the program would run in the same compartment, under the same rules",
     ),
-    ("netlink", Layer::Seccomp, SOCKET),
-    ("udp", Layer::Seccomp, SOCKET),
-    ("tcp", Layer::Seccomp, SOCKET),
-    ("mptcp", Layer::Seccomp, SOCKET),
+    (
+        "set-user-id",
+        Layer::Seccomp,
+        "the file is its own: who runs it would become its own uid, which has less than anybody else",
+    ),
+    (
+        "setxattr",
+        Layer::Seccomp,
+        "the file is its own, and without a capability only attributes that mean nothing to the kernel can be set",
+    ),
     (
         "touch",
         Layer::PrivateRoot,
@@ -72,12 +90,73 @@ const ALONE: &[(&str, Layer, &str)] = &[
     ),
 ];
 
-/// Those of a program beneath `exec` besides.
-const ALONE_IN_PROGRAMS: &[(&str, Layer, &str)] = &[(
+/// Those where there is a network namespace.
+const WITHOUT_A_NETWORK: &[Alone] = &[
+    ("netlink", Layer::Seccomp, SOCKET),
+    ("tcp", Layer::Seccomp, SOCKET),
+    ("mptcp", Layer::Seccomp, SOCKET),
+];
+
+/// Those in the machine's network, of which some TCP ports are granted.
+const WITH_PORTS: &[Alone] = &[
+    (
+        "connect",
+        Layer::LandlockFiles,
+        "the filter must let plain TCP connect and cannot see to where; which ports, the kernel compares with \
+         its own copy of the address",
+    ),
+    (
+        "netlink",
+        Layer::Seccomp,
+        "it could read what the kernel tells everybody, such as addresses and routes, and change none: it has \
+         no capability in the machine's network",
+    ),
+    (
+        "udp",
+        Layer::Seccomp,
+        "Landlock knows UDP from ABI 10 on only, and refuses it there; the filter compares numbers that nobody \
+         can change meanwhile, and no manifest can ask for UDP",
+    ),
+    (
+        "mptcp",
+        Layer::Seccomp,
+        "Landlock sees plain TCP only; the filter compares numbers that nobody can change meanwhile. The \
+         machine's `net.mptcp.enabled=0` is a second",
+    ),
+    (
+        "fast open",
+        Layer::Seccomp,
+        "Landlock sees `connect` only; the filter compares numbers that nobody can change meanwhile. The \
+         machine's `net.ipv4.tcp_fastopen=0` is a second",
+    ),
+];
+
+/// Those of a program beneath `exec`.
+const IN_PROGRAMS: &[Alone] = &[(
     "unix socket",
     Layer::PrivateRoot,
-    "programs may have sockets, and a socket that is not shown to them is not there",
+    "programs may have sockets, and a socket that is not shown to them is not there; from ABI 9 on Landlock \
+     refuses it too",
 )];
+
+/// From which ABI on Landlock is the second layer of an attack.
+const LANDLOCK_FROM: &[(&str, u32)] = &[("unix socket", 9), ("udp", 10)];
+
+const EACCES: Outcome = Outcome::Errno(Errno::EACCES as i32);
+const EPERM: Outcome = Outcome::Errno(Errno::EPERM as i32);
+
+/// Attacks that succeed on no machine that is known, so that nothing is seen of them here.
+const NO_CONTROL: &[&str] = &["x32"];
+
+/// A compartment in which all attacks are made.
+struct Case {
+    /// The section of docs/attacks.md.
+    title: &'static str,
+    policy: Policy,
+    alone: Vec<Alone>,
+    /// What is no attack there, as it was granted.
+    granted: &'static [&'static str],
+}
 
 /// What was seen of one attack.
 struct Row {
@@ -97,8 +176,10 @@ impl Row {
 }
 
 fn rows(policy: &Policy) -> Vec<Row> {
-    let scene = Scene::new().unwrap();
-    let how = Inside { policy, identity: lane::identity(), tree: None, arguments: &ATTEMPT_INSIDE };
+    let (scene, identity) = (Scene::new().unwrap(), lane::identity());
+    let mut policy = policy.clone();
+    policy.filesystem.mounts.push(scene.give(identity).unwrap());
+    let how = Inside { policy: &policy, identity, tree: None, arguments: &ATTEMPT_INSIDE };
     let mut rows = Vec::new();
     for attack in ATTACKS {
         let Some(argument) = scene.argument(attack.on) else { continue };
@@ -107,74 +188,160 @@ fn rows(policy: &Policy) -> Vec<Row> {
             attack,
             outside: attack::outside(attack, &argument, &ATTEMPT_INSIDE).unwrap(),
             inside: inside(),
-            without: CAN_BE_OFF.map(|layer| (layer, without(layer, inside))).into(),
+            without: CAN_BE_OFF.map(|layer| (layer, without(&[layer], inside))).into(),
         });
     }
     rows
 }
 
-/// The seen as a table, a line an attack.
-fn table(rows: &[Row], alone: &[(&str, Layer, &str)]) -> String {
-    let mut text = String::from(
-        "| attack | to | outside | inside | stopped by | and without that |\n|---|---|---|---|---|---|\n",
-    );
-    for Row { attack, outside, inside, without } in rows {
-        let stopped = without.iter().filter(|(_, outcome)| *outcome != inside);
-        let (by, then): (Vec<_>, Vec<_>) = stopped
-            .map(|(layer, outcome)| match alone.iter().find(|it| it.0 == attack.name) {
-                Some((.., why)) if attack.succeeds(*outcome) => (layer.name(), (*why).to_owned()),
-                _ => (layer.name(), format!("`{outcome}`")),
-            })
-            .unzip();
-        let by = if by.is_empty() { "more than one at once".to_owned() } else { by.join(", ") };
-        let (name, aim, then) = (attack.name, attack.aim, then.join(", "));
-        writeln!(text, "| {name} | {aim} | `{outside}` | `{inside}` | {by} | {then} |").unwrap();
-    }
-    text
-}
-
-/// Holds the attacks under a profile against what is known of them; gives the table.
-fn tried(profile: Profile, known: &[(&str, Layer, &str)]) -> String {
-    let rows = rows(&Policy { profile, ..program() });
-    let table = table(&rows, known);
-    println!("{profile}\n{table}");
-    let (mut alone, mut expected) = (BTreeMap::new(), BTreeMap::new());
-    for row in &rows {
-        let name = row.attack.name;
-        match judge(row.attack, row.outside, row.inside) {
-            Verdict::Through => panic!("{name} succeeds under {profile}"),
-            Verdict::NoControl => continue,
-            Verdict::Stopped => {}
+impl Case {
+    /// Holds the attacks against what is known of them, and the section of the document against both.
+    fn hold(&self) {
+        let rows = rows(&self.policy);
+        let table = self.table(&rows);
+        println!("{}\n{table}", self.title);
+        let (mut alone, mut expected) = (BTreeMap::new(), BTreeMap::new());
+        let abi = bulkhead_sandbox::probe::probe().landlock_abi;
+        for row in &rows {
+            let name = row.attack.name;
+            let granted = self.granted.contains(&name);
+            match judge(row.attack, row.outside, row.inside) {
+                Verdict::Through if granted => continue,
+                Verdict::Through => panic!("{name} succeeds: {}", self.title),
+                // Without root some of it is nobody's to try.
+                Verdict::NoControl => {
+                    let known = NO_CONTROL.contains(&name) || !geteuid().is_root();
+                    assert!(known, "{name} has no control: outside {}", row.outside);
+                    continue;
+                }
+                Verdict::Stopped => assert!(!granted, "{name} was granted: {}", self.title),
+            }
+            alone.extend(row.alone().into_iter().map(|layer| (name, layer)));
+            let doubled = LANDLOCK_FROM.iter().any(|(of, from)| *of == name && abi >= *from);
+            let known = self.alone.iter().filter(|it| it.0 == name && !doubled);
+            expected.extend(known.map(|(_, layer, _)| (name, *layer)));
         }
-        alone.extend(row.alone().into_iter().map(|layer| (name, layer)));
-        let known = known.iter().filter(|it| it.0 == name);
-        expected.extend(known.map(|(_, layer, _)| (name, *layer)));
+        assert_eq!(alone, expected, "{}: what only one layer stops", self.title);
+        self.document(&rows, &table);
     }
-    assert_eq!(alone, expected, "{profile}: what only one layer stops");
-    table
+
+    /// The seen as a table, a line an attack.
+    fn table(&self, rows: &[Row]) -> String {
+        let mut text = String::from(
+            "| attack | to | outside | inside | stopped by | and without that |\n|---|---|---|---|---|---|\n",
+        );
+        for Row { attack, outside, inside, without } in rows {
+            let stopped = without.iter().filter(|(_, outcome)| *outcome != inside);
+            let why = self.alone.iter().find(|it| it.0 == attack.name);
+            let (by, then): (Vec<_>, Vec<_>) = stopped
+                .map(|(layer, outcome)| match why {
+                    Some((.., why)) if attack.succeeds(*outcome) => {
+                        (layer.name(), (*why).to_owned())
+                    }
+                    _ => (layer.name(), format!("`{outcome}`")),
+                })
+                .unzip();
+            let by = match by[..] {
+                [] if self.granted.contains(&attack.name) => "nothing: it is allowed".to_owned(),
+                [] => "more than one at once".to_owned(),
+                _ => by.join(", "),
+            };
+            let (name, aim, then) = (attack.name, attack.aim, then.join(", "));
+            writeln!(text, "| {name} | {aim} | `{outside}` | `{inside}` | {by} | {then} |")
+                .unwrap();
+        }
+        text
+    }
+
+    /// Holds the section of docs/attacks.md against the seen, or writes it.
+    fn document(&self, rows: &[Row], table: &str) {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/attacks.md");
+        let file = File::options().read(true).write(true).open(path).unwrap();
+        // The other cases write their sections at the same time.
+        let mut file = Flock::lock(file, FlockArg::LockExclusive).unwrap();
+        let mut text = String::new();
+        file.read_to_string(&mut text).unwrap();
+        let heading = format!("### {}\n\n", self.title);
+        let (before, rest) = text.split_once(&heading).unwrap();
+        let (section, after) = rest.split_once("\n### ").unwrap_or((rest, ""));
+        if std::env::var_os("BLESS").is_some() {
+            let after = if after.is_empty() { String::new() } else { format!("\n### {after}") };
+            let text = format!("{before}{heading}{table}{after}");
+            file.set_len(0).unwrap();
+            file.write_all_at(text.as_bytes(), 0).unwrap();
+            return;
+        }
+        // What the kernel answers differs from one to the next; the attacks and the reasons do not.
+        for name in rows.iter().map(|row| row.attack.name) {
+            let row = format!("| {name} | ");
+            assert!(
+                section.contains(&row),
+                "{}: docs/attacks.md lacks {name}: BLESS=1",
+                self.title
+            );
+        }
+        for (name, _, why) in &self.alone {
+            assert!(section.contains(why), "{}: no reason of {name}: BLESS=1", self.title);
+        }
+    }
 }
 
 #[test]
 fn two_layers_stop_what_a_plugin_tries_or_one_does_for_a_reason() {
-    let table = tried(Profile::Plugin, ALONE);
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/attacks.md");
-    let mut text = std::fs::read_to_string(path).unwrap();
-    if std::env::var_os("BLESS").is_some() {
-        let (before, _) = text.split_once("| attack |").unwrap();
-        text = format!("{before}{table}");
-        std::fs::write(path, &text).unwrap();
+    let policy = Policy { profile: Profile::Plugin, ..program() };
+    let alone = [ALONE, WITHOUT_A_NETWORK].concat();
+    Case { title: "A plugin to which nothing was granted", policy, alone, granted: &[] }.hold();
+}
+
+/// In the machine's network, in which Landlock has the ports of TCP.
+#[test]
+fn two_layers_stop_what_a_plugin_with_a_port_tries_or_one_does_for_a_reason() {
+    let test = "two_layers_stop_what_a_plugin_with_a_port_tries_or_one_does_for_a_reason";
+    if !lane::require(test, Layer::LandlockNetwork) {
+        return;
     }
-    // What the kernel answers differs from one to the next; the attacks and the reasons do not.
-    for line in table.lines().skip(2) {
-        let name = line.split(" | ").next().unwrap();
-        assert!(text.contains(&format!("{name} | ")), "docs/attacks.md lacks {name}: BLESS=1");
-    }
-    for (name, _, why) in ALONE {
-        assert!(text.contains(why), "docs/attacks.md lacks the reason of {name}: BLESS=1");
-    }
+    let network = Network::Ports { connect: vec![443], bind: vec![] };
+    let policy = Policy { profile: Profile::Plugin, network, ..program() };
+    let alone = [ALONE, WITH_PORTS].concat();
+    Case { title: "A plugin to which a port was granted", policy, alone, granted: &["tcp"] }.hold();
 }
 
 #[test]
 fn two_layers_stop_what_a_program_tries_or_one_does_for_a_reason() {
-    tried(Profile::Program, &[ALONE, ALONE_IN_PROGRAMS].concat());
+    let policy = Policy { profile: Profile::Program, ..program() };
+    let alone = [ALONE, WITHOUT_A_NETWORK, IN_PROGRAMS].concat();
+    Case { title: "A program beneath `bulkhead exec`", policy, alone, granted: &[] }.hold();
+}
+
+/// Other layers stop these before it does, so it is seen only where those are left out. What is done to a process takes
+/// its user namespace besides.
+#[test]
+fn the_uid_of_its_own_stops_what_is_left_when_the_others_are_off() {
+    use Layer::{LandlockFiles, PidNamespace, PrivateRoot, Seccomp, Uid};
+    if !lane::root("the_uid_of_its_own_stops_what_is_left_when_the_others_are_off") {
+        return;
+    }
+    let scene = Scene::new().unwrap();
+    let policy = Policy { profile: Profile::Plugin, ..program() };
+    let (identity, arguments) = (lane::identity(), &ATTEMPT_INSIDE);
+    let how = Inside { policy: &policy, identity, tree: None, arguments };
+    for (name, others, is_last) in [
+        ("read a closed file", vec![PrivateRoot, LandlockFiles], true),
+        ("chmod", vec![PrivateRoot, LandlockFiles], true),
+        ("signal", vec![PidNamespace, LandlockFiles], true),
+        ("environment", vec![PrivateRoot, LandlockFiles], false),
+        ("process_vm_readv", vec![PidNamespace, LandlockFiles, Seccomp], false),
+        ("ptrace", vec![PidNamespace, LandlockFiles, Seccomp], false),
+    ] {
+        let attack = attack::find(name).unwrap();
+        let argument = scene.argument(attack.on).unwrap();
+        let inside =
+            |off: &[Layer]| without(off, || attack::inside(attack, &argument, &how).unwrap());
+        let free = attack::outside(attack, &argument, arguments).unwrap();
+        assert!(attack.succeeds(free), "{name}, outside: {free}");
+        let held = inside(&others);
+        assert!([EACCES, EPERM].contains(&held), "{name} without {others:?}: {held}");
+        let nobodys = inside(&[&others[..], &[Uid]].concat());
+        assert_eq!(attack.succeeds(nobodys), is_last, "{name} without its uid too: {nobodys}");
+    }
 }

@@ -3,11 +3,12 @@
 use std::ffi::{CString, c_long};
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write as _};
-use std::net::TcpStream;
+use std::net::{TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, IntoRawFd as _, OwnedFd, RawFd};
 use std::os::linux::net::SocketAddrExt as _;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixStream};
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use nix::errno::Errno;
@@ -70,6 +71,8 @@ pub const ATTACKS: &[Attack] = &[
     attack("write and execute", "run code that it wrote", Target::Kernel, NONE, |_| call6(libc::SYS_mmap, [0, 4096, 7, 0x22, u64::MAX, 0])),
     #[cfg(target_arch = "x86_64")]
     attack("x32", "call by the numbers of another interface", Target::Kernel, NONE, |_| call(0x4000_0000 + libc::SYS_getpid, [0; 4])),
+    #[cfg(target_arch = "x86_64")]
+    attack("int 0x80", "call by the numbers of 32-bit programs", Target::Kernel, NONE, |_| int80()),
     // Privilege. A process with threads is refused a user namespace, with EINVAL.
     attack("user namespace", "be root in a namespace of its own", Target::Kernel, EINVAL, |_| call(libc::SYS_unshare, [libc::CLONE_NEWUSER as u64, 0, 0, 0])),
     attack("setns", "join another's namespace", Target::Kernel, EBADF, |_| call(libc::SYS_setns, [u64::MAX, 0, 0, 0])),
@@ -117,7 +120,9 @@ pub const ATTACKS: &[Attack] = &[
     attack("raw", "forge packets", Target::Kernel, NONE, |_| made(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP)),
     attack("vsock", "talk to the hypervisor", Target::Kernel, NONE, |_| made(libc::AF_VSOCK, libc::SOCK_STREAM, 0)),
     attack("listen", "listen on a port", Target::Made, NONE, |_| std::net::TcpListener::bind("127.0.0.1:0").map(drop)),
-    attack("udp", "send datagrams, ask the DNS", Target::Kernel, NONE, |_| made(libc::AF_INET, libc::SOCK_DGRAM, 0)),
+    attack("udp", "send datagrams, ask the DNS", Target::UdpPort, NONE, |port| {
+        UdpSocket::bind("0.0.0.0:0")?.send_to(b"?", ("127.0.0.1", number(port)?)).map(drop)
+    }),
     attack("tcp", "make a TCP socket", Target::Kernel, NONE, |_| made(libc::AF_INET, libc::SOCK_STREAM, 0)),
     attack("mptcp", "connect by another protocol than the one with rules", Target::Kernel, NONE, |_| made(libc::AF_INET, libc::SOCK_STREAM, 262)),
     attack("connect", "connect to a service of this machine", Target::Port, NONE, |port| {
@@ -130,6 +135,7 @@ pub const ATTACKS: &[Attack] = &[
     }),
     // Files.
     attack("read", "read a file that all may read", Target::File, NONE, |path| fs::read(path).map(drop)),
+    attack("read a closed file", "read a file that only its owner may read", Target::ClosedFile, NONE, |path| fs::read(path).map(drop)),
     attack("create", "make a file", Target::Made, NONE, |path| File::create_new(path).map(drop)),
     attack("append", "write to a file that all may write", Target::File, NONE, |path| File::options().append(true).open(path).map(drop)),
     attack("cgroup", "leave its cgroup", Target::Cgroup, NONE, |path| File::options().append(true).open(path).map(drop)),
@@ -139,29 +145,50 @@ pub const ATTACKS: &[Attack] = &[
         Ok(nix::fcntl::open(path, OFlag::O_RDONLY | OFlag::O_TRUNC, Mode::empty()).map(drop)?)
     }),
     attack("chmod", "open a file to all", Target::File, NONE, |path| fs::set_permissions(path, Permissions::from_mode(0o666))),
-    attack("set-user-id", "leave a set-user-id program", Target::Made, NONE, |path| fs::set_permissions(path, Permissions::from_mode(0o4755))),
-    attack("chown", "give a file away", Target::Made, NONE, |path| std::os::unix::fs::chown(path, Some(geteuid().as_raw()), None)),
+    attack("set-user-id", "leave a set-user-id program", Target::OwnFile, NONE, |path| fs::set_permissions(path, Permissions::from_mode(0o4755))),
+    attack("chown", "give a file away", Target::OwnFile, NONE, |path| {
+        let owner = fs::metadata(path)?.uid();
+        chown(path, Some(owner + 1), None)?;
+        chown(path, Some(owner), None)
+    }),
     attack("touch", "change a file's times", Target::File, NONE, |path| {
         let now = &TimeSpec::UTIME_NOW;
         Ok(utimensat(AT_FDCWD, path, now, now, UtimensatFlags::FollowSymlink)?)
     }),
-    attack("setxattr", "change a file's attributes", Target::Made, NONE, |path| {
+    attack("setxattr", "change a file's attributes", Target::OwnFile, NONE, |path| {
         let path = CString::new(path)?;
         call6(libc::SYS_setxattr, [path.as_ptr() as u64, c"user.a".as_ptr() as u64, c"b".as_ptr() as u64, 1, 0, 0])
     }),
     attack("unlink", "remove a file", Target::Made, NONE, |path| fs::remove_file(path)),
     attack("rename", "rename a file", Target::Made, NONE, |path| fs::rename(path, format!("{path}.renamed"))),
-    attack("link into data", "keep a link to a file of others", Target::Made, NONE, |path| fs::hard_link(path, "/data/link")),
-    attack("move into data", "take a file of others", Target::Made, NONE, |path| fs::rename(path, "/data/moved")),
-    attack("read by symlink", "read a file by a link of its own", Target::Made, NONE, |path| {
-        std::os::unix::fs::symlink(path, "/data/symlink")?;
-        fs::read("/data/symlink").map(drop)
+    attack("link into data", "keep a link to a file of others", Target::FileAndDirectory, NONE, |paths| {
+        let (path, link) = paths_of(paths, "link")?;
+        fs::hard_link(path, &link)?;
+        fs::remove_file(link)
+    }),
+    attack("move into data", "take a file of others", Target::FileAndDirectory, NONE, |paths| {
+        let (path, moved) = paths_of(paths, "moved")?;
+        fs::rename(path, &moved)?;
+        fs::rename(moved, path)
+    }),
+    attack("read by symlink", "read a file by a link of its own", Target::FileAndDirectory, NONE, |paths| {
+        let (path, link) = paths_of(paths, "symlink")?;
+        symlink(path, &link)?;
+        let read = fs::read(&link).map(drop);
+        fs::remove_file(link)?;
+        read
     }),
 ];
 
 /// An argument that is a number.
 fn number<T: FromStr>(text: &str) -> io::Result<T> {
     text.parse().map_err(|_| io::ErrorKind::InvalidInput.into())
+}
+
+/// The first path of two, and that of a name in the second.
+fn paths_of<'a>(paths: &'a str, name: &str) -> io::Result<(&'a str, PathBuf)> {
+    let (path, directory) = paths.split_once(':').ok_or(io::ErrorKind::InvalidInput)?;
+    Ok((path, Path::new(directory).join(name)))
 }
 
 /// Reads a byte at an address that is nobody's: EFAULT comes after the permission.
@@ -209,6 +236,22 @@ fn call6(number: c_long, arguments: [u64; 6]) -> io::Result<()> {
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(()),
     }
+}
+
+/// `getpid` by the 32-bit entry, whose numbers mean other calls. A kernel without that entry ends the process.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn int80() -> io::Result<()> {
+    let result: i64;
+    // SAFETY: call 20 of i386 is `getpid`: it takes no argument and touches no memory. The entry clears
+    // r8 to r11, which are declared as clobbered.
+    unsafe {
+        std::arch::asm!(
+            "int 0x80",
+            inlateout("rax") 20i64 => result,
+            out("r8") _, out("r9") _, out("r10") _, out("r11") _,
+        );
+    }
+    if result == i64::from(std::process::id()) { Ok(()) } else { Err(io::Error::other("no pid")) }
 }
 
 fn made(domain: i32, kind: i32, protocol: i32) -> io::Result<()> {

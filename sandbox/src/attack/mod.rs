@@ -14,6 +14,8 @@ use std::io;
 
 use crate::exit::Status;
 
+#[cfg(all(test, target_arch = "x86_64"))]
+pub(crate) use attempts::int80;
 pub use attempts::{ATTACKS, terminal_pair};
 pub use scene::Scene;
 pub use trial::{Inside, Verdict, inside, judge, outside};
@@ -81,12 +83,20 @@ pub enum Target {
     ProcFile,
     /// A TCP port on 127.0.0.1 on which somebody listens.
     Port,
+    /// A UDP port on 127.0.0.1 on which somebody listens.
+    UdpPort,
     /// The path of a Unix socket that all may connect to.
     UnixSocket,
     /// The name of an abstract Unix socket.
     AbstractSocket,
     /// The path of a file that all may read and write.
     File,
+    /// The path of a file that only its owner may read.
+    ClosedFile,
+    /// The path of a file of the attacker's own.
+    OwnFile,
+    /// The path of a file that all may read and write, and of a directory of the attacker's own, with `:` between.
+    FileAndDirectory,
     /// The path of a `cgroup.procs`.
     Cgroup,
     /// A path in a place that a test makes for it: not part of a trial.

@@ -2,9 +2,9 @@
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write as _};
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::os::linux::net::SocketAddrExt as _;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -13,12 +13,17 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
 use super::Target;
 use crate::cgroup::mounted;
+use crate::{Identity, Mount};
+
+/// What of it is mounted in the compartment.
+const SHOWN: &str = "shown";
 
 /// Dropped, nothing of it is left.
 #[derive(Debug)]
 pub struct Scene {
     directory: PathBuf,
     port: TcpListener,
+    udp_port: UdpSocket,
     abstract_name: String,
     victim: Child,
     cgroup: Option<PathBuf>,
@@ -32,7 +37,8 @@ impl Scene {
     /// Those of the machine: no place for files, no loopback.
     pub fn new() -> io::Result<Self> {
         let template = std::env::temp_dir().join("bulkhead-attack-XXXXXX");
-        let directory = nix::unistd::mkdtemp(&template)?;
+        // Without a link in it, as it is shown inside by this path.
+        let directory = fs::canonicalize(nix::unistd::mkdtemp(&template)?)?;
         Self::within(directory.clone()).inspect_err(|_| {
             let _ = fs::remove_dir_all(&directory);
         })
@@ -49,6 +55,13 @@ impl Scene {
         let mut file = File::create_new(directory.join("file"))?;
         file.write_all(b"nobody's business\n")?;
         file.set_permissions(open_to_all)?;
+        let mut closed = File::create_new(directory.join("closed"))?;
+        closed.write_all(b"its owner's business\n")?;
+        closed.set_permissions(Permissions::from_mode(0o600))?;
+        fs::create_dir(directory.join(SHOWN))?;
+        fs::set_permissions(directory.join(SHOWN), Permissions::from_mode(0o755))?;
+        File::create_new(directory.join(SHOWN).join("own"))?;
+        fs::create_dir(directory.join(SHOWN).join("data"))?;
         let abstract_name = format!("bulkhead-attack-{}", std::process::id());
         let address = SocketAddr::from_abstract_name(&abstract_name)?;
         let abstract_socket = UnixListener::bind_addr(&address)?;
@@ -63,12 +76,28 @@ impl Scene {
             .spawn()?;
         Ok(Self {
             port: TcpListener::bind("127.0.0.1:0")?,
+            udp_port: UdpSocket::bind("127.0.0.1:0")?,
             abstract_name,
             victim,
             cgroup: mounted().map(|root| root.join("cgroup.procs")),
             _held: (socket, abstract_socket, held),
             directory,
         })
+    }
+
+    /// Gives the attacker what is to be its own, and the mount that shows it inside, by the path that it has outside.
+    /// The directory of these remains ours, so that the attacker can put nothing else in their place.
+    ///
+    /// # Errors
+    /// Ids cannot be changed.
+    pub fn give(&self, identity: Identity) -> io::Result<Mount> {
+        let shown = self.directory.join(SHOWN);
+        if let Identity::Leased { uid, gid } = identity {
+            for name in ["own", "data"] {
+                chown(shown.join(name), Some(uid), Some(gid))?;
+            }
+        }
+        Ok(Mount::read_write(&shown, &shown))
     }
 
     /// What an attack is made on, in its own words; `None` where this machine has no such thing, or a
@@ -81,9 +110,13 @@ impl Scene {
             Target::Process => Some(self.victim.id().to_string()),
             Target::ProcFile => Some(format!("/proc/{}/environ", self.victim.id())),
             Target::Port => Some(self.port.local_addr().ok()?.port().to_string()),
+            Target::UdpPort => Some(self.udp_port.local_addr().ok()?.port().to_string()),
             Target::UnixSocket => Some(path("socket")),
             Target::AbstractSocket => Some(self.abstract_name.clone()),
             Target::File => Some(path("file")),
+            Target::ClosedFile => Some(path("closed")),
+            Target::OwnFile => Some(path("shown/own")),
+            Target::FileAndDirectory => Some(format!("{}:{}", path("file"), path("shown/data"))),
             Target::Cgroup => Some(self.cgroup.as_ref()?.display().to_string()),
             Target::Made => None,
         }
@@ -113,6 +146,9 @@ mod tests {
         assert_eq!(directory.mode() & 0o7777, 0o755);
         let file = fs::symlink_metadata(scene.directory.join("file")).unwrap();
         assert_eq!(file.mode() & 0o7777, 0o777);
+        scene.give(Identity::Invoker).unwrap();
+        let shown = fs::symlink_metadata(scene.directory.join(SHOWN)).unwrap();
+        assert_eq!((shown.uid(), shown.mode() & 0o7777), (directory.uid(), 0o755));
         let path = scene.directory.clone();
         drop(scene);
         assert!(!path.exists());

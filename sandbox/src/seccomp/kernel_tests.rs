@@ -88,7 +88,7 @@ const ATTEMPTS: &[(&str, Attempt)] = &[
     #[cfg(target_arch = "x86_64")]
     ("x32", || call(0x4000_0000 + libc::SYS_getpid, [0; 4])),
     #[cfg(target_arch = "x86_64")]
-    ("int 0x80", int80),
+    ("int 0x80", crate::attack::int80),
 ];
 
 fn call(number: c_long, arguments: [u64; 4]) -> io::Result<()> {
@@ -156,22 +156,6 @@ fn map(protection: i32) -> io::Result<()> {
         libc::mmap(std::ptr::null_mut(), 4096, protection | libc::PROT_READ, flags, -1, 0)
     };
     if address == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(()) }
-}
-
-/// `getpid` by the 32-bit entry, whose numbers mean other calls.
-#[cfg(target_arch = "x86_64")]
-fn int80() -> io::Result<()> {
-    let result: i64;
-    // SAFETY: call 20 of i386 is `getpid`: it takes no argument and touches no memory. The entry clears
-    // r8 to r11, which are declared as clobbered.
-    unsafe {
-        std::arch::asm!(
-            "int 0x80",
-            inlateout("rax") 20i64 => result,
-            out("r8") _, out("r9") _, out("r10") _, out("r11") _,
-        );
-    }
-    if result == i64::from(std::process::id()) { Ok(()) } else { Err(io::Error::other("no pid")) }
 }
 
 #[test]

@@ -34,11 +34,11 @@ struct Tried {
     word: &'static str,
 }
 
-/// 0 if nothing came through, 1 if something did or the attacks could not be made.
+/// 0 if attacks were stopped and nothing came through; else 1, as where none has a control or none could be made.
 pub(super) fn run(screen: &mut Screen) -> ExitCode {
     let shown = tried().map_err(Ended::from).and_then(|all| {
         show(screen, &all)?;
-        Ok(all.iter().all(|one| one.verdict != Verdict::Through))
+        Ok(holds(all.iter().map(|one| one.verdict)))
     });
     match shown {
         Ok(true) => ExitCode::SUCCESS,
@@ -47,20 +47,22 @@ pub(super) fn run(screen: &mut Screen) -> ExitCode {
     }
 }
 
+/// What nobody can do on a machine says nothing of a compartment, so something must have been stopped.
+fn holds(mut verdicts: impl Iterator<Item = Verdict> + Clone) -> bool {
+    verdicts.clone().any(|it| it == Verdict::Stopped) && verdicts.all(|it| it != Verdict::Through)
+}
+
 fn tried() -> Result<Vec<Tried>, Problem> {
     let scene = Scene::new().map_err(|error| failed(&error))?;
-    let policy = Policy {
+    let identity = exec::identity(None)?;
+    let mut policy = Policy {
         profile: Profile::Plugin,
         strictness: Strictness::BestEffort,
         ..Policy::default()
     };
+    policy.filesystem.mounts.push(scene.give(identity).map_err(|error| failed(&error))?);
     let tree = Tree::discover().ok();
-    let how = Inside {
-        policy: &policy,
-        identity: exec::identity(None)?,
-        tree: tree.as_ref(),
-        arguments: &VERB,
-    };
+    let how = Inside { policy: &policy, identity, tree: tree.as_ref(), arguments: &VERB };
     let mut all = Vec::new();
     for attack in ATTACKS {
         let Some(argument) = scene.argument(attack.on) else { continue };
@@ -118,16 +120,33 @@ fn show(screen: &mut Screen, all: &[Tried]) -> Result<(), Ended> {
         .collect();
     table(screen, &["VERDICT", "ATTACK", "TO", "OUTSIDE", "INSIDE"], &rows)?;
     screen.line("")?;
-    let tone = if through == 0 { Tone::Good } else { Tone::Bad };
+    let tone = if holds(all.iter().map(|one| one.verdict)) { Tone::Good } else { Tone::Bad };
     let verdict = screen.paint(tone, &format!("{stopped} stopped, {through} came through"));
     screen.line(&format!(
-        "{verdict}; outside a compartment all of these succeed (EFAULT, EBADF, EINVAL, ENODEV: the kernel took the \
-         call up, and its arguments are wrong on purpose)"
+        "{verdict}; what was stopped succeeds outside a compartment (EFAULT, EBADF, EINVAL, ENODEV: the kernel took \
+         the call up, and its arguments are wrong on purpose)"
     ))?;
     if unproven > 0 {
         screen.line(&format!(
             "{unproven} proved nothing: without a control, as nobody can do that on this machine, or not this user"
         ))?;
     }
+    if stopped == 0 {
+        screen.line("nothing is known of a compartment here: try it as root")?;
+    }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_nothing_was_stopped_nothing_is_said_to_hold() {
+        use Verdict::{NoControl, Stopped, Through};
+        let holds = |verdicts: &[Verdict]| holds(verdicts.iter().copied());
+        assert!(holds(&[Stopped]) && holds(&[Stopped, NoControl]));
+        assert!(!holds(&[Stopped, Through]));
+        assert!(!holds(&[NoControl]) && !holds(&[]));
+    }
 }

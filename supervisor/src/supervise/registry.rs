@@ -46,6 +46,7 @@ use super::plugin::{self, Command, Context, Given, PluginHandle, StopOptions, St
 use super::schedule::Schedules;
 use super::spans::Spans;
 use super::store::{PluginRow, Store};
+use crate::capacity::Demand;
 use crate::exposure::Exposure;
 use crate::failure::{Code, Failure};
 use crate::id::PluginId;
@@ -91,7 +92,7 @@ pub(crate) struct Registry {
     /// Those that are installed and have no task.
     broken: Mutex<BTreeMap<PluginId, Broken>>,
     /// Those that are being started, by what they may use.
-    admitted: Mutex<BTreeMap<PluginId, admission::Demand>>,
+    admitted: Mutex<BTreeMap<PluginId, Demand>>,
     turns: Arc<operation::Turns>,
     /// Operations that could be neither done nor undone yet.
     unfinished: operation::Unfinished,

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bulkhead_sandbox::cgroup::{Cgroup, CgroupError, Tree};
-use bulkhead_sandbox::floors::{AllowedSources, Ceilings};
+use bulkhead_sandbox::floors::AllowedSources;
 use bulkhead_sandbox::kernel_audit;
 use bulkhead_sandbox::privilege;
 use bulkhead_sandbox::probe::probe;
@@ -161,6 +161,7 @@ pub(super) fn prepare(
             pids: config.admission.pids,
             max_exposure: config.admission.max_exposure,
         },
+        limits: config.limits,
         advisories: config.advisories.clone().map(|path| Advisories {
             path,
             refuse: config.advisories_policy == AdvisoriesPolicy::Refuse,
@@ -407,7 +408,7 @@ fn rules(config: &Config) -> Rules {
             read_only: resolved(&config.mounts.read_only),
             read_write: resolved(&config.mounts.read_write),
         },
-        ceilings: Ceilings::default(),
+        ceilings: config.limits.floors(),
         own: resolved(&[config.state.clone(), config.runtime.clone()]),
     }
 }

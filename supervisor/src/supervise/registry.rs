@@ -282,9 +282,9 @@ impl Registry {
         Exposure::expected(manifest, self.machine.as_ref())
     }
 
-    /// The manifest of an installed plugin, from its tree in the store.
+    /// The manifest of an installed plugin, from its tree in the store, with the administrator's limits.
     pub(crate) fn manifest(&self, row: &PluginRow) -> Result<Manifest, Failure> {
-        let manifest = Manifest::load(&self.settings.store.join(row.digest.to_string()))?;
+        let mut manifest = Manifest::load(&self.settings.store.join(row.digest.to_string()))?;
         if manifest.id != row.id || manifest.version != row.version {
             return Err(Failure::new(
                 Code::IntegrityFailed,
@@ -296,6 +296,7 @@ impl Registry {
             .with("expected", format!("{} {}", row.id, row.version))
             .with("found", format!("{} {}", manifest.id, manifest.version)));
         }
+        self.settings.limits.fill(&mut manifest.limits);
         Ok(manifest)
     }
 

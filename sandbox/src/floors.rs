@@ -4,6 +4,8 @@
 //! launcher holds each request against these floors, which come from its own configuration and from
 //! this file, and from nothing in the request.
 
+mod ceilings;
+
 use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -12,6 +14,8 @@ use crate::launch::Identity;
 use crate::policy::{Access, Mount, Network, Policy};
 use crate::root::SYSTEM;
 use crate::seccomp;
+
+pub use ceilings::Ceilings;
 
 /// Which directories of the machine may be made visible. An empty list allows none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +78,27 @@ pub enum FloorViolation {
         /// What can be had.
         limit: u64,
     },
+    /// A resource without a limit that every compartment of a plugin has.
+    #[error("{what} must have a limit: no plugin is started without")]
+    Unlimited {
+        /// The limit, as a manifest's `[limits]` names it.
+        what: &'static str,
+    },
+    /// More than the configuration gives to one plugin.
+    #[error(
+        "{what} of {asked} exceeds the {limit} that a plugin can have; lower it in the manifest, or raise `{what}` in `[limits]` of the service's configuration"
+    )]
+    TooMuch {
+        /// The limit, as a manifest's `[limits]` names it.
+        what: &'static str,
+        /// What was asked for: bytes, operations, or percent of one CPU.
+        asked: u64,
+        /// What can be had.
+        limit: u64,
+    },
+    /// A limit of one block device, which would take the place of that of all.
+    #[error("limits of a single block device can never be requested; `disks` is of each")]
+    Devices,
 }
 
 /// The most open descriptors that a request can have.
@@ -89,7 +114,11 @@ const RESERVED: &[&str] = &[
 ///
 /// Mount sources are compared by name; the launcher opens what it allows beneath its own
 /// directories, in which no plugin can make a link.
-pub fn check(policy: &Policy, sources: &AllowedSources) -> Result<(), FloorViolation> {
+pub fn check(
+    policy: &Policy,
+    sources: &AllowedSources,
+    ceilings: &Ceilings,
+) -> Result<(), FloorViolation> {
     for mount in &policy.filesystem.mounts {
         plain(&mount.source)?;
         plain(&mount.target)?;
@@ -107,6 +136,7 @@ pub fn check(policy: &Policy, sources: &AllowedSources) -> Result<(), FloorViola
     if policy.limits.nofile > MAX_NOFILE {
         return Err(FloorViolation::OpenFiles { asked: policy.limits.nofile, limit: MAX_NOFILE });
     }
+    ceilings.check(&policy.limits)?;
     // Names that only some machines refuse are refused by the start, which knows the machine.
     seccomp::check_extra(&policy.allow_syscalls, &seccomp::Facts::WIDEST)?;
     Ok(())

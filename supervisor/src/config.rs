@@ -12,6 +12,7 @@
 //! read by the launcher, which has privilege: it must belong to root (or to the invoking user) and
 //! nobody else may write it. A plugin or a client of the API never has a say in it.
 
+mod ceilings;
 mod endpoint;
 
 use std::ffi::OsString;
@@ -29,6 +30,7 @@ use crate::exposure::Score;
 use crate::failure::{Code, Failure};
 use crate::manifest::{ByteSize, TimeSpan};
 
+pub(crate) use ceilings::Ceilings;
 pub(crate) use endpoint::OtlpEndpoint;
 
 /// Where the file is looked for when none is named.
@@ -80,6 +82,8 @@ pub(crate) struct Config {
     pub(crate) tracing: Tracing,
     /// What all plugins that are enabled may use together.
     pub(crate) admission: Admission,
+    /// What one plugin can have at most.
+    pub(crate) limits: Ceilings,
     /// What plugins may be shown of this machine beyond its system directories.
     pub(crate) mounts: Mounts,
     /// What the audit has beyond operations, refusals and deaths, which it always has.
@@ -317,6 +321,7 @@ impl Default for Config {
             advisories_policy: AdvisoriesPolicy::Warn,
             trust,
             admission: Admission::default(),
+            limits: Ceilings::default(),
             mounts: Mounts::default(),
             audit: Audit::default(),
             retention: Retention::default(),
@@ -438,6 +443,7 @@ impl Config {
         if pace.duration() < Duration::from_millis(100) {
             return Err(format!("tracing.otlp_interval: {pace} must be at least 100ms"));
         }
+        self.limits.check().map_err(|(field, why)| format!("limits.{field}: {why}"))?;
         let Uids { first, count } = self.uids;
         if first < 1000 || count < 2 || first.checked_add(count).is_none() {
             return Err(format!(

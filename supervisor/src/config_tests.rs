@@ -52,6 +52,10 @@ fn every_field_is_read() {
         memory = "2G"
         pids = 500
         max_exposure = 4.0
+        [limits]
+        cpu = "200%"
+        io_write = "20M"
+        io_read_ops = 300
         [mounts]
         read_only = ["/srv/a"]
         read_write = ["/srv/b"]
@@ -81,6 +85,10 @@ fn every_field_is_read() {
     assert_eq!(config.tracing.otlp_interval.millis(), 1000);
     assert_eq!(config.admission.pids, Some(500));
     assert_eq!(config.admission.max_exposure, Some("4".parse().unwrap()));
+    let limits = config.limits;
+    assert_eq!(limits.cpu, Some("200%".parse().unwrap()));
+    assert_eq!((limits.io_write.map(ByteSize::bytes), limits.io_read), (Some(20 << 20), None));
+    assert_eq!((limits.io_read_ops, limits.io_write_ops), (Some(300), None));
     assert_eq!(config.advisories_policy, AdvisoriesPolicy::Refuse);
     assert_eq!(config.trust, Path::new("/t"));
 }
@@ -110,6 +118,8 @@ fn values_that_cannot_work_are_refused() {
         ("[logs]\nlines_per_second = 9", "logs.lines_per_second"),
         ("[logs]\nbytes_per_second = \"8K\"", "logs.bytes_per_second"),
         ("[tracing]\notlp_interval = \"99ms\"", "tracing.otlp_interval"),
+        ("[limits]\nio_write = \"63K\"", "limits.io_write"),
+        ("[limits]\nio_read_ops = 15", "limits.io_read_ops"),
         ("[uids]\nfirst = 0", "uids"),
         ("[uids]\ncount = 1", "uids"),
         ("[uids]\nfirst = 4294967295\ncount = 10", "uids"),

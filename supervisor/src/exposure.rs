@@ -17,7 +17,7 @@ use utoipa::ToSchema;
 
 use crate::failure::{Code, Failure};
 use crate::id::PluginId;
-use crate::manifest::{HostPath, Manifest, Network};
+use crate::manifest::{ByteSize, HostPath, Manifest, Network};
 
 /// An exposure, in tenths: exact, so that a bound holds exactly.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -112,10 +112,10 @@ const fn weight(layer: Layer) -> u32 {
         | Layer::LandlockNetwork => 5,
         Layer::Groups | Layer::IpcNamespace | Layer::Proc | Layer::Cpu | Layer::LandlockScopes => 3,
         Layer::OpenFiles | Layer::FileSize => 2,
-        Layer::UtsNamespace | Layer::OomScore => 1,
-        // The audit shows what is refused and refuses nothing. Most plugins ask for no bound on disks: one
-        // that does, where there is none, is not exposed more by that.
-        Layer::Audit | Layer::Io => 0,
+        // As much as to ask for no bound on disks.
+        Layer::Io | Layer::UtsNamespace | Layer::OomScore => 1,
+        // The audit shows what is refused and refuses nothing.
+        Layer::Audit => 0,
     }
 }
 
@@ -131,7 +131,7 @@ struct Kind {
     of: fn(&Manifest) -> Vec<String>,
 }
 
-const KINDS: [Kind; 12] = [
+const KINDS: [Kind; 13] = [
     Kind {
         name: "write-broad",
         each: 25,
@@ -232,22 +232,39 @@ const KINDS: [Kind; 12] = [
     Kind {
         name: "limits",
         each: 3,
-        most: 9,
+        most: 12,
         reason: "it may use so much that it is hardly a limit",
         remedy: "lower it in [limits]",
         of: wide_limits,
+    },
+    Kind {
+        name: "disks",
+        each: 1,
+        most: 1,
+        reason: "what it reads from and writes to disks in a second is not bounded",
+        remedy: "[limits] io_read and io_write, or for all plugins in bulkhead.toml",
+        of: |it| {
+            let bounds = [it.limits.io_read, it.limits.io_write];
+            let wide = |bound: &Option<ByteSize>| bound.is_none_or(|it| it.bytes() > WIDE_DISK);
+            if bounds.iter().any(wide) { vec!["disks".to_owned()] } else { Vec::new() }
+        },
     },
 ];
 
 /// More than this of one plugin is hardly a limit.
 const WIDE_MEMORY: u64 = 4 << 30;
 const WIDE_PIDS: u32 = 1024;
+/// Percent of one CPU. Not what this machine has: a score is the same on every one.
+const WIDE_CPU: u32 = 200;
 const WIDE_STORAGE: u64 = 64 << 30;
+/// In a second.
+const WIDE_DISK: u64 = 1 << 30;
 
 fn wide_limits(manifest: &Manifest) -> Vec<String> {
     let limits = &manifest.limits;
     let wide = [
         ("memory", limits.memory.bytes() > WIDE_MEMORY),
+        ("cpu", limits.cpu.percent() > WIDE_CPU),
         ("pids", limits.pids > WIDE_PIDS),
         ("storage", limits.storage.bytes() > WIDE_STORAGE),
     ];

@@ -2,6 +2,7 @@ use bulkhead_sandbox::probe::{Capability, State};
 use bulkhead_sandbox::{Measured, Missing};
 
 use super::*;
+use crate::config::Ceilings;
 
 const GUIDE: &str = include_str!("../../docs/security.md");
 
@@ -34,11 +35,37 @@ fn measured(section: &str, layers: &[(Layer, bool, Option<&str>)]) -> Exposure {
     Exposure::measured(&manifest(section), &Enforcement { layers: layers.collect() })
 }
 
+/// Bounds on disks, without which nothing is quite 0.
+const BOUNDED: &str = "[limits]\nio_read = '1G'\nio_write = '1M'\n";
+
 #[test]
 fn a_plugin_that_asks_for_nothing_has_none_in_a_whole_compartment() {
-    assert_eq!(of(""), Exposure { score: Score(0), measured: false, reasons: vec![] });
-    let whole = measured("", &[(Layer::Seccomp, true, None), (Layer::Memory, true, None)]);
+    assert_eq!(of(BOUNDED), Exposure { score: Score(0), measured: false, reasons: vec![] });
+    let whole = measured(BOUNDED, &[(Layer::Seccomp, true, None), (Layer::Memory, true, None)]);
     assert_eq!((whole.score, whole.measured), (Score(0), true));
+}
+
+#[test]
+fn a_bound_on_disks_is_missed_and_the_administrators_is_one() {
+    for section in ["", "[limits]\nio_read = '1M'", "[limits]\nio_read = '1M'\nio_write = '2G'"] {
+        assert_eq!(
+            (names(&of(section)), of(section).score),
+            (vec!["disks"], Score(1)),
+            "{section}"
+        );
+    }
+    let mut filled = manifest("");
+    let ceilings: Ceilings = toml::from_str("io_read = '1G'\nio_write = '1M'").unwrap();
+    ceilings.fill(&mut filled.limits);
+    assert_eq!(Exposure::expected(&filled, None).score, Score(0));
+}
+
+#[test]
+fn a_share_of_more_than_two_cpus_is_hardly_a_limit() {
+    for (share, score) in [("200%", 0), ("201%", 3), ("100000%", 3)] {
+        let exposure = of(&format!("{BOUNDED}cpu = '{share}'"));
+        assert_eq!(exposure.score, Score(score), "{share}: {exposure:?}");
+    }
 }
 
 #[test]
@@ -56,15 +83,16 @@ fn each_grant_is_a_reason_and_the_worst_is_first() {
             "host",
             "read",
             "syscall",
-            "proc-visible"
+            "proc-visible",
+            "disks"
         ]
     );
     assert!(exposure.reasons[0].reason.ends_with(": /srv"), "{exposure:?}");
-    assert_eq!(exposure.score.to_string(), "6.7");
+    assert_eq!(exposure.score.to_string(), "6.8");
     let ports = of("[network]\nconnect = [80, 443]\nbind = [8080]");
-    assert_eq!(names(&ports), ["connect", "network", "bind"]);
+    assert_eq!(names(&ports), ["connect", "network", "bind", "disks"]);
     let wide = of("[limits]\nmemory = '16G'\npids = 4096\nstorage = '1T'");
-    assert_eq!((names(&wide).as_slice(), wide.score), (["limits"].as_slice(), Score(9)));
+    assert_eq!((names(&wide), wide.score), (vec!["limits", "disks"], Score(10)));
 }
 
 #[test]
@@ -83,8 +111,8 @@ fn only_what_can_be_several_is_listed_in_its_reason() {
 fn a_layer_that_is_missing_is_a_reason_and_half_of_one_where_something_stands_in() {
     let bare =
         measured("", &[(Layer::Seccomp, false, None), (Layer::Memory, false, Some("rlimit"))]);
-    assert_eq!(names(&bare), ["seccomp", "memory"]);
-    assert_eq!(bare.score, Score(23));
+    assert_eq!(names(&bare), ["seccomp", "memory", "disks"]);
+    assert_eq!(bare.score, Score(24));
 }
 
 #[test]
@@ -142,7 +170,8 @@ fn what_is_expected_is_weighed_as_what_is_measured() {
     let bounded = [layers[0], layers[1], (Layer::Io, false, None)];
     let section = "[limits]\nio_read = '1M'";
     assert_eq!(expected(section), measured(section, &bounded).reasons);
-    assert_eq!(expected(section), measured("", &layers).reasons);
+    let exposure = |section| Exposure::expected(&manifest(section), Some(&machine)).score;
+    assert_eq!(exposure(BOUNDED), exposure(""));
     let section = "[network]\nconnect = [80]";
     let layers = [layers[0], layers[1], (Layer::LandlockNetwork, false, None)];
     assert_eq!(expected(section), measured(section, &layers).reasons);
@@ -152,18 +181,18 @@ fn what_is_expected_is_weighed_as_what_is_measured() {
 fn what_the_policy_does_not_involve_does_not_count() {
     let machine = machine(&[Layer::NetNamespace, Layer::Proc, Layer::Io, Layer::Audit]);
     let expected = |section| Exposure::expected(&manifest(section), Some(&machine));
-    assert_eq!(names(&expected("")), ["net-namespace"]);
-    assert_eq!(names(&expected("[network]\nconnect = [80]")), ["network", "connect"]);
+    assert_eq!(names(&expected("")), ["net-namespace", "disks"]);
+    assert_eq!(names(&expected("[network]\nconnect = [80]")), ["network", "connect", "disks"]);
     assert_eq!(
         names(&expected("[sandbox]\nproc = true")),
-        ["net-namespace", "proc", "proc-visible"]
+        ["net-namespace", "proc", "proc-visible", "disks"]
     );
 }
 
 #[test]
 fn a_bound_holds_exactly() {
     let id = "a".parse().unwrap();
-    let exposure = of("[sandbox]\nread = ['/srv/a']");
+    let exposure = of(&format!("{BOUNDED}[sandbox]\nread = ['/srv/a']"));
     assert_eq!(exposure.score, Score(3));
     exposure.check(&id, "0.3".parse().unwrap()).unwrap();
     let refused = exposure.check(&id, "0.2".parse().unwrap()).unwrap_err();

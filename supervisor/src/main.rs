@@ -5,6 +5,7 @@
 #[allow(dead_code, unreachable_pub, reason = "the integration tests use the rest")]
 mod archive;
 mod audit_chain;
+mod capacity;
 mod cli;
 mod clock;
 mod config;

@@ -159,6 +159,23 @@ fn what_could_not_be_installed_fails_before_it_is_run() {
 }
 
 #[test]
+fn one_that_asks_for_more_than_the_bound_fails_the_check_of_its_exposure() {
+    let below = tempfile::tempdir().unwrap();
+    let hostile = plugin::hostile(below.path(), "well", "[sandbox]\nprofile = 'program'");
+    let test = |bound: &str, code| {
+        let outcome = authoring("test", &hostile, &["--json", "--max-exposure", bound]);
+        serde_json::from_str::<Value>(&outcome.expect(code).stdout).unwrap()
+    };
+    // 1.2 for the profile, and 0.1 as nothing bounds its use of disks.
+    let failed = with("failed", &test("1.2", 1));
+    let [(name, text)] = &failed[..] else { panic!("{failed:?}") };
+    assert_eq!(name, "exposure");
+    assert!(text.contains("EXPOSURE_TOO_HIGH") && text.contains("1.3"), "{text}");
+    let reply = test("1.3", 0);
+    assert_eq!(reply["passed"], true, "{reply}");
+}
+
+#[test]
 fn an_interrupt_ends_it_and_leaves_nothing() {
     let below = tempfile::tempdir().unwrap();
     std::fs::set_permissions(below.path(), std::fs::Permissions::from_mode(0o755)).unwrap();

@@ -96,3 +96,25 @@ fn a_bound_refuses_what_is_above_it_and_nothing_else() {
     assert_eq!(service.error(["install", "--yes", path])["code"], "EXPOSURE_TOO_HIGH");
     assert_eq!(service.json(["enable", "narrow"])["state"], "enabled");
 }
+
+#[test]
+fn an_upgrade_that_would_be_above_the_bound_is_refused_and_the_version_before_runs_on() {
+    let service = Service::start();
+    let before = Package::revision("doc", "1.0.0", "well", "");
+    let bound = expected(&service, &before);
+    let pid = service.enable(&before)["plugin"]["process"]["pid"].clone();
+    let upgrade = |package: &Package| {
+        let path = package.path().to_str().unwrap().to_owned();
+        let bound = format!("{bound:.1}");
+        ["upgrade".to_owned(), "--yes".to_owned(), "--max-exposure".to_owned(), bound, path]
+    };
+    let refused = service.error(upgrade(&Package::revision("doc", "1.1.0", "well", WIDE)));
+    assert_eq!(refused["code"], "EXPOSURE_TOO_HIGH", "{refused}");
+    assert!(names(&refused["details"]).contains(&"profile"), "{refused}");
+    let doc = service.json(["inspect", "doc"]);
+    assert_eq!((&doc["version"], &doc["state"]), (&"1.0.0".into(), &"enabled".into()), "{doc}");
+    assert_eq!(doc["process"]["pid"], pid);
+    // The control: one that asks for no more is upgraded to under the same bound.
+    service.json(upgrade(&Package::revision("doc", "1.1.0", "well", "")));
+    assert_eq!(service.json(["inspect", "doc"])["version"], "1.1.0");
+}

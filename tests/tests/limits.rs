@@ -6,7 +6,7 @@ use bulkhead_tests::package::Package;
 use bulkhead_tests::process::Running;
 use bulkhead_tests::service::Service;
 use bulkhead_tests::{lane, test_name};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const NEVER: &str = "[lifecycle.restart]\npolicy = \"never\"";
 
@@ -114,4 +114,58 @@ fn each_disk_is_bounded_as_the_manifest_says() {
         assert!(disk.ends_with("rbps=max wbps=7340032 riops=900 wiops=max"), "{bound}");
     }
     assert_eq!(io("free"), None, "it asked for none");
+}
+
+/// How a service bounds what one plugin can have.
+fn bound(service: &mut Service, cpu: &str) {
+    service.stop();
+    let config = std::fs::read_to_string(service.config()).unwrap();
+    let bounded = config.replace("cpu = \"150%\"", &format!("cpu = \"{cpu}\""));
+    assert_ne!(config, bounded);
+    std::fs::write(service.config(), bounded).unwrap();
+    service.run_again();
+}
+
+#[test]
+fn a_manifest_that_asks_for_more_than_the_administrator_gives_is_refused() {
+    let mut service = Service::with("[limits]\ncpu = \"150%\"\nio_write = \"8M\"");
+    for (lines, key, value) in [
+        ("cpu = \"151%\"", "limits.cpu", "151%"),
+        ("cpu = \"100000%\"", "limits.cpu", "100000%"),
+        ("io_write = \"9M\"", "limits.io_write", "9M"),
+    ] {
+        let greedy = Package::witness("greedy", &format!("[limits]\n{lines}"));
+        let refused = service.error(["install", "--yes", greedy.path().to_str().unwrap()]);
+        assert_eq!(refused["code"], "RESOURCE_EXHAUSTED", "{refused}");
+        let details = &refused["details"];
+        assert_eq!((&details["key"], &details["value"]), (&json!(key), &json!(value)), "{refused}");
+        assert_eq!(service.error(["inspect", "greedy"])["code"], "NOT_FOUND");
+    }
+    // The control: as much as is given can be had.
+    service.enable(&Package::witness("modest", "[limits]\ncpu = \"150%\"\nio_write = \"8M\""));
+
+    // A bound that is set later holds for what was installed before, and the next start is refused.
+    bound(&mut service, "100%");
+    let refused = service.error(["enable", "modest"]);
+    assert_eq!(refused["code"], "RESOURCE_EXHAUSTED", "{refused}");
+    assert_eq!(refused["details"]["key"], "limits.cpu", "{refused}");
+    assert_eq!(service.json(["inspect", "modest"])["state"], "disabled");
+}
+
+#[test]
+fn one_that_asks_for_no_bound_on_disks_has_the_administrators() {
+    let service = Service::with("[limits]\nio_read = \"9M\"\nio_write = \"8M\"");
+    let plugin =
+        service.enable(&Package::witness("quiet", "[limits]\nio_write = \"1M\""))["plugin"].clone();
+    let limits = &plugin["limits"];
+    let of_disks = (&limits["io_read"], &limits["io_write"], &limits["io_read_ops"]);
+    assert_eq!(of_disks, (&json!(9 << 20), &json!(1 << 20), &Value::Null), "{limits}");
+    let layers = plugin["enforcement"]["layers"].as_array().unwrap();
+    let io = layers.iter().find(|layer| layer["layer"] == "io").unwrap();
+    assert_eq!(io["asked"], "each disk limited", "{io}");
+    if lane::require(test_name!(), "io") {
+        for disk in io["measured"].as_str().unwrap().split(", ") {
+            assert!(disk.ends_with("rbps=9437184 wbps=1048576 riops=max wiops=max"), "{io}");
+        }
+    }
 }

@@ -7,11 +7,12 @@
 
 use std::path::{Path, PathBuf};
 
-use bulkhead_sandbox::floors::{self, AllowedSources, FloorViolation};
+use bulkhead_sandbox::floors::{self, AllowedSources, Ceilings, FloorViolation};
 use bulkhead_sandbox::seccomp::CompileError;
 use bulkhead_sandbox::{Access, Layer, Mount, Policy, Strictness, overlap};
 
 use super::package_store::check_path;
+use crate::capacity::Demand;
 use crate::failure::{Code, Failure};
 use crate::link::Spawn;
 
@@ -32,6 +33,8 @@ pub(super) struct Rules {
     /// No layer may be missing.
     pub(super) strict: bool,
     pub(super) sources: AllowedSources,
+    /// The most that one plugin can have.
+    pub(super) ceilings: Ceilings,
     /// The service's own directories and socket, of which no plugin is ever shown anything.
     pub(super) own: Vec<PathBuf>,
 }
@@ -58,7 +61,7 @@ pub(super) fn admit(spawn: &Spawn, rules: &Rules) -> Result<Policy, Failure> {
     for mount in &mut policy.filesystem.mounts {
         check_mount(mount, rules)?;
     }
-    floors::check(&policy, &rules.sources).map_err(floor)?;
+    floors::check(&policy, &rules.sources, &rules.ceilings).map_err(floor)?;
     // What a plugin may write is not executed by any, however a request would have it shown.
     let is_written =
         |source: &Path| rules.sources.read_write.iter().any(|written| overlap(written, source));
@@ -167,6 +170,16 @@ fn check_mount(mount: &mut Mount, rules: &Rules) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What an admitted plugin may use at most, by what all have a limit of.
+pub(super) fn demand(policy: &Policy) -> Demand {
+    let limits = &policy.limits;
+    // The floors refuse what has none.
+    Demand {
+        memory: limits.memory.unwrap_or(u64::MAX),
+        pids: limits.pids.map_or(u64::MAX, u64::from),
+    }
+}
+
 /// Adds what every plugin has: its tree, read-only, and its storage.
 pub(super) fn complete(mut policy: Policy, tree: &Path, data: &Path) -> Policy {
     let own = [Mount::read_only(tree, PLUGIN_TARGET), Mount::read_write(data, DATA_TARGET)];
@@ -200,6 +213,13 @@ fn floor(violation: FloorViolation) -> Failure {
         FloorViolation::OpenFiles { asked, limit } => {
             denied("nofile", &text).with("limit", limit).with("used", asked)
         }
+        FloorViolation::Unlimited { what } => denied("limits", &text).with("resource", what),
+        FloorViolation::TooMuch { what, asked, limit } => denied("limits", &text)
+            .with("resource", what)
+            .with("limit", limit)
+            .with("used", asked)
+            .with("remedy", format!("[limits] {what} in the service's configuration")),
+        FloorViolation::Devices => denied("limits", &text).with("resource", "io"),
         _ => denied("policy", &text),
     }
 }

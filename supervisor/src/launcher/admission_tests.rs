@@ -1,8 +1,15 @@
-use bulkhead_sandbox::{Access, Network};
+use bulkhead_sandbox::{Access, CpuMax, DiskMax, Limits, Network};
+use serde_json::json;
 
 use super::*;
 use crate::id::Digest;
 use crate::link::Json;
+
+/// As a manifest that says nothing of it.
+fn policy() -> Policy {
+    let (cpu, file_size) = (Some(CpuMax::percent(100)), Some(1 << 20));
+    Policy { limits: Limits { cpu, file_size, ..Limits::default() }, ..Policy::default() }
+}
 
 fn spawn(change: impl FnOnce(&mut Spawn)) -> Spawn {
     let mut spawn = Spawn {
@@ -11,7 +18,7 @@ fn spawn(change: impl FnOnce(&mut Spawn)) -> Spawn {
         entry: "bin/a".into(),
         args: vec!["--flag".into()],
         env: vec![("TZ".into(), "UTC".into())],
-        policy: Json(Policy::default()),
+        policy: Json(policy()),
     };
     change(&mut spawn);
     spawn
@@ -28,7 +35,7 @@ fn mount(source: &Path, target: &str, access: Access) -> Mount {
 #[test]
 fn what_asks_for_nothing_more_is_admitted() {
     let policy = admit(&spawn(|_| {}), &Rules { strict: true, ..Rules::default() }).unwrap();
-    assert_eq!(policy, Policy::default());
+    assert_eq!(policy, self::policy());
     let complete = complete(policy, Path::new("/s/tree"), Path::new("/s/data"));
     assert_eq!(
         complete.filesystem.mounts,
@@ -77,6 +84,27 @@ fn calls_of_the_never_list_and_the_open_network_are_denied() {
 }
 
 #[test]
+fn no_request_is_without_limits_or_above_the_ceilings() {
+    let disks = DiskMax { wbps: Some(1 << 20), ..DiskMax::default() };
+    let rules =
+        Rules { ceilings: Ceilings { cpu: Some(100), file_size: None, disks }, ..Rules::default() };
+    let bounded = |spawn: &mut Spawn| spawn.policy.0.limits.disks = Some(disks);
+    admit(&spawn(bounded), &rules).unwrap();
+    let failure = refused(&rules, |_| {});
+    assert_eq!(failure.code, Code::PermissionDenied);
+    assert_eq!(failure.details, json!({"floor": "limits", "resource": "io_write"}));
+    let failure = refused(&rules, |spawn| {
+        bounded(spawn);
+        spawn.policy.0.limits.cpu = Some(CpuMax::percent(101));
+    });
+    let remedy = "[limits] cpu in the service's configuration";
+    let details = json!({
+        "floor": "limits", "resource": "cpu", "limit": 100, "used": 101, "remedy": remedy
+    });
+    assert_eq!((failure.code, failure.details), (Code::PermissionDenied, details));
+}
+
+#[test]
 fn the_loader_is_not_told_what_to_load() {
     for name in ["LD_PRELOAD", "LD_AUDIT", "GLIBC_TUNABLES", "GCONV_PATH"] {
         let failure =
@@ -106,6 +134,7 @@ fn only_configured_sources_are_mounted_and_links_do_not_lead_out() {
         strict: false,
         sources: AllowedSources { read_only: vec![allowed.clone()], read_write: Vec::new() },
         own: vec![allowed.join("state")],
+        ..Rules::default()
     };
     for each in ["state", "data"] {
         std::fs::create_dir(allowed.join(each)).unwrap();
@@ -160,6 +189,7 @@ fn what_has_the_services_own_in_it_is_not_mounted_either() {
         strict: false,
         sources: AllowedSources { read_only: vec![home.clone()], read_write: Vec::new() },
         own: vec![state.clone(), project.join("admin.sock")],
+        ..Rules::default()
     };
     let with = |source: &Path| {
         let mounts = vec![mount(source, "/srv", Access::ReadOnly)];
@@ -186,7 +216,7 @@ fn what_some_plugin_may_write_is_executed_by_none() {
             read_only: vec![root.clone()],
             read_write: vec![root.join("shared")],
         },
-        own: Vec::new(),
+        ..Rules::default()
     };
     let shown = |source: &str| {
         let mounts = vec![mount(&root.join(source), "/srv", Access::ReadOnly)];

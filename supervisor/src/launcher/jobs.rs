@@ -106,6 +106,14 @@ impl Jobs {
         self.0.iter().filter(|job| matches!(job.work, Work::Package(_))).count()
     }
 
+    /// The policies of the starts under way.
+    pub(super) fn starting(&self) -> impl Iterator<Item = &Policy> {
+        self.0.iter().filter_map(|job| match &job.work {
+            Work::Verify { start, .. } => Some(&start.policy),
+            _ => None,
+        })
+    }
+
     /// Whether a start of this plugin, or the removal of its storage, is under way.
     pub(super) fn concern(&self, id: &PluginId) -> bool {
         self.0.iter().any(|job| match &job.work {

@@ -9,6 +9,7 @@ use bulkhead_sandbox::descriptors::{send_with_fds, stream_pair};
 use bulkhead_sandbox::{Child, Exit, Signal};
 
 use super::stopping::{Due, Stopping};
+use crate::capacity::Demand;
 use crate::clock::Monotonic;
 use crate::failure::{Code, Failure};
 use crate::id::{Digest, PluginId};
@@ -21,6 +22,8 @@ pub(super) struct Plugin {
     pub(super) spawned: Spawned,
     /// The sources of its mounts, as they were asked for.
     pub(super) places: Vec<PathBuf>,
+    /// What it may use at most.
+    pub(super) demand: Demand,
     pub(super) child: Child,
     /// Our end of the plugin's descriptor 3, non-blocking.
     pub(super) bootstrap: OwnedFd,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bulkhead_sandbox::descriptors::is_tcp_connection;
 use bulkhead_sandbox::{Launch, Program, ProgramFile};
 
-use super::admission::{DATA_TARGET, PLUGIN_TARGET, admit, complete};
+use super::admission::{DATA_TARGET, PLUGIN_TARGET, admit, complete, demand};
 use super::channels::Channels;
 use super::credentials;
 use super::event_loop::Launcher;
@@ -18,6 +18,7 @@ use super::package_store::Verified;
 use super::plugins::{Plugin, no_descriptors, offer_session};
 use super::stopping::Stopping;
 use super::supervision::Supervision;
+use crate::capacity::Capacity;
 use crate::clock::Monotonic;
 use crate::failure::{Code, Failure};
 use crate::id::{Digest, PluginId};
@@ -248,6 +249,11 @@ impl Launcher {
         }
         self.authorize(&spawn.id, spawn.digest)?;
         let policy = admit(&spawn, &self.rules)?;
+        let running = self.plugins.running().map(|plugin| plugin.demand);
+        let others = running.chain(self.jobs.starting().map(demand));
+        // Told by the supervisor before, unless somebody has taken it over.
+        let capacity = Capacity::measure(&self.settings.admission);
+        capacity.check(&spawn.id, others, demand(&policy))?;
         let verification = self.store.verify(spawn.digest, &spawn.entry)?;
         self.jobs
             .push(number, Work::Verify { start: Box::new(Start { spawn, policy }), verification });
@@ -310,6 +316,7 @@ impl Launcher {
             digest,
             spawned: spawned.clone(),
             places,
+            demand: demand(&policy),
             child,
             bootstrap: channels.bootstrap_ours,
             stdout: channels.stdout,

@@ -161,6 +161,7 @@ pub(super) fn prepare(
             pids: config.admission.pids,
             max_exposure: config.admission.max_exposure,
         },
+        limits: config.limits,
         advisories: config.advisories.clone().map(|path| Advisories {
             path,
             refuse: config.advisories_policy == AdvisoriesPolicy::Refuse,
@@ -407,6 +408,7 @@ fn rules(config: &Config) -> Rules {
             read_only: resolved(&config.mounts.read_only),
             read_write: resolved(&config.mounts.read_write),
         },
+        ceilings: config.limits.floors(),
         own: resolved(&own(config)),
     }
 }

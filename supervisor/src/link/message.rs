@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::audit_chain::Head;
 use crate::clock::Monotonic;
-use crate::config::{AuditedCalls, Logs, Retention, Tracing};
+use crate::config::{AuditedCalls, Ceilings, Logs, Retention, Tracing};
 use crate::exposure::Score;
 use crate::failure::Failure;
 use crate::id::{Digest, PluginId};
@@ -315,6 +315,9 @@ pub(crate) struct Settings {
     pub(crate) archives_limit: u64,
     /// What plugins may be promised together.
     pub(crate) admission: Admission,
+    /// What one plugin can have at most.
+    #[serde(default)]
+    pub(crate) limits: Ceilings,
     /// When the launcher started, in milliseconds since the epoch.
     #[serde(default)]
     pub(crate) started_ms: Option<u64>,

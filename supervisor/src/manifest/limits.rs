@@ -1,4 +1,5 @@
-//! `[limits]`: what the plugin may use at most. An operator can only lower them.
+//! `[limits]`: what the plugin may use at most. An administrator's own ([`crate::config::Ceilings`]) bound what
+//! can be asked for, and stand in where no limit of disks is.
 
 use bulkhead_sandbox::DiskMax;
 use bulkhead_sandbox::floors::MAX_NOFILE;
@@ -6,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::units::{ByteSize, CpuShare};
 
-/// Every field has a default, so no plugin is without a limit.
+/// What has no default here is bounded where the administrator says so.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Limits {
@@ -20,7 +21,8 @@ pub(crate) struct Limits {
     pub(crate) storage: ByteSize,
     /// Descriptors of each process: `RLIMIT_NOFILE`.
     pub(crate) open_files: u64,
-    /// Bytes in a second from each disk, and to each: `io.max`. None: unlimited, as the next two.
+    /// Bytes in a second from each disk, and to each: `io.max`. None: the administrator's, if there is
+    /// one; as the next two.
     pub(crate) io_read: Option<ByteSize>,
     pub(crate) io_write: Option<ByteSize>,
     /// Operations in a second.
@@ -52,7 +54,7 @@ impl Default for Limits {
 
 impl Limits {
     /// What a plugin cannot start with. The field at fault, and why.
-    pub(super) fn check(&self) -> Result<(), (&'static str, String)> {
+    pub(crate) fn check(&self) -> Result<(), (&'static str, String)> {
         if self.pids == 0 {
             return Err(("pids", "0 processes cannot run a plugin; at least 1".into()));
         }

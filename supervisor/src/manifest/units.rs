@@ -128,6 +128,11 @@ impl CpuShare {
     /// The period of `cpu.max` that goes with [`Self::quota_us`], in microseconds.
     pub(crate) const PERIOD_US: u64 = 100_000;
 
+    /// Of one CPU.
+    pub(crate) fn percent(self) -> u32 {
+        self.percent
+    }
+
     /// CPU time in each period, in microseconds: the first number of `cpu.max`.
     pub(crate) fn quota_us(self) -> u64 {
         u64::from(self.percent) * (Self::PERIOD_US / 100)

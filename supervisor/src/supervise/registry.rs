@@ -46,6 +46,7 @@ use super::plugin::{self, Command, Context, Given, PluginHandle, StopOptions, St
 use super::schedule::Schedules;
 use super::spans::Spans;
 use super::store::{PluginRow, Store};
+use crate::capacity::Demand;
 use crate::exposure::Exposure;
 use crate::failure::{Code, Failure};
 use crate::id::PluginId;
@@ -91,7 +92,7 @@ pub(crate) struct Registry {
     /// Those that are installed and have no task.
     broken: Mutex<BTreeMap<PluginId, Broken>>,
     /// Those that are being started, by what they may use.
-    admitted: Mutex<BTreeMap<PluginId, admission::Demand>>,
+    admitted: Mutex<BTreeMap<PluginId, Demand>>,
     turns: Arc<operation::Turns>,
     /// Operations that could be neither done nor undone yet.
     unfinished: operation::Unfinished,
@@ -281,9 +282,9 @@ impl Registry {
         Exposure::expected(manifest, self.machine.as_ref())
     }
 
-    /// The manifest of an installed plugin, from its tree in the store.
+    /// The manifest of an installed plugin, from its tree in the store, with the administrator's limits.
     pub(crate) fn manifest(&self, row: &PluginRow) -> Result<Manifest, Failure> {
-        let manifest = Manifest::load(&self.settings.store.join(row.digest.to_string()))?;
+        let mut manifest = Manifest::load(&self.settings.store.join(row.digest.to_string()))?;
         if manifest.id != row.id || manifest.version != row.version {
             return Err(Failure::new(
                 Code::IntegrityFailed,
@@ -295,6 +296,7 @@ impl Registry {
             .with("expected", format!("{} {}", row.id, row.version))
             .with("found", format!("{} {}", manifest.id, manifest.version)));
         }
+        self.settings.limits.fill(&mut manifest.limits);
         Ok(manifest)
     }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use bulkhead_sandbox::descriptors::{recv_with_fds, send_with_fds};
 use bulkhead_sandbox::seccomp::Profile;
-use bulkhead_sandbox::{Policy, Strictness};
+use bulkhead_sandbox::{CpuMax, Limits, Policy, Strictness};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::socket::{setsockopt, sockopt};
@@ -303,11 +303,22 @@ impl Supervisor {
     }
 }
 
+/// As of a manifest that says nothing of them.
+pub(super) fn limits() -> Limits {
+    Limits {
+        memory: Some(64 << 20),
+        cpu: Some(CpuMax::percent(100)),
+        file_size: Some(256 << 20),
+        ..Limits::default()
+    }
+}
+
 pub(super) fn shell(id: &str, digest: Digest, script: &str) -> Spawn {
     // A shell forks, which a plugin may not.
     let policy = Policy {
         strictness: Strictness::BestEffort,
         profile: Profile::Program,
+        limits: limits(),
         ..Policy::default()
     };
     Spawn {

@@ -31,7 +31,7 @@ fn a_start_outside_of_the_rules_is_refused() {
     let failure = supervisor.refused(spawn(good.clone()));
     assert_eq!((failure.code, &failure.details["what"]), (Code::NotFound, &"storage".into()));
     supervisor.ask(Request::Allot { id: good.id.clone() }).unwrap();
-    let cases: [(&str, Change, Code); 8] = [
+    let cases: [(&str, Change, Code); 14] = [
         ("entry", |s| s.entry = "../../bin/sh".into(), Code::EntryInvalid),
         ("absent entry", |s| s.entry = "bin/other".into(), Code::NotFound),
         ("entry without run bit", |s| s.entry = "plugin.toml".into(), Code::EntryInvalid),
@@ -43,6 +43,12 @@ fn a_start_outside_of_the_rules_is_refused() {
         ),
         ("syscall", |s| s.policy.0.allow_syscalls.push("ptrace".into()), Code::PermissionDenied),
         ("network", |s| s.policy.0.network = Network::Host, Code::PermissionDenied),
+        ("memory", |s| s.policy.0.limits.memory = None, Code::PermissionDenied),
+        ("processes", |s| s.policy.0.limits.pids = None, Code::PermissionDenied),
+        ("cpu", |s| s.policy.0.limits.cpu = None, Code::PermissionDenied),
+        ("file size", |s| s.policy.0.limits.file_size = None, Code::PermissionDenied),
+        ("memory of more", |s| s.policy.0.limits.memory = Some(u64::MAX), Code::ResourceExhausted),
+        ("all processes", |s| s.policy.0.limits.pids = Some(u32::MAX), Code::ResourceExhausted),
         (
             "loader",
             |s| s.env.push(("LD_PRELOAD".into(), "/data/x.so".into())),
@@ -69,6 +75,27 @@ fn a_start_outside_of_the_rules_is_refused() {
     assert!(!root.exists());
     let left = fs::read_dir(service.path().join("state/plugins")).unwrap().count();
     assert_eq!(left, 0);
+}
+
+#[test]
+fn what_plugins_may_use_together_is_kept_whatever_is_asked_for() {
+    let service = Service::start("[admission]\nmemory = \"100M\"\n");
+    let mut supervisor = service.ready();
+    let mut first = supervisor.shell(&service, "first", "echo up; read x <&3");
+    first.stdout.wait_for("up");
+    let package = service.package("second", Path::new("/bin/sh"));
+    let second = shell("second", supervisor.install("second", &package), "echo up; read x <&3");
+    let failure = supervisor.refused(spawn(second.clone()));
+    assert_eq!(failure.code, Code::ResourceExhausted);
+    assert_eq!(failure.details["resource"], "memory", "{failure:?}");
+    assert_eq!(failure.details["used"], 64 << 20, "{failure:?}");
+    // The control: alone there is room for it.
+    supervisor.done(first.stop(Duration::ZERO, Duration::ZERO));
+    supervisor.exit();
+    let mut alone = supervisor.spawn(second);
+    alone.stdout.wait_for("up");
+    supervisor.done(alone.stop(Duration::ZERO, Duration::ZERO));
+    supervisor.exit();
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bulkhead_sandbox::{Cause, Policy, Status, Strictness};
 
-use super::harness::{PATIENCE, Running, Service, shell};
+use super::harness::{PATIENCE, Running, Service, limits, shell};
 use super::roles;
 use crate::link::{Json, Message, Request, Spawn, StageName};
 
@@ -34,7 +34,8 @@ fn the_same_plugin_serves_the_next_supervisor() {
     let mut supervisor = service.ready();
     let package = service.package("echo", &std::env::current_exe().unwrap());
     let digest = supervisor.install("echo", &package);
-    let policy = Policy { strictness: Strictness::BestEffort, ..Policy::default() };
+    let policy =
+        Policy { strictness: Strictness::BestEffort, limits: limits(), ..Policy::default() };
     let mut first = supervisor.spawn(Spawn {
         id: "echo".parse().unwrap(),
         digest,

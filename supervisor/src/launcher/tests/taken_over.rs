@@ -6,14 +6,14 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bulkhead_sandbox::Mount;
 use bulkhead_sandbox::descriptors::send_with_fds;
 use bulkhead_sandbox::seccomp::{calls, lists};
 use nix::unistd::geteuid;
 
-use super::harness::{Running, Service, Supervisor, shell};
+use super::harness::{PATIENCE, Running, Service, Supervisor, shell};
 use crate::failure::Code;
 use crate::id::PluginId;
 use crate::link::{self, Numbered, Reply, Request, Spawn};
@@ -61,7 +61,9 @@ fn what_takes_the_place_of_a_binary_while_it_is_started_is_not_run() {
                 }
             }
         });
-        for _ in 0..40 {
+        let late = Instant::now() + PATIENCE;
+        // Until the check has met both: each is more often than not.
+        while (started == 0 || refused == 0) && Instant::now() < late {
             match supervisor.ask(spawn(good.clone())) {
                 Ok((Reply::Spawned(spawned), descriptors)) => {
                     let mut plugin = Running::new(good.id.clone(), spawned, descriptors);
@@ -80,7 +82,7 @@ fn what_takes_the_place_of_a_binary_while_it_is_started_is_not_run() {
         }
         over.store(true, Ordering::Relaxed);
     });
-    assert_eq!(started + refused, 40);
+    assert!(started > 0 && refused > 0, "{started} started and {refused} refused");
     // As it was, it starts.
     fs::hard_link(&kept, service.path().join("last")).unwrap();
     fs::rename(service.path().join("last"), &entry).unwrap();

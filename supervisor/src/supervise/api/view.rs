@@ -64,7 +64,7 @@ pub(super) struct Plugin {
     /// What the operator gave, without the manifest's defaults.
     #[schema(value_type = Object)]
     config: Value,
-    /// `[limits]` of the manifest.
+    /// `[limits]` of the manifest; of disks the administrator's where it has none.
     #[schema(value_type = Object)]
     limits: Limits,
     /// The compartment as it is asked for: by the process that runs, else by the next one.

@@ -19,7 +19,7 @@ use super::last_lines::last_lines;
 use super::plan::StartPlan;
 use super::quota::Kept;
 use crate::clock::Monotonic;
-use crate::exposure::Exposure;
+use crate::exposure::{Exposure, Score};
 use crate::failure::{Code, Failure};
 use crate::link::{Adopted, Exited, Json, Reply, Request, Spawn, Spawned};
 use crate::refusal::Barrier;
@@ -146,7 +146,10 @@ async fn take_up(
     let stage = watch::Sender::new("handshake");
     let effective = plan.effective(&context.launcher).await;
     let outcome = match attached
-        .and_then(|process| within_bound(context, plan, process))
+        .and_then(|process| {
+            let maximum = context.settings.admission.max_exposure;
+            within_bound(plan, &process.enforcement, maximum).map(|()| process)
+        })
         .and_then(|process| Ok((process, effective.as_ref().map_err(Clone::clone)?)))
     {
         Err(failure) => Err(StartError::Failed(failure)),
@@ -182,12 +185,14 @@ async fn take_up(
 }
 
 /// What was measured may be worse than what was expected when the start was admitted.
-fn within_bound(context: &Context, plan: &StartPlan, process: Process) -> Result<Process, Failure> {
-    if let Some(maximum) = context.settings.admission.max_exposure {
-        Exposure::measured(&plan.granted.manifest(&plan.manifest), &process.enforcement)
-            .check(&plan.id, maximum)?;
-    }
-    Ok(process)
+fn within_bound(
+    plan: &StartPlan,
+    enforcement: &Enforcement,
+    maximum: Option<Score>,
+) -> Result<(), Failure> {
+    let Some(maximum) = maximum else { return Ok(()) };
+    let granted = plan.granted.manifest(&plan.manifest);
+    Exposure::measured(&granted, enforcement).check(&plan.id, maximum)
 }
 
 /// Connects the descriptors of a process to the session, the log and the exits.
@@ -413,5 +418,56 @@ async fn roll_back(context: &Context, plan: &StartPlan, exits: &ExitBoard, gener
             plugin = %plan.id, generation,
             "a process of a failed start is not gone after SIGKILL: the kernel holds it (state D?)"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bulkhead_sandbox::{Layer, Measured, Missing};
+    use serde_json::json;
+
+    use super::*;
+    use crate::id::Digest;
+    use crate::manifest::Manifest;
+    use crate::supervise::store::PluginRow;
+
+    /// A plugin that is expected to be exposed by little.
+    fn plan() -> StartPlan {
+        let text = "id = 'a'\nversion = '1.0.0'\n[sandbox]\nallow_syscalls = ['getrusage']";
+        let manifest = Manifest::parse(text.as_bytes(), "x".as_ref()).unwrap();
+        let row = PluginRow {
+            id: manifest.id.clone(),
+            version: manifest.version.clone(),
+            digest: Digest::of(b""),
+            config: json!({}),
+            enabled: true,
+            installed_at: String::new(),
+            last_exit: None,
+            granted: None,
+            last_usage: None,
+            previous: None,
+        };
+        StartPlan::new(&row, &Arc::new(manifest), false)
+    }
+
+    /// A compartment in which seccomp was measured, to be in force or not.
+    fn compartment(enforced: bool) -> Enforcement {
+        let (layer, nothing) = (Layer::Seccomp, String::new);
+        let missing = Missing { layer, why: nothing(), remedy: nothing(), stood_in_by: None };
+        let missing = (!enforced).then_some(missing);
+        let (asked, measured) = (nothing(), nothing());
+        Enforcement { layers: vec![Measured { layer, asked, measured, enforced, missing }] }
+    }
+
+    #[test]
+    fn a_compartment_that_turns_out_worse_than_the_bound_ends_the_start() {
+        let plan = plan();
+        let maximum = Exposure::expected(&plan.manifest, None).score;
+        within_bound(&plan, &compartment(true), Some(maximum)).unwrap();
+        let failure = within_bound(&plan, &compartment(false), Some(maximum)).unwrap_err();
+        assert_eq!(failure.code, Code::ExposureTooHigh);
+        assert_eq!(failure.details["measured"], true);
+        assert_eq!(failure.details["reasons"][0]["name"], "seccomp", "{failure:?}");
+        within_bound(&plan, &compartment(false), None).unwrap();
     }
 }

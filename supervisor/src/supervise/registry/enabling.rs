@@ -56,6 +56,7 @@ impl Registry {
     pub(super) async fn bring_up(self: &Arc<Self>, id: &PluginId) -> Result<EnableReport, Failure> {
         self.bring_up_dependencies(id).await?;
         let handle = self.get(id)?;
+        self.settings.limits.admit(id, &handle.manifest.limits)?;
         if let Some(maximum) = self.settings.admission.max_exposure {
             self.exposure(&handle).check(id, maximum)?;
         }

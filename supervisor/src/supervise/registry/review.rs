@@ -152,7 +152,8 @@ impl Registry {
     ///
     /// # Errors
     /// [`Code::VersionIncompatible`], [`Code::EntryInvalid`], [`Code::DependencyMissing`] for a
-    /// library, [`Code::VulnerableDependency`] where the configuration refuses those.
+    /// library, [`Code::VulnerableDependency`] where the configuration refuses those,
+    /// [`Code::ResourceExhausted`]: its limits are above the administrator's.
     async fn review(
         &self,
         digest: Digest,
@@ -160,6 +161,7 @@ impl Registry {
         manifest: &Manifest,
     ) -> Result<Review, Failure> {
         check_protocol(manifest)?;
+        self.settings.limits.admit(&manifest.id, &manifest.limits)?;
         let (tree, entry) = (root.to_owned(), manifest.entry());
         let policy = manifest.policy(self.settings.strict);
         let unbounded = self.machine.as_ref().and_then(|machine| unbounded(machine, &policy));

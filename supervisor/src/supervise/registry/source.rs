@@ -125,10 +125,11 @@ impl Registry {
         shown: &Path,
         name: Option<&str>,
     ) -> Result<Manifest, Failure> {
-        let manifest = Manifest::load_as(root, shown)?;
+        let mut manifest = Manifest::load_as(root, shown)?;
         if let Some(name) = name {
             check_name(name, &manifest)?;
         }
+        self.settings.limits.fill(&mut manifest.limits);
         let id = manifest.id.clone();
         self.launcher.ask_done(Request::Authorize { id, digest }).await?;
         Ok(manifest)

@@ -1,8 +1,8 @@
 # shellcheck shell=bash
 # What is built, and which of its tests run where.
 
-# The tests that meet the kernel run in the machine as well as on the host. The rest compute, and
-# would find nothing more there. $1 is the directory of the package, $2 the name of the target.
+# The suites that meet the kernel run in the machine as well as on the host. The rest would find little
+# more there, but for their attacks, below. $1 is the directory of the package, $2 the name of the target.
 in_machine() {
     case $1/$2 in
         tests/tidy | tests/promises | sandbox/closure) return 1 ;; # read the sources, with cargo
@@ -11,6 +11,16 @@ in_machine() {
         tests/signing | tests/cli | tests/api_docs | tests/review | tests/permissions | tests/clients | tests/top | tests/exposure) return 1 ;; # nor of these
         tests/conformance | tests/dev | tests/learn | tests/schedules | tests/calls | tests/health | tests/attacks | tests/history | tests/logs | tests/traces | tests/security | tests/deaths) return 1 ;; # what they run, others do in the machine
         sandbox/* | supervisor/* | tests/*) return 0 ;;
+        *) return 1 ;;
+    esac
+}
+
+# Whether a suite that in_machine leaves out goes there with its tests of the attack list (attacks.sh): a service under
+# attack needs every layer, whatever else its suite has. What reads the sources, and the crates of the protocol, compute.
+has_attacks_in_machine() {
+    case $1/$2 in
+        tests/tidy | tests/promises) return 1 ;;
+        tests/*) return 0 ;;
         *) return 1 ;;
     esac
 }

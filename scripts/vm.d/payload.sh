@@ -11,7 +11,7 @@
 # they have beneath cargo's target directory; bin/, links to those that are programs. The machine
 # mounts the first two where they are here, so that paths compiled into a test are right there.
 stage_payload() {
-    local stage=$work/payload test kind directory name file
+    local stage=$work/payload test kind directory name file list chosen
     local owner=()
     ((EUID == 0)) || owner=(fakeroot --)
     mkdir -p "$stage/src" "$stage/bin" "$stage/target"
@@ -21,11 +21,12 @@ stage_payload() {
     else
         step "building" build_programs "$root" "$work/built.tsv"
     fi
-    [[ -z $attacks ]] || only=$(attack_list "$root" "$kernel-$as")
+    list=$(attack_list "$root" "$kernel-$as")
+    [[ -z $attacks ]] || only=$list
     while IFS=$'\t' read -r test kind directory name file; do
         if [[ $test == true ]]; then
-            is_taken "$directory" "$name" "$file" || continue
-            printf '%s\t%s\t%s\t%s\t%s\n' "$test" "$kind" "$directory" "$name" "$file" >>"$work/tests"
+            choose_tests "$directory" "$name" "$file" || continue
+            printf '%s\t%s\t%s\t%s\t%s\t%s\n' "$test" "$kind" "$directory" "$name" "$file" "$chosen" >>"$work/tests"
         fi
         # A link, where both are on one file system.
         mkdir -p "$stage/target/$(dirname "${file#"$target"/}")"
@@ -41,19 +42,20 @@ stage_payload() {
     rm -rf "$stage"
 }
 
-# Whether a test executable goes into the machine: for the attack list only if it has a test of it.
-# $1 is the directory of the package, $2 the name of the target, $3 the file.
-is_taken() {
+# Chooses what of a test executable goes into the machine: all of it, or its tests of the attack list, which $chosen then
+# is. False if there is nothing. $1 is the directory of the package, $2 the name of the target, $3 the file.
+choose_tests() {
     local tests
-    if [[ -z $attacks ]]; then
-        in_machine "${1#"$root"/}" "$2"
-    elif in_machine "${1#"$root"/}" "$2"; then
-        tests=$(cd "$1" && "$3" --list --format terse </dev/null) || fail "$3 does not list its tests"
-        # Not from a pipe: a grep that has its answer closes it, and a long list would count as not taken.
-        grep -qE "$only" < <(sed -nE 's/(.*): test$/ \1/p' <<<"$tests")
+    chosen=''
+    if in_machine "${1#"$root"/}" "$2"; then
+        [[ -n $attacks ]] || return 0
     else
-        return 1
+        has_attacks_in_machine "${1#"$root"/}" "$2" || return 1
     fi
+    chosen=$list
+    tests=$(cd "$1" && "$3" --list --format terse </dev/null) || fail "$3 does not list its tests"
+    # Not from a pipe: a grep that has its answer closes it, and a long list would count as not taken.
+    grep -qE "$chosen" < <(sed -nE 's/(.*): test$/ \1/p' <<<"$tests")
 }
 
 # The files of the source tree, NUL after each: what git tracks or would, else all but the build.
@@ -71,7 +73,7 @@ source_files() {
 
 # Makes $work/job.tar from the mode and the command.
 make_job() {
-    local job=$work/job mode=$1 skips='' auditing=''
+    local job=$work/job mode=$1 skips='' auditing='' patience=300
     shift
     cp -r "$here/job" "$job"
     # Kernel 6.1 has Landlock ABI 2, and 6.12 none of the records of what was denied; the newest promises all.
@@ -85,9 +87,11 @@ make_job() {
         # The kernel tells its audit to one network namespace, and an overlay is on no disk.
         container) skips+=${skips:+|}'layer `audit`|on no disk' ;;
     esac
+    # That one test takes so long.
+    [[ ${BULKHEAD_STRESSORS-} != all ]] || patience=1200
     printf '%s=%q\n' mode "$mode" workspace "$root" target "$target" \
         within $((timeout > 240 ? timeout - 120 : timeout / 2)) \
-        jobs "${BULKHEAD_VM_TEST_JOBS:-2}" stressors "${BULKHEAD_STRESSORS-}" allowed_skips "$skips" auditing "$auditing" \
+        jobs "${BULKHEAD_VM_TEST_JOBS:-2}" stressors "${BULKHEAD_STRESSORS-}" patience "$patience" allowed_skips "$skips" auditing "$auditing" \
         only "$only" except "$([[ -n $only ]] || echo "$computing")" \
         as "$as" attacks "$attacks" >"$job/settings"
     if [[ $mode == command ]]; then

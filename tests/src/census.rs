@@ -42,9 +42,18 @@ pub fn processes() -> Vec<Process> {
 
 /// Whether a process is stopped (SIGSTOP).
 pub fn is_stopped(pid: i32) -> bool {
+    is_in_state(pid, 'T')
+}
+
+/// Whether a process waits in the kernel, where no signal reaches it (D, `TASK_UNINTERRUPTIBLE`).
+pub fn is_uninterruptible(pid: i32) -> bool {
+    is_in_state(pid, 'D')
+}
+
+fn is_in_state(pid: i32, state: char) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // After the name, which is in parentheses.
-    stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
+    stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with(state))
 }
 
 /// Waits until a process is stopped.

@@ -77,6 +77,28 @@ fn whoever_breaks_a_rule_of_the_protocol_is_stopped_and_the_rule_is_named() {
 }
 
 #[test]
+fn a_frame_that_stands_still_or_is_cut_off_ends_the_session_of_its_sender_alone() {
+    // Longer than a frame may stand still: it is not its silence that ends it.
+    let patient = format!("[lifecycle]\nhealth_timeout = \"5m\"\n{NEVER}");
+    let service = with_sibling();
+    let others = service.plugin_processes();
+    for (mode, code, words) in [
+        ("slow-frame", "TIMEOUT", "stood still at 7 bytes"),
+        ("truncated-frame", "PROTOCOL_VIOLATION", "without a goodbye"),
+        ("early-goodbye", "PROTOCOL_VIOLATION", "bored"),
+    ] {
+        service.install(&Package::hostile("victim", mode, &patient));
+        let error = service.error(["enable", "victim"]);
+        assert_eq!(error["code"], code, "{mode}: {error}");
+        assert!(error["message"].as_str().unwrap().contains(words), "{mode}: {error}");
+        sibling_answers(&service);
+        assert_eq!(service.json(["inspect", "victim"])["state"], "disabled", "{mode}");
+        assert_eq!(service.plugin_processes(), others, "{mode}");
+        service.json(["uninstall", "victim"]);
+    }
+}
+
+#[test]
 fn descriptors_on_a_session_are_closed_and_those_on_the_bootstrap_socket_go_nowhere() {
     // Without a flood: as many are open as there have to be, and some for whoever asks just then.
     let service = with_sibling();

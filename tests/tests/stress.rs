@@ -6,15 +6,18 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::sync::Mutex;
 
 use bulkhead_tests::census::processes;
 use bulkhead_tests::package::Package;
-use bulkhead_tests::process::{Program, bulkhead};
+use bulkhead_tests::process::{Outcome, Program, bulkhead};
 use bulkhead_tests::service::Service;
 use bulkhead_tests::{lane, test_name};
 
-/// How many of stress-ng's stressors are run, where `BULKHEAD_STRESSORS` does not say.
+/// How many of stress-ng's stressors are run, where `BULKHEAD_STRESSORS` does not say (a number, or `all`).
 const STRESSORS: usize = 8;
+/// How many of them at a time.
+const AT_ONCE: usize = 4;
 
 /// What it may use, and for how long: one that ignores the end of its second is killed.
 const BOUNDS: [&str; 12] = [
@@ -37,25 +40,73 @@ const PLAIN: [&str; 4] = ["cpu", "pipe", "malloc", "fork"];
 
 /// The plain ones, and others from all over the list that stress-ng has of itself.
 fn stressors() -> Vec<String> {
-    let many = std::env::var("BULKHEAD_STRESSORS").map_or(STRESSORS, |text| text.parse().unwrap());
     let listed = Program::new("stress-ng").arg("--stressors").run().expect(0).stdout;
     let others: Vec<&str> =
         listed.split_whitespace().filter(|name| !PLAIN.contains(name)).collect();
     assert!(others.len() > 200, "{listed}");
-    let more = many.saturating_sub(PLAIN.len());
+    let more = match std::env::var("BULKHEAD_STRESSORS").as_deref() {
+        Ok("all") => others.len(),
+        Ok(number) => number.parse::<usize>().unwrap().saturating_sub(PLAIN.len()),
+        Err(_) => STRESSORS - PLAIN.len(),
+    };
     let step = (others.len() / more.max(1)).max(1);
     let chosen = others.into_iter().step_by(step).take(more);
     PLAIN.into_iter().chain(chosen).map(str::to_owned).collect()
 }
 
-/// Runs them one after the other, each in a compartment of its own; the exit code of each.
-fn run(stressors: &[String]) -> BTreeMap<String, i32> {
-    let one = |name: &String| {
-        let stress = ["stress-ng", "--temp-path", "/tmp", "--timeout", "1s"];
-        let outcome = bulkhead(BOUNDS).args(stress).arg(format!("--{name}")).arg("1").run();
-        (name.clone(), outcome.code())
+/// What became of a stressor in its compartment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum End {
+    /// It did its work for as long as it was told to.
+    Well,
+    /// It had too much of something, or went on for too long, and was killed.
+    Limit,
+    /// It made a call that is forbidden.
+    Seccomp,
+    /// It gave up: by stress-ng's own word it failed, or lacks something, as a capability or the machine's devices.
+    GaveUp,
+}
+
+impl End {
+    /// By what `exec` and `stress-ng` say: the latter lives on when a process of its own is killed.
+    fn of(outcome: &Outcome) -> Self {
+        let said = [&*outcome.stdout, &*outcome.stderr].concat();
+        let has = |words: &[&str]| words.iter().any(|word| said.contains(word));
+        if has(&["SIGSYS", "Bad system call", "signal: 31"]) {
+            Self::Seccomp
+        } else if matches!(outcome.code(), 137 | 143 | 153)
+            || has(&["SIGKILL", "SIGXFSZ", "signal: 9 ", "signal: 25 "])
+        {
+            Self::Limit
+        } else if outcome.code() == 0 && has(&["] successful run completed"]) {
+            Self::Well
+        } else {
+            Self::GaveUp
+        }
+    }
+}
+
+/// Runs them, each in a compartment of its own, and tells how each ended.
+fn run(stressors: &[String]) -> BTreeMap<String, End> {
+    let (left, ends) = (Mutex::new(stressors.iter()), Mutex::new(BTreeMap::new()));
+    let work = || {
+        loop {
+            let Some(name) = left.lock().unwrap().next() else { return };
+            let stress = ["stress-ng", "--verbose", "--temp-path", "/tmp", "--timeout", "1s"];
+            let outcome = bulkhead(BOUNDS).args(stress).arg(format!("--{name}")).arg("1").run();
+            let end = End::of(&outcome);
+            if end == End::GaveUp {
+                println!("stress-ng: {name} gave up: {}", outcome.code());
+            }
+            ends.lock().unwrap().insert(name.clone(), end);
+        }
     };
-    stressors.iter().map(one).collect()
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(work);
+        }
+    });
+    ends.into_inner().unwrap()
 }
 
 /// What there is on this machine for everybody, but for what other tests have of their own meanwhile.
@@ -194,7 +245,7 @@ fn stress_in_a_compartment_leaves_the_service_serving_and_nothing_outside_change
     let mut admin = service.admin();
     let call = format!("/v1/plugins/sibling/call/echo?timeout={}", lane::slack().as_millis());
     let mut calls = 0;
-    let codes = std::thread::scope(|scope| {
+    let ends = std::thread::scope(|scope| {
         let riot = scope.spawn(|| run(&stressors));
         while !riot.is_finished() {
             // Each within its deadline, or it is no success.
@@ -204,15 +255,23 @@ fn stress_in_a_compartment_leaves_the_service_serving_and_nothing_outside_change
         }
         riot.join().unwrap()
     });
-    println!("{calls} calls were answered beside {codes:?}");
-    assert!(PLAIN.iter().all(|name| codes[*name] == 0), "{codes:?}");
-    assert!(calls > codes.len(), "{calls} calls beside {}", codes.len());
+    let of = |end: End| ends.values().filter(|it| **it == end).count();
+    let [well, limit, seccomp, gave_up] =
+        [End::Well, End::Limit, End::Seccomp, End::GaveUp].map(of);
+    println!(
+        "stress-ng: {calls} calls were answered beside {} stressors: {well} ended well, {limit} by a limit, {seccomp} by seccomp, {gave_up} gave up",
+        ends.len()
+    );
+    assert!(PLAIN.iter().all(|name| ends[*name] == End::Well), "{ends:?}");
+    assert_eq!(ends.len(), stressors.len());
+    assert!(well + limit + seccomp >= ends.len() / 3, "{ends:?}");
+    assert!(calls > ends.len() / AT_ONCE, "{calls} calls beside {}", ends.len());
 
     assert_eq!(service.supervisor(), supervisor, "the same one all along");
     let after = Outside::now();
     assert_eq!(before.changes(&after), [""; 0]);
     assert_eq!(compartments(), cgroups);
-    let ours = |command: &str| command.contains("stress-ng --temp-path");
+    let ours = |command: &str| command.contains("stress-ng --verbose --temp-path");
     let left: Vec<_> =
         processes().into_iter().filter(|it| ours(&it.command)).map(|it| it.pid).collect();
     assert_eq!(left, [0; 0]);

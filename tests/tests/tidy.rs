@@ -114,6 +114,43 @@ fn the_launcher_names_no_parser_and_no_runtime() {
     assert_eq!(found, [""; 0]);
 }
 
+/// By its number a process may be another by now (kill(2) with a pid); by its pidfd and its cgroup it cannot.
+#[test]
+fn no_process_is_signalled_by_a_number_that_could_be_anothers() {
+    let allowed = [
+        ("sandbox/src/syscall/signal.rs", 1, "the call itself, for the init"),
+        ("sandbox/src/init.rs", 3, "children of pid 1 of a compartment, which it has not reaped"),
+        ("sandbox/src/attack/attempts.rs", 2, "the attack, of which nothing comes: signal 0"),
+        ("supervisor/src/cli/learn/life.rs", 2, "the group of its own child, not reaped"),
+        ("supervisor/src/cli/project/cargo.rs", 2, "the group of its own child, not reaped"),
+        ("supervisor/src/cli/run/service.rs", 2, "its own child, not reaped"),
+    ];
+    let sends = |code: &str| {
+        let named =
+            ["libc::kill(", "syscall::kill(", "killpg(", "kill(Pid", "tgkill(", "sigqueue("];
+        let imported = code.contains("signal::")
+            && code.split(|c: char| !c.is_alphanumeric()).any(|it| it == "kill" || it == "killpg");
+        imported || named.iter().any(|call| code.contains(call))
+    };
+    let mut files = sources("");
+    files.retain(|(file, _)| !is_test(file));
+    let mut found = BTreeMap::new();
+    for line in lines(&files, |_, code| sends(code)) {
+        let file = line.split(':').next().unwrap().to_owned();
+        found.entry(file).or_insert_with(Vec::new).push(line);
+    }
+    for (file, times, why) in allowed {
+        let there = found.remove(file).unwrap_or_default();
+        assert_eq!(there.len(), times, "{file}, which may ({why}): {there:?}");
+    }
+    assert!(found.is_empty(), "{found:?}");
+    let child = std::fs::read_to_string(root().join("sandbox/src/process.rs")).unwrap();
+    assert!(
+        child.contains("syscall::pidfd_send_signal("),
+        "it has moved: this test must follow it"
+    );
+}
+
 #[test]
 fn tests_wait_for_events_and_do_not_sleep() {
     let all = sources("");

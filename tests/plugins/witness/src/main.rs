@@ -73,6 +73,15 @@ impl Method for Read {
     type Reply = Option<String>;
 }
 
+/// `write`: makes a file, where it may.
+struct Write;
+
+impl Method for Write {
+    const NAME: &'static str = "write";
+    type Request = String;
+    type Reply = bool;
+}
+
 /// `measure`: a series is so much now.
 struct Measure;
 
@@ -206,6 +215,7 @@ impl Plugin for Witness {
             .on::<Dial>(Self::dial)
             .on::<May>(Self::may)
             .on::<Read>(Self::read)
+            .on::<Write>(Self::write)
             .on::<Measure>(Self::measure)
             .on::<Echo>(Self::echo)
             .on::<Die>(Self::die)
@@ -307,6 +317,10 @@ impl Witness {
 
     async fn read(&self, path: String) -> Result<Option<String>> {
         Ok(std::fs::read_to_string(path).ok())
+    }
+
+    async fn write(&self, path: String) -> Result<bool> {
+        Ok(std::fs::write(path, "written").is_ok())
     }
 
     async fn measure(&self, measurement: Measurement) -> Result<()> {

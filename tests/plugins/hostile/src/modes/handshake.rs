@@ -74,17 +74,6 @@ pub(super) static MODES: &[Mode] = &[
         }),
     ),
     mode(
-        "other-name",
-        "calls itself by another plugin's name",
-        0,
-        at!(Moment::Hello => |plugin| {
-            let mut hello = Plugin::greeting();
-            "appointments".clone_into(&mut hello.name);
-            plugin.wire.hello(&hello)?;
-            Ok(Next::Instead)
-        }),
-    ),
-    mode(
         "close-session",
         "closes its session instead of saying Hello, and lives on",
         0,

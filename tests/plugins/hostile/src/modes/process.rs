@@ -66,12 +66,6 @@ pub(super) static MODES: &[Mode] = &[
         at!(Moment::Drain => |plugin| exit(plugin.number)),
     ),
     mode(
-        "exit-when-ready",
-        "exits with status NUMBER once ready",
-        0,
-        at!(Moment::Ready => |plugin| exit(plugin.number)),
-    ),
-    mode(
         "detached-child",
         "leaves a child in a session of its own, its parent gone, and behaves",
         0,

@@ -1,6 +1,6 @@
 //! Taking more than one's share. Each is bounded by its number, so that a machine without limits survives it.
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::hint::black_box;
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
@@ -15,19 +15,6 @@ use super::{Act, Mode, Moment, Next, at, mode};
 const MIB: usize = 1 << 20;
 
 pub(super) static MODES: &[Mode] = &[
-    mode(
-        "spin",
-        "keeps NUMBER threads busy for ever, and behaves",
-        1,
-        at!(Moment::Ready => |plugin| {
-            for _ in 0..plugin.number {
-                std::thread::Builder::new().spawn(|| loop {
-                    black_box(0_u64);
-                })?;
-            }
-            Ok(Next::Well)
-        }),
-    ),
     mode(
         "leak-memory",
         "takes NUMBER MiB and keeps them",
@@ -56,17 +43,6 @@ pub(super) static MODES: &[Mode] = &[
         }),
     ),
     mode(
-        "descriptors",
-        "opens files until refused, at most NUMBER, and tells how many on standard error",
-        4096,
-        at!(Moment::Ready => |plugin| {
-            let files: Vec<File> = (0..plugin.number).map_while(|_| File::open("/dev/null").ok()).collect();
-            eprintln!("opened {} files", files.len());
-            std::mem::forget(files);
-            Ok(Next::Well)
-        }),
-    ),
-    mode(
         "fill-data",
         "writes NUMBER MiB to /data until refused, and tells how much on standard error",
         256,
@@ -83,14 +59,6 @@ pub(super) static MODES: &[Mode] = &[
                 fill(&format!("/data/hoard-{index}"), 1)?;
             }
             Ok(Next::Well)
-        }),
-    ),
-    mode(
-        "fill-tmp",
-        "writes NUMBER MiB to /tmp until refused, and tells how much on standard error",
-        256,
-        at!(Moment::Ready => |plugin| {
-            fill("/tmp/fill", plugin.number)
         }),
     ),
     mode(
@@ -132,20 +100,6 @@ pub(super) static MODES: &[Mode] = &[
                     std::thread::sleep(pause);
                 }
             });
-            Ok(Next::Well)
-        }),
-    ),
-    mode(
-        "long-line",
-        "writes a line of NUMBER MiB to standard output once ready",
-        16,
-        at!(Moment::Ready => |plugin| {
-            let mut out = io::stdout().lock();
-            let piece = vec![b'z'; MIB];
-            for _ in 0..plugin.number {
-                out.write_all(&piece)?;
-            }
-            out.write_all(b"\n")?;
             Ok(Next::Well)
         }),
     ),

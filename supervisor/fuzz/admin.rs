@@ -54,7 +54,7 @@ fn request(bytes: &[u8]) -> Option<Request<Body>> {
         Some(at) => (&bytes[..at], &bytes[at + 4..]),
         None => (bytes, &[][..]),
     };
-    let mut lines = head.split(|byte| *byte == b'\n').map(|line| line.trim_ascii_end());
+    let mut lines = head.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii_end);
     let mut words = lines.next()?.split(|byte| *byte == b' ');
     let mut request = Request::builder().method(words.next()?).uri(words.next()?);
     for line in lines {

@@ -5,6 +5,7 @@ use bulkhead_ipc_protocol::host::{
     StateDelete, StateEntry, StateGet, StateList, StateSet,
 };
 use bulkhead_ipc_protocol::lifecycle::{ConfigureReply, InitReply};
+use bulkhead_ipc_protocol::message::MAX_NAME;
 use bulkhead_ipc_protocol::metrics::MetricsPush;
 use bulkhead_ipc_protocol::{CallError, Encoding, Payload, codec};
 use serde::Serialize;
@@ -51,13 +52,17 @@ pub(crate) fn message(bytes: &[u8]) {
         8 => {
             same::<InitReply>(&body);
             same::<ConfigureReply>(&body);
-            in_process::answered(&body).iter().for_each(|failure| told(failure, 0));
+            for failure in in_process::answered(&body) {
+                told(&failure, 0);
+            }
         }
         9 => {
             // An error has no encoding of its own.
             if let Some(error) = same::<CallError>(&Payload { encoding: Encoding::Bincode, ..body })
             {
-                in_process::refused(&error).iter().for_each(|failure| told(failure, rest.len()));
+                for failure in in_process::refused(&error) {
+                    told(&failure, rest.len());
+                }
             }
         }
         10 => log(rest),
@@ -65,10 +70,14 @@ pub(crate) fn message(bytes: &[u8]) {
     }
 }
 
-/// A line that names it, and the rest.
+/// A line that names it, and the rest. A session takes no longer name.
 fn named(bytes: &[u8]) -> (String, &[u8]) {
     let mut parts = bytes.splitn(2, |byte| *byte == b'\n');
-    let name = String::from_utf8_lossy(parts.next().unwrap_or_default()).into_owned();
+    let name = parts.next().unwrap_or_default();
+    let mut name = String::from_utf8_lossy(&name[..name.len().min(MAX_NAME)]).into_owned();
+    while name.len() > MAX_NAME {
+        name.pop();
+    }
     (name, parts.next().unwrap_or_default())
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::http::{HeaderMap, Request as HttpRequest, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Request as HttpRequest, StatusCode, header};
 use bulkhead_ipc_driver::{Handler as _, IncomingCall};
 use bulkhead_ipc_protocol::{CallError, Payload};
 use bulkhead_sandbox::descriptors::{recv_with_fds, send_with_fds};
@@ -125,7 +125,7 @@ impl InProcess {
         self.run(async {
             let Ok(response) = self.api.call(request).await;
             let (parts, mut body) = response.into_parts();
-            let kind = parts.headers.get(header::CONTENT_TYPE).map(|kind| kind.as_bytes());
+            let kind = parts.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
             let endless = [&b"text/event-stream"[..], b"application/x-ndjson"];
             let endless = kind.is_some_and(|kind| endless.contains(&kind));
             let (mut whole, mut bytes) = (true, Vec::new());

@@ -23,7 +23,10 @@ pub(crate) fn frame(bytes: &[u8]) {
         let line = log_line::encode(&record);
         assert!(line.len() <= log_line::MAX_LINE);
         assert_eq!(line.iter().position(|byte| *byte == b'\n'), Some(line.len() - 1));
-        assert_eq!(log_line::decode(&line).map(|again| again.level), Some(record.level));
+        let again = log_line::decode(&line).expect("it was written by us");
+        assert_eq!(again.level, record.level);
+        assert!(record.target.starts_with(again.target.trim_end_matches('…')));
+        assert!(again.target.len() >= record.target.len().min(256), "{:?}", again.target);
     }
     let _ = codec::decode::<CallError>(bytes);
     if let Ok(Some(lengths)) = Lengths::parse(bytes, MAX_BODY) {

@@ -1,6 +1,9 @@
 //! What the fuzzer calls. `supervisor/src/fuzzing_tests.rs` calls the same over the files here and what
 //! a few changes make of them, so that the targets are known to work where there is no fuzzer.
 
+mod admin;
+mod message;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -11,6 +14,9 @@ use crate::failure::{Code, Failure};
 use crate::manifest::{Manifest, SCHEMA, Schema};
 use crate::package::limits;
 use crate::package::{ReadError, Sink, read};
+
+pub(crate) use admin::admin;
+pub(crate) use message::message;
 
 /// A manifest is refused with its place, or means the same when it is written and read again, and
 /// then its published schema takes it too.

@@ -52,6 +52,26 @@ fn the_package_target_holds() {
 }
 
 #[test]
+fn the_message_target_holds() {
+    for seed in seeds("message") {
+        targets::message(&seed);
+        for bytes in variants(&seed, 20) {
+            targets::message(&bytes);
+        }
+    }
+}
+
+#[test]
+fn the_admin_target_holds() {
+    for seed in seeds("admin") {
+        targets::admin(&seed);
+        for bytes in variants(&seed, 5) {
+            targets::admin(&bytes);
+        }
+    }
+}
+
+#[test]
 fn the_manifest_target_holds_for_a_while() {
     assert!(havoc::run(&seeds("manifest"), targets::manifest) > 10);
 }
@@ -59,4 +79,14 @@ fn the_manifest_target_holds_for_a_while() {
 #[test]
 fn the_package_target_holds_for_a_while() {
     assert!(havoc::run(&seeds("package"), targets::package) > 10);
+}
+
+#[test]
+fn the_message_target_holds_for_a_while() {
+    assert!(havoc::run(&seeds("message"), targets::message) > 100);
+}
+
+#[test]
+fn the_admin_target_holds_for_a_while() {
+    assert!(havoc::run(&seeds("admin"), targets::admin) > 10);
 }

@@ -24,6 +24,7 @@ mod launcher;
 mod link;
 mod logging;
 mod manifest;
+mod nesting;
 mod package;
 mod plugin_data;
 mod refusal;

@@ -34,6 +34,7 @@ use serde_json::{Map, Value};
 
 use crate::failure::{Code, Failure};
 use crate::id::PluginId;
+use crate::nesting::{DEEPEST, is_too_deep};
 
 pub(crate) use lifecycle::{Lifecycle, RestartPolicy};
 pub(crate) use limits::Limits;
@@ -115,6 +116,13 @@ impl Config {
     /// # Errors
     /// [`Code::ConfigInvalid`] with `path`.
     pub(crate) fn check(&self, effective: &Value) -> Result<(), Failure> {
+        if is_too_deep(effective) {
+            let message = format!(
+                "the configuration is nested deeper than the {DEEPEST} levels that can be kept; \
+                 make it flatter"
+            );
+            return Err(Failure::new(Code::ConfigInvalid, message).with("path", ""));
+        }
         let Some(schema) = &self.schema else { return Ok(()) };
         schema.check(effective).map_err(|fault| {
             Failure::new(Code::ConfigInvalid, fault.to_string()).with("path", fault.path)

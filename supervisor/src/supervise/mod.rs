@@ -13,6 +13,8 @@ mod broker;
 mod compartment;
 mod denials;
 mod events;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod in_process;
 mod launcher_link;
 mod logs;
 mod metrics;

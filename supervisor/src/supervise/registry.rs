@@ -65,6 +65,8 @@ pub(crate) use options::InstallOptions;
 pub(crate) use permitting::Permissions;
 pub(crate) use publishing::Delivery;
 pub(crate) use review::{Grant, Review};
+#[cfg(any(test, fuzzing))]
+pub(crate) use routing::refused;
 pub(crate) use source::Source;
 
 /// Something that must run inside the local set, where the plugins' tasks live.

@@ -30,6 +30,8 @@ static UPLOADS: Semaphore = Semaphore::const_new(MAX_UPLOADS);
 const MAX_OPTIONS: usize = 64 << 10;
 /// The longest form.
 const MAX_FORM: usize = MAX_PACKAGE as usize + MAX_SIGNATURE + 2 * MAX_OPTIONS;
+/// The longest path in bytes (PATH_MAX, without the NUL).
+const MAX_PATH: usize = 4095;
 /// How long a client may send nothing in the midst of a package.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Pieces that may wait for the disk.
@@ -74,6 +76,16 @@ fn directory(bytes: &Bytes) -> Result<Upload, Failure> {
         let shown = directory.display();
         let message = format!("directory: {shown} is not an absolute path");
         return Err(Failure::new(Code::InvalidRequest, message).with("path", directory));
+    }
+    // No longer one can be opened, nor told to the launcher.
+    if directory.as_os_str().len() > MAX_PATH {
+        let message = format!(
+            "directory: a path of {} bytes; at most {MAX_PATH} can be opened",
+            directory.as_os_str().len()
+        );
+        return Err(Failure::new(Code::InvalidRequest, message)
+            .with("limit", MAX_PATH)
+            .with("used", directory.as_os_str().len()));
     }
     Ok(Upload { source: Source::Directory(directory), options, place: None })
 }

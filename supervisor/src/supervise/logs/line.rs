@@ -64,6 +64,12 @@ pub(super) fn record(line: &Line<'_>, of: Source, at: u64) -> Record {
     }
 }
 
+/// All of what was written, as records.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn records(bytes: &[u8], of: Source) -> Vec<Record> {
+    lines(bytes, true).map(|line| record(&line, of, 0)).collect()
+}
+
 /// The record that stands for lines that were over the limit.
 pub(super) fn dropped(lines: Dropped, rate: Option<Rate>, of: Source, at: u64) -> Record {
     let limit = rate.map(|rate| format!(" of {rate}")).unwrap_or_default();

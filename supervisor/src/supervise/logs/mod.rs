@@ -33,5 +33,7 @@ pub(crate) use journal::Journalled;
 pub(crate) use line::Source;
 #[cfg(test)]
 pub(crate) use line::lost;
+#[cfg(any(test, fuzzing))]
+pub(crate) use line::records;
 pub(crate) use rate::{Dropped, Rate};
 pub(crate) use reading::{Found, Selection};

@@ -170,6 +170,16 @@ impl Metrics {
     }
 }
 
+#[cfg(any(test, fuzzing))]
+impl Metrics {
+    /// What plugins measure, whether they are up or not.
+    pub(crate) fn measured_text(&self) -> String {
+        let mut out = Exposition::default();
+        series::write(&mut out, &self.known(), |_| true);
+        out.text()
+    }
+}
+
 /// A call under way.
 pub(crate) struct Timing {
     metrics: Metrics,

@@ -38,6 +38,8 @@ use crate::supervise::store::PluginRow;
 use crate::supervise::usage::{self, Usage};
 
 use configuring::Asked;
+#[cfg(any(test, fuzzing))]
+pub(crate) use configuring::in_force;
 pub(crate) use configuring::{Applied, ConfigureAnswer};
 pub(crate) use handle::PluginHandle;
 pub(crate) use permitting::{Wanted, without};

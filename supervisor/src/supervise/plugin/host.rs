@@ -40,7 +40,7 @@ struct Draining {
 }
 
 impl HostSide {
-    pub(super) fn new(context: &Context, plan: &StartPlan, generation: u64) -> Self {
+    pub(crate) fn new(context: &Context, plan: &StartPlan, generation: u64) -> Self {
         Self {
             context: context.clone(),
             plan: Arc::new(plan.clone()),

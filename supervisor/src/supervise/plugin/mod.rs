@@ -18,13 +18,19 @@ mod stop;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use actor::in_force;
 pub(crate) use actor::{
     Applied, Command, EnableReport, PluginHandle, ProcessView, Wanted, spawn, without,
 };
 pub(crate) use circuit::{Change, Ticket, Verdict};
+#[cfg(any(test, fuzzing))]
+pub(crate) use host::HostSide;
 pub(crate) use last_lines::Given;
 pub(crate) use machine::STATES;
 pub(crate) use plan::{StartPlan, check_config, granted};
+#[cfg(any(test, fuzzing))]
+pub(crate) use process::{init_reply, refused};
 pub(crate) use quota::{Enforced, Fill, Kept, Pressure, files_of};
 pub(crate) use stop::{AFTER_KILL, StopOptions, StopReport};
 

@@ -106,6 +106,28 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::failure::Code;
+    use crate::nesting::{DEEPEST, nested};
+
+    #[test]
+    fn a_configuration_is_no_deeper_than_the_journal_can_be_read() {
+        let text = b"id = \"a\"\nversion = \"1.0.0\"\n";
+        let manifest = Manifest::parse(text, "plugin.toml".as_ref()).unwrap();
+        let read = |config| {
+            let plan = json!({ "from": { "config": config }, "to": { "config": config } });
+            plan.to_string().parse::<Value>()
+        };
+        let deepest = nested(DEEPEST);
+        assert_eq!(check_config(&manifest, &deepest), Ok(()));
+        assert_eq!(read(&deepest).unwrap()["from"]["config"], deepest);
+        // A request can have it, and whoever starts after a death could not read what was under way.
+        let deeper = nested(127);
+        assert_eq!(deeper.to_string().parse::<Value>().unwrap(), deeper, "the control");
+        assert!(read(&deeper).is_err(), "the control");
+        let failure = check_config(&manifest, &deeper).unwrap_err();
+        assert_eq!(failure.code, Code::ConfigInvalid);
+        assert!(failure.message.contains("100 levels"), "{failure}");
+    }
 
     #[test]
     fn what_is_given_wins_key_by_key() {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bulkhead_ipc_driver::{Peer, Socket, connect};
 use bulkhead_ipc_protocol::{
-    Call, CallFailure, EndReason, Hello, Limits, Payload, Violation, lifecycle,
+    Call, CallError, CallFailure, EndReason, Hello, Limits, Payload, Violation, lifecycle,
 };
 use bulkhead_sandbox::Enforcement;
 use tokio::sync::watch;
@@ -257,10 +257,7 @@ async fn bring_up(
     let payload = Payload::bincode(&request)
         .map_err(|e| Failure::internal(format!("the init request cannot be encoded: {e}")))?;
     let reply = call(process, lifecycle::INIT, payload, plan.timeouts.init, "init").await?;
-    let reply: lifecycle::InitReply = reply.decode_bincode().map_err(|e| {
-        Failure::new(Code::ProtocolViolation, format!("the reply to init is malformed: {e}"))
-    })?;
-    if reply.resumed {
+    if init_reply(&reply)?.resumed {
         tracing::info!(plugin = %plan.id, generation = process.generation, "resumed");
     }
     stage.send_replace("health");
@@ -268,6 +265,13 @@ async fn bring_up(
         .map_err(|e| Failure::internal(format!("the health request cannot be encoded: {e}")))?;
     call(process, lifecycle::HEALTH, nothing, plan.timeouts.health, "health").await?;
     Ok(())
+}
+
+/// What a plugin answered to its configuration.
+pub(crate) fn init_reply(reply: &Payload) -> Result<lifecycle::InitReply, Failure> {
+    reply.decode_bincode().map_err(|e| {
+        Failure::new(Code::ProtocolViolation, format!("the reply to init is malformed: {e}"))
+    })
 }
 
 async fn call(
@@ -280,24 +284,25 @@ async fn call(
     let call = Call::new(method, payload).with_timeout(timeout);
     match process.peer.call(call).await {
         Ok(reply) => Ok(reply),
-        Err(CallFailure::Remote(error)) => {
-            let code = match error.code.as_str() {
-                "CONFIG_INVALID" => Code::ConfigInvalid,
-                "TIMEOUT" => return Err(late(stage, timeout)),
-                _ => Code::InitializationFailed,
-            };
-            Err(Failure::new(
-                code,
-                format!("the plugin refused at {stage}: {}: {}", error.code, error.message),
-            )
-            .with("stage", stage)
-            .with("pluginCode", error.code)
-            .with("pluginDetails", error.details))
-        }
+        Err(CallFailure::Remote(error)) => Err(refused(error, stage, timeout)),
         Err(CallFailure::Timeout { limit }) => Err(late(stage, limit)),
         Err(CallFailure::Ended(end)) => Err(process.explain(end, stage).await),
         Err(other) => Err(Failure::internal(format!("{stage} could not be asked for: {other}"))),
     }
+}
+
+/// A stage of a start that the plugin answered with an error.
+pub(crate) fn refused(error: CallError, stage: &'static str, timeout: Duration) -> Failure {
+    let code = match error.code.as_str() {
+        "CONFIG_INVALID" => Code::ConfigInvalid,
+        "TIMEOUT" => return late(stage, timeout),
+        _ => Code::InitializationFailed,
+    };
+    let message = format!("the plugin refused at {stage}: {}: {}", error.code, error.message);
+    Failure::new(code, message)
+        .with("stage", stage)
+        .with("pluginCode", error.code)
+        .with("pluginDetails", error.details)
 }
 
 fn late(stage: &'static str, limit: Duration) -> Failure {

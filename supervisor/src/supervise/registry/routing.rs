@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bulkhead_ipc_driver::IncomingCall;
-use bulkhead_ipc_protocol::{Call, CallFailure, EndReason, Payload};
+use bulkhead_ipc_protocol::{Call, CallError, CallFailure, EndReason, Payload};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -12,6 +12,7 @@ use super::permitting::remedy;
 use crate::failure::{Code, Failure};
 use crate::id::PluginId;
 use crate::manifest::Permission;
+use crate::nesting::is_too_deep;
 use crate::refusal::{Barrier, Refused};
 use crate::supervise::audit::{Action, Entry, Outcome};
 use crate::supervise::denials::Denials;
@@ -216,26 +217,32 @@ fn lost(id: &PluginId, method: &str, end: &EndReason) -> Failure {
     Failure::new(Code::PluginDied, message).with("method", method)
 }
 
+/// A call that the plugin answered with an error.
+pub(crate) fn refused(id: &PluginId, method: &str, error: CallError) -> Failure {
+    // A failure that the plugin only passes on keeps its code; but a plugin's own word is no defect of ours.
+    let code = serde_json::from_value(Value::String(error.code.clone()))
+        .ok()
+        .filter(|code| *code != Code::Internal)
+        .unwrap_or(Code::CallFailed);
+    let details = error
+        .details
+        .as_deref()
+        .and_then(|text| serde_json::from_str::<Value>(text).ok())
+        // One that is deeper could not be read where it is told.
+        .filter(|details| details.is_object() && !is_too_deep(details));
+    let failure = Failure {
+        code,
+        message: format!("{id}: {}", error.message),
+        details: details.unwrap_or_else(|| serde_json::json!({})),
+    };
+    failure.with("plugin", id).with("method", method).with("pluginCode", error.code)
+}
+
 /// A call that did not succeed, as its caller is told.
 fn explain(handle: &PluginHandle, method: &str, limit: Duration, failure: CallFailure) -> Failure {
     let id = &handle.manifest.id;
     match failure {
-        CallFailure::Remote(error) => {
-            // A failure that the plugin only passes on keeps its code.
-            let code = serde_json::from_value(Value::String(error.code.clone()))
-                .unwrap_or(Code::CallFailed);
-            let details = error
-                .details
-                .as_deref()
-                .and_then(|text| serde_json::from_str::<Value>(text).ok())
-                .filter(Value::is_object);
-            let failure = Failure {
-                code,
-                message: format!("{id}: {}", error.message),
-                details: details.unwrap_or_else(|| serde_json::json!({})),
-            };
-            failure.with("plugin", id).with("method", method).with("pluginCode", error.code)
-        }
+        CallFailure::Remote(error) => refused(id, method, error),
         CallFailure::Timeout { .. } => Failure::new(
             Code::Timeout,
             format!("{id} did not answer {method} within {} ms", limit.as_millis()),

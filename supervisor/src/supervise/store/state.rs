@@ -187,12 +187,14 @@ impl Store {
         prefix: String,
     ) -> Result<Vec<(String, u64, u64)>, Failure> {
         self.run(move |connection| {
+            // As bytes: for SQLite's functions a text ends at a NUL.
             connection
                 .prepare_cached(
                     "SELECT key, version, length(value) FROM state
-                     WHERE plugin = ?1 AND substr(key, 1, length(?2)) = ?2 ORDER BY key",
+                     WHERE plugin = ?1 AND substr(CAST(key AS BLOB), 1, length(?2)) = ?2
+                     ORDER BY key",
                 )?
-                .query_map(params![plugin.as_str(), prefix], |row| {
+                .query_map(params![plugin.as_str(), prefix.as_bytes()], |row| {
                     Ok((row.get(0)?, row.get::<_, i64>(1)? as u64, row.get::<_, i64>(2)? as u64))
                 })?
                 .collect()

@@ -116,7 +116,7 @@ fn a_prefix_is_taken_literally() {
     let id: PluginId = "a".parse().unwrap();
     block_on(async {
         store.put_plugin(row("a")).await.unwrap();
-        for key in ["a%", "a_1", "ab", "é1", "é2"] {
+        for key in ["a%", "a_1", "ab", "é1", "é2", "\0nul", "n\0"] {
             store.set_state(id.clone(), key.into(), vec![], None, MAX).await.unwrap();
         }
         let keys = |prefix: &str| {
@@ -126,7 +126,10 @@ fn a_prefix_is_taken_literally() {
         assert_eq!(keys("a%").await, ["a%"]);
         assert_eq!(keys("a_").await, ["a_1"]);
         assert_eq!(keys("é").await, ["é1", "é2"]);
-        assert_eq!(keys("").await.len(), 5);
+        assert_eq!(keys("").await.len(), 7);
+        // For some of SQLite's functions a text ends at a NUL.
+        assert_eq!(keys("\0n").await, ["\0nul"]);
+        assert_eq!(keys("n\0").await, ["n\0"]);
     });
 }
 

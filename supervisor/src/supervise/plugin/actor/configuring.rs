@@ -5,7 +5,7 @@
 
 use std::rc::Rc;
 
-use bulkhead_ipc_protocol::{Call, CallFailure, Payload, lifecycle};
+use bulkhead_ipc_protocol::{Call, CallError, CallFailure, Payload, lifecycle};
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
@@ -143,6 +143,37 @@ impl Actor {
     }
 }
 
+/// The stage of which a failure tells.
+const STAGE: &str = "configure";
+
+/// Whether a configuration is in force, by what the plugin answered to it.
+pub(crate) fn in_force(answer: Result<&Payload, CallError>) -> Result<bool, Failure> {
+    let error = match answer {
+        Ok(reply) => {
+            let reply: lifecycle::ConfigureReply = reply.decode_bincode().map_err(|e| {
+                let message = format!("the reply to configure is malformed: {e}");
+                Failure::new(Code::ProtocolViolation, message).with("stage", STAGE)
+            })?;
+            return Ok(reply.applied);
+        }
+        // It was built before there was such a method.
+        Err(error) if error.code == "METHOD_UNKNOWN" => return Ok(false),
+        Err(error) => error,
+    };
+    let code = match error.code.as_str() {
+        "CONFIG_INVALID" => Code::ConfigInvalid,
+        _ => Code::CallFailed,
+    };
+    let message = format!(
+        "the plugin refused the configuration, and keeps the one before: {}: {}",
+        error.code, error.message
+    );
+    Err(Failure::new(code, message)
+        .with("stage", STAGE)
+        .with("pluginCode", error.code)
+        .with("pluginDetails", error.details))
+}
+
 /// Hands a plugin the configuration of `plan`; whether it is in force.
 async fn ask(context: &Context, process: &Process, plan: &StartPlan) -> Result<bool, Failure> {
     let effective = plan.effective(&context.launcher).await?;
@@ -155,38 +186,14 @@ async fn hand_over(
     plan: &StartPlan,
     effective: &Effective,
 ) -> Result<bool, Failure> {
-    const STAGE: &str = "configure";
     let request = lifecycle::ConfigureRequest { config: effective.text.clone() };
     let payload = Payload::bincode(&request)
         .map_err(|e| Failure::internal(format!("a configuration cannot be encoded: {e}")))?;
     let limit = plan.timeouts.init;
     let call = Call::new(lifecycle::CONFIGURE, payload).with_timeout(limit);
     match process.peer.call(call).await {
-        Ok(reply) => {
-            let reply: lifecycle::ConfigureReply = reply.decode_bincode().map_err(|e| {
-                let message = format!("the reply to configure is malformed: {e}");
-                Failure::new(Code::ProtocolViolation, message).with("stage", STAGE)
-            })?;
-            Ok(reply.applied)
-        }
-        // It was built before there was such a method.
-        Err(CallFailure::Remote(error)) if error.code == "METHOD_UNKNOWN" => Ok(false),
-        Err(CallFailure::Remote(error)) => {
-            let code = match error.code.as_str() {
-                "CONFIG_INVALID" => Code::ConfigInvalid,
-                _ => Code::CallFailed,
-            };
-            Err(Failure::new(
-                code,
-                format!(
-                    "the plugin refused the configuration, and keeps the one before: {}: {}",
-                    error.code, error.message
-                ),
-            )
-            .with("stage", STAGE)
-            .with("pluginCode", error.code)
-            .with("pluginDetails", error.details))
-        }
+        Ok(reply) => in_force(Ok(&reply)),
+        Err(CallFailure::Remote(error)) => in_force(Err(error)),
         Err(CallFailure::Timeout { limit }) => Err(Failure::new(
             Code::Timeout,
             format!(

@@ -26,7 +26,7 @@ use super::plugins::Plugins;
 use super::restarts::Restarts;
 use super::shutdown::{End, Stop};
 use super::storage::{Ownership, Storage};
-use super::supervision::Supervision;
+use super::supervision::{SERVING, Supervision};
 use super::supervisor::Command;
 use super::trust_log::TrustLog;
 use crate::clock::Monotonic;
@@ -40,6 +40,8 @@ pub(super) const LINK: u64 = 1;
 const CGROUP: u64 = 1;
 
 const EVENTS_PER_TURN: usize = 64;
+/// How long is looked for a heartbeat among the requests of a supervisor that seems to hang.
+const CATCHING_UP: Duration = Duration::from_millis(200);
 /// A plugin whose processes are still there so long after SIGKILL is reported.
 const STUBBORN: Duration = Duration::from_secs(5);
 
@@ -118,7 +120,7 @@ impl Launcher {
             for event in &events[..count] {
                 match event.data() {
                     SIGNALS => self.read_signals(),
-                    LINK => self.serve_link(event.events()),
+                    LINK => self.serve_link(event.events(), SERVING),
                     token => {
                         touched.insert(token >> 1);
                     }
@@ -188,9 +190,8 @@ impl Launcher {
         }
     }
 
-    /// What the clock demands.
-    fn keep_time(&mut self) {
-        let now = Monotonic::now();
+    /// What was promised for now: the ends of plugins and of what runs for them.
+    pub(super) fn keep_promises(&mut self, now: Monotonic) {
         if self.resume_deadline().is_some_and(|at| at <= now) {
             tracing::error!(
                 timeout = ?self.settings.resume_timeout,
@@ -215,13 +216,19 @@ impl Launcher {
             }
         }
         self.errands.keep_time(now);
+    }
+
+    /// What the clock demands.
+    fn keep_time(&mut self) {
+        let now = Monotonic::now();
+        self.keep_promises(now);
         let is_silent = |supervision: &Supervision| {
             matches!(supervision, Supervision::Running(supervisor)
                 if supervisor.patience().is_some_and(|until| until <= now))
         };
         if is_silent(&self.supervision) {
             // It may be us who stood still, with its heartbeats unread (SIGSTOP, a machine that slept).
-            self.serve_link(EpollFlags::EPOLLIN);
+            self.serve_link(EpollFlags::EPOLLIN, CATCHING_UP);
         }
         match &self.supervision {
             Supervision::Running(supervisor) if is_silent(&self.supervision) => {

@@ -248,7 +248,7 @@ impl Launcher {
         }
         self.authorize(&spawn.id, spawn.digest)?;
         let policy = admit(&spawn, &self.rules)?;
-        let verification = self.store.verify(spawn.digest, &spawn.entry)?;
+        let verification = self.store.verify(spawn.digest, &spawn.entry);
         self.jobs
             .push(number, Work::Verify { start: Box::new(Start { spawn, policy }), verification });
         Ok(Answer::Later)

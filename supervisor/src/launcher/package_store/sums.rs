@@ -60,13 +60,13 @@ impl Sums {
         text
     }
 
-    /// Accepts exactly what [`Sums::to_text`] writes.
-    pub(super) fn parse(text: &str) -> Result<Self, BadSums> {
-        let mut sums = BTreeMap::new();
-        let mut last: Option<&str> = None;
-        for (index, line) in text.lines().enumerate() {
-            let bad = || BadSums { line: index + 1 };
-            let mut fields = line.splitn(3, ' ');
+    /// Adds what a piece of the list says: whole lines, which follow on those before. Accepts exactly
+    /// what [`Sums::to_text`] writes.
+    pub(super) fn extend(&mut self, piece: &str) -> Result<(), BadSums> {
+        for line in piece.split_inclusive('\n') {
+            // Each line is a file, and no file has two.
+            let bad = || BadSums { line: self.0.len() + 1 };
+            let mut fields = line.strip_suffix('\n').ok_or_else(bad)?.splitn(3, ' ');
             let (Some(digest), Some(mode), Some(path)) =
                 (fields.next(), fields.next(), fields.next())
             else {
@@ -78,13 +78,13 @@ impl Sums {
                 "0444" => false,
                 _ => return Err(bad()),
             };
-            if check_path(path).is_err() || last.is_some_and(|last| last >= path) {
+            let last = self.0.last_key_value();
+            if check_path(path).is_err() || last.is_some_and(|(last, _)| last.as_str() >= path) {
                 return Err(bad());
             }
-            last = Some(path);
-            sums.insert(path.to_owned(), Sum { digest, executable });
+            self.0.insert(path.to_owned(), Sum { digest, executable });
         }
-        Ok(Self(sums))
+        Ok(())
     }
 }
 

@@ -1,11 +1,12 @@
 //! Plugins are gone when it was promised, whatever they do.
 
+use std::fs;
 use std::time::{Duration, Instant};
 
 use bulkhead_sandbox::{Cause, Status};
 
-use super::harness::{Service, Supervisor};
-use crate::link::{Exited, StageName};
+use super::harness::{Running, Service, Supervisor, shell};
+use crate::link::{Exited, Reply, Request, StageName};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// What a busy machine may add to a deadline.
@@ -101,7 +102,7 @@ fn a_large_import_puts_off_no_deadline() {
         supervisor.shell(&service, "deaf", "trap '' TERM; echo up; while :; do read x <&3; done");
     plugin.stdout.wait_for("up");
     let package = service.package("large", std::path::Path::new("/bin/sh"));
-    let asset = std::fs::File::create(package.join("asset")).unwrap();
+    let asset = fs::File::create(package.join("asset")).unwrap();
     // Sparse: it costs the test nothing, and the launcher the hashing of all of it.
     asset.set_len(512 << 20).unwrap();
     let begin = Instant::now();
@@ -111,4 +112,67 @@ fn a_large_import_puts_off_no_deadline() {
     let took = begin.elapsed();
     assert!(took < Duration::from_millis(200) + MARGIN, "{took:?}");
     assert_eq!(exited.exit.0.cause, Cause::Killed);
+}
+
+fn deaf(service: &Service, supervisor: &mut Supervisor) -> Running {
+    let script = "trap '' TERM; echo up; while :; do read x <&3; done";
+    let mut plugin = supervisor.shell(service, "deaf", script);
+    plugin.stdout.wait_for("up");
+    plugin
+}
+
+/// Has it stopped in no time, and waits for its end while these requests are served.
+fn stop_amid(supervisor: &mut Supervisor, mut plugin: Running, flood: Vec<Request>) -> Duration {
+    let begin = Instant::now();
+    supervisor.send(plugin.stop(Duration::ZERO, Duration::from_millis(20)));
+    for request in flood {
+        supervisor.send(request);
+    }
+    plugin.stdout.read_to_end();
+    begin.elapsed()
+}
+
+#[test]
+fn starts_of_large_packages_put_off_no_deadline() {
+    const STARTS: usize = 16;
+    let service = Service::start("");
+    let mut supervisor = service.ready();
+    let plugin = deaf(&service, &mut supervisor);
+    let digest = service.long_list(10_000);
+    let ids: Vec<String> = (0..STARTS).map(|number| format!("large-{number}")).collect();
+    for id in &ids {
+        supervisor.ask(Request::Allot { id: id.parse().unwrap() }).unwrap();
+    }
+    let starts = ids.iter().map(|id| Request::Spawn(Box::new(shell(id, digest, "")))).collect();
+    let took = stop_amid(&mut supervisor, plugin, starts);
+    assert!(took < MARGIN, "{took:?}");
+    let answers = supervisor.answers(1 + STARTS);
+    let refused = answers.iter().filter_map(|answer| answer.as_ref().err());
+    // The control: the list was read.
+    let looked_up = refused.filter(|failure| failure.details["stage"] == "lookup").count();
+    assert_eq!(looked_up, STARTS, "{answers:?}");
+}
+
+#[test]
+fn what_is_due_is_done_before_the_next_request() {
+    const REQUESTS: usize = 32;
+    let service = Service::start("");
+    let mut supervisor = service.ready();
+    let plugin = deaf(&service, &mut supervisor);
+    // Such a trust store takes a while to be looked at, which each of these requests does.
+    let trust = service.path().join("trust");
+    fs::create_dir(&trust).unwrap();
+    let ids = vec!["\"a\""; 15_000].join(",");
+    for number in 0..48 {
+        fs::write(trust.join(format!("{number:016X}.toml")), format!("plugins = [{ids}]")).unwrap();
+    }
+    let begin = Instant::now();
+    supervisor.ask(Request::TrustChange).unwrap();
+    let each = begin.elapsed();
+    let took = stop_amid(&mut supervisor, plugin, vec![Request::TrustChange; REQUESTS]);
+    // A few of them may have come before the deadline.
+    assert!(took < MARGIN + each * 4, "{took:?} with {each:?} for each");
+    let answers = supervisor.answers(1 + REQUESTS);
+    let changes = answers.iter().filter(|answer| matches!(answer, Ok(Reply::TrustChange(Some(_)))));
+    assert_eq!(changes.count(), REQUESTS, "{answers:?}");
 }

@@ -149,6 +149,7 @@ impl Launcher {
     }
 
     fn next_deadline(&self) -> Option<Monotonic> {
+        let now = Monotonic::now();
         let plugins = self.plugins.running().filter_map(|plugin| {
             let stubborn = plugin.stopping.killed_at().filter(|_| !plugin.stubborn);
             plugin.stopping.deadline().into_iter().chain(stubborn.map(|at| at.plus(STUBBORN))).min()
@@ -158,22 +159,22 @@ impl Launcher {
             Supervision::Paused { until } => Some(*until),
             Supervision::Over => None,
         };
-        let stop = self.stop.as_ref().and_then(|stop| stop.next_deadline(Monotonic::now()));
+        let stop = self.stop.as_ref().and_then(|stop| stop.next_deadline(now));
         plugins
             .chain(supervision)
             .chain(stop)
-            .chain(self.resume_deadline())
+            .chain(self.resume_deadline(now))
             .chain(self.watchdog_at)
             .chain(self.errands.next_deadline())
             .min()
     }
 
-    /// When plugins without a supervisor are stopped.
-    fn resume_deadline(&self) -> Option<Monotonic> {
-        let waiting = self.plugins.running().any(|plugin| !plugin.stopping.is_armed());
-        self.orphaned_since
-            .filter(|_| waiting)
-            .map(|since| since.plus(self.settings.resume_timeout))
+    /// When plugins without a supervisor are stopped: those that are not stopped by then anyway, for which
+    /// the word of a supervisor that is gone is not enough.
+    fn resume_deadline(&self, now: Monotonic) -> Option<Monotonic> {
+        let deadline = self.orphaned_since?.plus(self.settings.resume_timeout);
+        let over = deadline.max(now).plus(self.settings.stop_timeout);
+        self.plugins.running().any(|plugin| !plugin.stopping.is_over_by(over)).then_some(deadline)
     }
 
     fn read_signals(&mut self) {
@@ -192,7 +193,7 @@ impl Launcher {
 
     /// What was promised for now: the ends of plugins and of what runs for them.
     pub(super) fn keep_promises(&mut self, now: Monotonic) {
-        if self.resume_deadline().is_some_and(|at| at <= now) {
+        if self.resume_deadline(now).is_some_and(|at| at <= now) {
             tracing::error!(
                 timeout = ?self.settings.resume_timeout,
                 "no supervisor has come back in time: stopping all plugins"

@@ -13,7 +13,7 @@
 use std::time::Duration;
 
 use crate::clock::Monotonic;
-use crate::link::{Stage, StageName};
+use crate::link::{LONGEST_STOP, Stage, StageName};
 
 /// Deadlines and progress of one plugin's end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,7 +34,7 @@ impl Stopping {
     /// Arms both deadlines, or brings them forward.
     pub(super) fn arm(&mut self, now: Monotonic, term_in: Duration, kill_in: Duration) {
         // A SIGTERM after the SIGKILL would be nonsense, so the kill bounds both.
-        let kill = now.plus(kill_in);
+        let kill = now.plus(kill_in.min(LONGEST_STOP));
         let term = now.plus(term_in).min(kill);
         self.term_at = Some(self.term_at.map_or(term, |at| at.min(term)));
         self.kill_at = Some(self.kill_at.map_or(kill, |at| at.min(kill)));
@@ -43,6 +43,12 @@ impl Stopping {
     /// A stop is under way: the plugin will be gone, whatever happens.
     pub(super) fn is_armed(&self) -> bool {
         self.kill_at.is_some() || self.reached(StageName::Exited)
+    }
+
+    /// Nothing of it is left then: it has ended, and what it left is being killed, or it is killed by
+    /// that time.
+    pub(super) fn is_over_by(&self, at: Monotonic) -> bool {
+        self.reached(StageName::Exited) || self.kill_at.is_some_and(|kill| kill <= at)
     }
 
     fn reached(&self, name: StageName) -> bool {

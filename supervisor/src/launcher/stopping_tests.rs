@@ -48,6 +48,18 @@ fn a_late_turn_kills_without_a_sigterm_before() {
     assert_eq!(stop.due(start.plus(5 * SECOND)), Some(Due::Sigkill));
 }
 
+#[test]
+fn no_deadline_is_so_far_away_that_it_is_none() {
+    let start = Monotonic::now();
+    let mut stop = Stopping::default();
+    stop.arm(start, Duration::MAX, Duration::MAX);
+    let latest = start.plus(LONGEST_STOP);
+    assert_eq!(stop.due(latest), Some(Due::Sigkill));
+    assert!(stop.is_over_by(latest) && !stop.is_over_by(start.plus(SECOND)));
+    stop.arm(start, Duration::ZERO, SECOND);
+    assert!(stop.is_over_by(start.plus(SECOND)));
+}
+
 proptest! {
     #[test]
     fn no_request_puts_a_deadline_off(

@@ -21,7 +21,7 @@ fn the_ladder_is_climbed_in_order() {
     assert_eq!(stop.deadline(), Some(kill));
     assert_eq!(stop.due(kill), Some(Due::Sigkill));
     stop.record(StageName::Sigkill, kill);
-    assert_eq!((stop.deadline(), stop.due(kill.plus(SECOND))), (None, None));
+    assert_eq!(stop.due(kill), None);
     assert_eq!(stop.killed_at(), Some(kill));
     stop.record(StageName::Exited, kill);
     stop.record(StageName::Sigkill, kill.plus(SECOND));
@@ -38,6 +38,25 @@ fn a_plugin_that_ended_gets_no_sigterm_but_its_rest_is_killed() {
     stop.arm(start, Duration::ZERO, SECOND);
     assert_eq!(stop.due(start), None);
     assert_eq!(stop.due(start.plus(SECOND)), Some(Due::Sigkill));
+}
+
+#[test]
+fn what_is_still_there_is_killed_again_and_again() {
+    let start = Monotonic::now();
+    let mut stop = Stopping::default();
+    stop.record(StageName::Exited, start);
+    stop.record(StageName::Sigkill, start);
+    for times in 1..4 {
+        let again = start.plus(KILL_AGAIN * times);
+        assert_eq!(
+            (stop.deadline(), stop.due(start.plus(KILL_AGAIN * (times - 1)))),
+            (Some(again), None)
+        );
+        assert_eq!(stop.due(again), Some(Due::Sigkill));
+        stop.record(StageName::Sigkill, again);
+    }
+    assert_eq!(stop.killed_at(), Some(start));
+    assert_eq!(stop.into_stages().len(), 2, "each stage is told once");
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! The launcher's one loop: what it waits for, and what is due when.
 //!
 //! Each turn takes what epoll tells (signals, requests, ends of plugins), then what is due by the
-//! clock, then one piece of one job. Nothing in a turn waits.
+//! clock, then one piece of one job. Nothing in a turn waits for long: a piece of an import syncs one file
+//! or directory, the record of a change that root made to the trust store is synced, and a start waits for
+//! the program to be executed. All else that waits for the disk is done by a thread of its own
+//! ([`super::disk`]).
 
 use std::collections::HashSet;
 use std::os::fd::OwnedFd;
@@ -17,6 +20,8 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use super::admin_socket::AdminSocket;
 use super::admission::Rules;
 use super::audit_anchor::AuditAnchor;
+use super::disk::Disk;
+use super::durable::Waiting;
 use super::errands::{Errands, Role};
 use super::jobs::{Jobs, Outcome};
 use super::learning::Learning;
@@ -35,6 +40,7 @@ use crate::trust::TrustStore;
 
 const SIGNALS: u64 = 0;
 pub(super) const LINK: u64 = 1;
+const DISK: u64 = 2;
 /// A plugin's tokens are its generation, doubled, plus one for the cgroup's events. Generations
 /// begin with a time of day in milliseconds, far above the tokens before.
 const CGROUP: u64 = 1;
@@ -59,6 +65,8 @@ pub(super) struct Launcher {
     pub(super) store: PackageStore,
     pub(super) storage: Storage,
     pub(super) anchor: AuditAnchor,
+    pub(super) disk: Disk,
+    pub(super) waiting: Waiting,
     pub(super) plugins: Plugins,
     pub(super) jobs: Jobs,
     pub(super) errands: Errands,
@@ -93,9 +101,10 @@ pub(super) fn block_signals() -> nix::Result<SignalFd> {
     SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
 }
 
-pub(super) fn new_epoll(signals: &SignalFd) -> nix::Result<Epoll> {
+pub(super) fn new_epoll(signals: &SignalFd, disk: &Disk) -> nix::Result<Epoll> {
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
     epoll.add(signals, EpollEvent::new(EpollFlags::EPOLLIN, SIGNALS))?;
+    epoll.add(disk, EpollEvent::new(EpollFlags::EPOLLIN, DISK))?;
     Ok(epoll)
 }
 
@@ -120,6 +129,7 @@ impl Launcher {
             for event in &events[..count] {
                 match event.data() {
                     SIGNALS => self.read_signals(),
+                    DISK => self.disk_has_written(),
                     LINK => self.serve_link(event.events(), SERVING),
                     token => {
                         touched.insert(token >> 1);

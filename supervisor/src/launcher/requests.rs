@@ -11,6 +11,7 @@ use bulkhead_sandbox::{Launch, Program, ProgramFile};
 use super::admission::{DATA_TARGET, PLUGIN_TARGET, admit, complete};
 use super::channels::Channels;
 use super::credentials;
+use super::durable::Question;
 use super::event_loop::Launcher;
 use super::jobs::{Start, Work};
 use super::measuring::Measure;
@@ -26,9 +27,9 @@ use crate::link::{
 };
 
 /// What a request that is not refused is answered with.
-enum Answer {
+pub(super) enum Answer {
     Now(Reply, Vec<OwnedFd>),
-    /// A job gives the answer when it is done.
+    /// A job gives the answer when it is done, or the disk has what it speaks of.
     Later,
 }
 
@@ -60,7 +61,7 @@ impl Launcher {
             },
             Request::Authorize { id, digest } => self.authorize(&id, digest).map(|()| DONE),
             Request::Discard { digest } => self.discard(number, digest),
-            Request::Allot { id } => self.allot(&id),
+            Request::Allot { id } => self.allot(number, id),
             Request::Leases { after } => {
                 let (leases, more) = self.storage.leases_after(after.as_ref(), LEASES);
                 Ok(Answer::Now(Reply::Leases { leases, more }, Vec::new()))
@@ -91,12 +92,9 @@ impl Launcher {
             },
             Request::Credential { name } => credentials::read(&name)
                 .map(|text| Answer::Now(Reply::Credential(Hidden(text)), Vec::new())),
-            Request::AuditHead => {
-                self.anchor.head().map(|head| Answer::Now(Reply::AuditHead(head), Vec::new()))
-            }
+            Request::AuditHead => self.ask_anchor(number, Question::Head),
             Request::Anchor { after, bodies } => {
-                let anchored = self.anchor.extend(after, &bodies);
-                anchored.map(|head| Answer::Now(Reply::AuditHead(Some(head)), Vec::new()))
+                self.ask_anchor(number, Question::Extend { after, bodies })
             }
             Request::TrustChange => {
                 self.trust_log.look(&self.trust);
@@ -113,6 +111,11 @@ impl Launcher {
                 Ok(DONE)
             }
         };
+        self.respond(number, answer);
+    }
+
+    /// Answers, unless that is done later.
+    pub(super) fn respond(&mut self, number: RequestNumber, answer: Result<Answer, Failure>) {
         match answer {
             Ok(Answer::Later) => {}
             Ok(Answer::Now(reply, descriptors)) => self.answer(number, Ok(reply), descriptors),
@@ -182,13 +185,6 @@ impl Launcher {
                 Ok(Answer::Later)
             }
         }
-    }
-
-    fn allot(&mut self, id: &PluginId) -> Result<Answer, Failure> {
-        self.check_serving()?;
-        let allotment = self.storage.allot(id)?;
-        let reply = Reply::Allotted { uid: allotment.uid, data: allotment.data };
-        Ok(Answer::Now(reply, Vec::new()))
     }
 
     fn release(&mut self, number: RequestNumber, id: PluginId) -> Result<Answer, Failure> {

@@ -214,6 +214,7 @@ impl Launcher {
         let now = Monotonic::now();
         self.jobs.disown();
         self.errands.disown();
+        self.waiting.disown();
         self.orphaned_since.get_or_insert(now);
         self.supervision = Supervision::Over;
         if let Some(stop) = &self.stop {

@@ -107,7 +107,7 @@ fn a_large_import_puts_off_no_deadline() {
     asset.set_len(512 << 20).unwrap();
     let begin = Instant::now();
     supervisor.done(plugin.stop(Duration::ZERO, Duration::from_millis(200)));
-    supervisor.send(crate::link::Request::Import { source: package });
+    supervisor.send(Request::Import { source: package });
     let exited = exit(&mut supervisor);
     let took = begin.elapsed();
     assert!(took < Duration::from_millis(200) + MARGIN, "{took:?}");

@@ -15,6 +15,7 @@ use std::fs::{self, DirBuilder, File};
 use std::io::{ErrorKind, Read as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::removal::{Removal, remove_at_once};
 use crate::failure::{Code, Failure};
@@ -44,7 +45,7 @@ pub(super) struct PackageStore {
     path: PathBuf,
     imports: u64,
     /// Fingerprints of verified files by tree.
-    known: HashMap<Digest, verification::Known>,
+    known: HashMap<Digest, Arc<verification::Known>>,
 }
 
 /// What one piece of work came to.

@@ -3,7 +3,7 @@
 //! One line per file, sorted by path: `<sha256> <mode> <path>`, the mode `0444` or `0555`. The
 //! format is a promise: the same tree has the same digest on every machine and in every version.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map};
 use std::fmt::Write as _;
 
 use crate::id::Digest;
@@ -27,6 +27,9 @@ impl Sum {
     }
 }
 
+/// Files as they must be, by path.
+pub(super) type Files = btree_map::IntoIter<String, Sum>;
+
 /// Every file of a package.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sums(BTreeMap<String, Sum>);
@@ -46,8 +49,9 @@ impl Sums {
         self.0.get(path).copied()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, Sum)> {
-        self.0.iter().map(|(path, sum)| (path.as_str(), *sum))
+    /// The files in the order of their paths.
+    pub(super) fn into_files(self) -> Files {
+        self.0.into_iter()
     }
 
     /// The bytes whose SHA-256 is the digest.

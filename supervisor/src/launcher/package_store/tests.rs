@@ -208,6 +208,25 @@ fn a_verified_entry_is_the_file_that_was_imported() {
 }
 
 #[test]
+fn what_is_known_of_a_tree_is_there_once() {
+    let mut place = Place::new();
+    let digest = place.import(&place.package("package")).unwrap();
+    let known = |place: &Place| Arc::clone(&place.store.known[&digest]);
+    // Until its files are older than a check of them.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    loop {
+        place.verify(digest, "bin/a").unwrap();
+        if known(&place).len() == 2 {
+            break;
+        }
+        assert!(std::time::Instant::now() < deadline, "{:?}", known(&place));
+    }
+    let before = known(&place);
+    place.verify(digest, "bin/a").unwrap();
+    assert!(Arc::ptr_eq(&before, &known(&place)), "nothing was new");
+}
+
+#[test]
 fn a_bad_entry_and_a_missing_package_are_told_apart() {
     let mut place = Place::new();
     let digest = place.import(&place.package("package")).unwrap();

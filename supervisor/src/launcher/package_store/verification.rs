@@ -11,13 +11,14 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, fstat, lstat};
 use sha2::{Digest as _, Sha256};
 
 use super::listing::{BadList, Listing};
-use super::sums::{Sum, Sums};
+use super::sums::{Files, Sum, Sums};
 use super::tree::{Fingerprint, Instant, Kind, open_beneath};
 use crate::failure::{Code, Failure};
 use crate::id::Digest;
@@ -54,8 +55,11 @@ enum Phase {
 pub(super) struct Check {
     path: PathBuf,
     root: OwnedFd,
-    remaining: Vec<(String, Sum)>,
-    known: Known,
+    remaining: Files,
+    /// Found to be good before; other checks of the tree have the same.
+    known: Arc<Known>,
+    /// Hashed by this check and found to be good.
+    hashed: Known,
     began: Option<Instant>,
     current: Option<Hashing>,
     buffer: Vec<u8>,
@@ -81,7 +85,7 @@ pub(crate) struct Verified {
 
 pub(super) enum Progress {
     More(Box<Verification>),
-    Complete(Verified, Known),
+    Complete(Verified, Arc<Known>),
 }
 
 impl Verification {
@@ -89,11 +93,16 @@ impl Verification {
         Box::new(Self { digest, tree, list, entry: entry.to_owned(), phase: Phase::Waiting })
     }
 
+    /// Whether it holds memory and descriptors.
+    pub(in crate::launcher) fn has_begun(&self) -> bool {
+        !matches!(self.phase, Phase::Waiting)
+    }
+
     /// Does one bounded piece. `known` are files that need not be hashed again if nothing has touched
     /// them.
     pub(super) fn step(
         mut self: Box<Self>,
-        known: &HashMap<Digest, Known>,
+        known: &HashMap<Digest, Arc<Known>>,
     ) -> Result<Progress, Failure> {
         self.phase = match std::mem::replace(&mut self.phase, Phase::Waiting) {
             Phase::Waiting => self.open()?,
@@ -102,7 +111,7 @@ impl Verification {
                 Ok(Some(sums)) => {
                     let entry = self.open_entry(&root, &sums)?;
                     let known = known.get(&self.digest).cloned().unwrap_or_default();
-                    let check = Box::new(Check::begin(self.tree.clone(), root, &sums, known));
+                    let check = Box::new(Check::begin(self.tree.clone(), root, sums, known));
                     Phase::Checking { entry, check }
                 }
                 Err(BadList::Unreadable) => return Err(self.missing()),
@@ -177,21 +186,38 @@ impl Verification {
     fn complete(self: Box<Self>, entry: OwnedFd, check: Check) -> Result<Progress, Failure> {
         let changed = |why: &str| altered(&check.path, &self.entry, why);
         let opened = Fingerprint::of(&entry).map_err(|errno| changed(errno.desc()))?;
-        if check.known.get(&self.entry) != Some(&opened) {
+        if !check.is_good(&self.entry, &opened) {
             return Err(changed("was replaced while it was verified"));
         }
-        let Check { path, mut known, began, .. } = check;
-        known.retain(|_, fingerprint| began.is_some_and(|began| fingerprint.is_older(began)));
+        let Check { path, mut known, hashed, began, .. } = check;
+        let is_old = |print: &Fingerprint| began.is_some_and(|began| print.is_older(began));
+        // What is as it was goes on being shared.
+        if !hashed.is_empty() || !known.values().all(is_old) {
+            let known = Arc::make_mut(&mut known);
+            known.extend(hashed);
+            known.retain(|_, print| is_old(print));
+        }
         Ok(Progress::Complete(Verified { digest: self.digest, path, entry }, known))
     }
 }
 
 impl Check {
     /// `known` are files that need not be hashed again if nothing has touched them.
-    pub(super) fn begin(path: PathBuf, root: OwnedFd, sums: &Sums, known: Known) -> Self {
-        let remaining = sums.iter().map(|(path, sum)| (path.to_owned(), sum)).collect();
-        let began = Instant::now();
-        Self { path, root, remaining, known, began, current: None, buffer: Vec::new() }
+    pub(super) fn begin(path: PathBuf, root: OwnedFd, sums: Sums, known: Arc<Known>) -> Self {
+        Self {
+            path,
+            root,
+            remaining: sums.into_files(),
+            known,
+            hashed: Known::new(),
+            began: Instant::now(),
+            current: None,
+            buffer: Vec::new(),
+        }
+    }
+
+    fn is_good(&self, path: &str, print: &Fingerprint) -> bool {
+        self.hashed.get(path).or_else(|| self.known.get(path)) == Some(print)
     }
 
     /// Does one bounded piece. `true` when every file was found to be good.
@@ -202,7 +228,7 @@ impl Check {
         }
         // Files that are known cost two calls each, so many of them are one piece.
         for _ in 0..256 {
-            let Some((path, sum)) = self.remaining.pop() else { return Ok(true) };
+            let Some((path, sum)) = self.remaining.next() else { return Ok(true) };
             if let Some(hashing) = self.open(path, sum)? {
                 self.current = Some(hashing);
                 break;
@@ -234,7 +260,7 @@ impl Check {
             )));
         }
         let before = Fingerprint::from_stat(&stat);
-        if self.known.get(&path) == Some(&before) {
+        if self.is_good(&path, &before) {
             return Ok(None);
         }
         Ok(Some(Hashing {
@@ -275,7 +301,7 @@ impl Check {
         if after != hashing.before {
             return Err(altered(&self.path, &hashing.path, "changed while it was read"));
         }
-        self.known.insert(hashing.path, after);
+        self.hashed.insert(hashing.path, after);
         Ok(())
     }
 }

@@ -15,6 +15,7 @@ use bulkhead_sandbox::cgroup::{Controller, Tree};
 use bulkhead_sandbox::stop::StepName::{Empty, Exited, Removed, Sigkill, Sigterm};
 use bulkhead_sandbox::stop::{self, Ladder, StepName, Stopped};
 use bulkhead_sandbox::{Cause, CpuMax, Mount, ProgramFile, Signal, SpawnError, Stage, Status};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use run::{Command, DEADLINE, Running, program};
 
 const GRACE: Duration = Duration::from_millis(300);
@@ -87,6 +88,22 @@ fn a_cgroup_that_somebody_else_removed_is_empty() {
     assert!(child.try_reap().unwrap().is_some());
     let exit = running.child.remove().unwrap();
     assert_eq!(exit.status, Status::Signaled { signal: 9, core: false });
+}
+
+#[test]
+fn a_kill_needs_no_descriptor_more() {
+    let Some(tree) = lane::tree() else {
+        return lane::skip("a_kill_needs_no_descriptor_more", "no cgroup tree");
+    };
+    let cgroup = tree.create("full").unwrap();
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, 0, hard).unwrap();
+    let another = fs::File::open(cgroup.path().join("cgroup.events"));
+    let killed = cgroup.kill();
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
+    another.expect_err("the control: there is none to be had");
+    killed.unwrap();
+    cgroup.remove().unwrap();
 }
 
 #[test]

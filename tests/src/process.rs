@@ -37,9 +37,9 @@ pub struct Outcome {
 
 /// `bulkhead` with these arguments, unaffected by the settings of whoever runs the tests.
 pub fn bulkhead<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Program {
-    let words = apart();
-    let mut words = words.iter().map(OsString::as_os_str).chain([program::bulkhead().as_os_str()]);
-    let mut program = Program::new(words.next().expect("bulkhead at least")).args(words);
+    let mut words = apart();
+    words.push(program::bulkhead().into());
+    let mut program = Program::new(&words[0]).args(&words[1..]);
     program.command.args(arguments).env_remove("BULKHEAD_SOCKET").env_remove("BULKHEAD_IN_SCOPE");
     program
 }

@@ -1,9 +1,9 @@
 //! One compartment's cgroup.
 
 use std::fs::{self, File};
-use std::io::{Read, Seek};
+use std::io::{ErrorKind, Read, Seek};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,6 +21,9 @@ pub struct Cgroup {
     path: PathBuf,
     directory: OwnedFd,
     events: File,
+    /// `cgroup.kill`, held from the beginning: a kill needs no descriptor that may not be had then. None
+    /// on a kernel before 5.14.
+    kill: Option<File>,
     /// Counters as they were when the cgroup was opened.
     base: Counters,
     /// Keeps the directory above until this one is removed.
@@ -46,10 +49,17 @@ impl Cgroup {
         let file = path.join("cgroup.events");
         let events =
             File::open(&file).map_err(|source| CgroupError::io("opening", &file, source))?;
+        let file = path.join("cgroup.kill");
+        let kill = match File::options().write(true).open(&file) {
+            Ok(kill) => Some(kill),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(source) => return Err(CgroupError::io("opening", &file, source)),
+        };
         let mut cgroup = Cgroup {
             path,
             directory: directory.into(),
             events,
+            kill,
             base: Counters::default(),
             _above: above,
         };
@@ -123,7 +133,13 @@ impl Cgroup {
 
     /// Kills every process in it and beneath it, atomically (`cgroup.kill`, kernel 5.14).
     pub fn kill(&self) -> Result<(), CgroupError> {
-        self.write("cgroup.kill", "1")
+        let written = match &self.kill {
+            Some(kill) => kill.write_all_at(b"1", 0),
+            None => Err(ErrorKind::NotFound.into()),
+        };
+        written.map_err(|source| {
+            CgroupError::io("writing \"1\" to", self.path.join("cgroup.kill"), source)
+        })
     }
 
     /// What it has used so far.

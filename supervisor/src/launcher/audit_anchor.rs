@@ -69,17 +69,16 @@ impl AuditAnchor {
         self.head.clone()
     }
 
-    /// Moves the head on from `after` by the rows of these bodies. Where none is
-    /// kept yet, `after` is where it begins.
-    pub(super) fn extend(&mut self, after: Head, bodies: &[Digest]) -> Result<Head, Failure> {
+    /// The head after `after` and the rows of these bodies. Where none is kept yet, `after` is where it
+    /// begins. It is the head when it is written: [`AuditAnchor::writing`], [`AuditAnchor::is_at`].
+    pub(super) fn extended(&self, after: Head, bodies: &[Digest]) -> Result<Head, Failure> {
         if bodies.len() > MAX_ROWS {
             let message = format!("{} rows at once; at most {MAX_ROWS} are taken", bodies.len());
             return Err(Failure::new(Code::InvalidRequest, message)
                 .with("limit", MAX_ROWS)
                 .with("used", bodies.len()));
         }
-        let kept = self.head.clone()?;
-        if let Some(head) = kept
+        if let Some(head) = self.head.clone()?
             && head != after
         {
             return Err(Failure::new(
@@ -92,18 +91,33 @@ impl AuditAnchor {
             .with("sequence", head.sequence)
             .with("reason", "not-anchored"));
         }
-        let head = bodies.iter().fold(after, |head, body| head.next(*body));
-        if kept != Some(head) {
-            write(&self.path, &head.to_string()).map_err(|error| {
-                Failure::new(
-                    Code::StorageFailed,
-                    format!("the audit's head cannot be kept in {}: {error}", self.path.display()),
-                )
-                .with("path", &self.path)
-            })?;
-            self.head = Ok(Some(head));
+        Ok(bodies.iter().fold(after, |head, body| head.next(*body)))
+    }
+
+    /// What writes that head: one at a time.
+    pub(super) fn writing(
+        &self,
+        head: Head,
+    ) -> impl FnOnce() -> std::io::Result<()> + Send + 'static {
+        let path = self.path.clone();
+        move || {
+            write(&path, &head.to_string())?;
+            // Else a power cut could bring the one before it back.
+            let directory = path.parent().unwrap_or(Path::new("/"));
+            fs::File::open(directory)?.sync_all()
         }
-        Ok(head)
+    }
+
+    /// That head is written.
+    pub(super) fn is_at(&mut self, head: Head) {
+        self.head = Ok(Some(head));
+    }
+
+    /// It could not be written, and the head is what it was.
+    pub(super) fn not_kept(&self, error: &std::io::Error) -> Failure {
+        let path = &self.path;
+        let message = format!("the audit's head cannot be kept in {}: {error}", path.display());
+        Failure::new(Code::StorageFailed, message).with("path", path)
     }
 }
 
@@ -138,6 +152,16 @@ fn read(bytes: &[u8]) -> Option<Option<Head>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl AuditAnchor {
+        /// All at once, as the loop does it over time.
+        fn extend(&mut self, after: Head, bodies: &[Digest]) -> Result<Head, Failure> {
+            let head = self.extended(after, bodies)?;
+            self.writing(head)().map_err(|error| self.not_kept(&error))?;
+            self.is_at(head);
+            Ok(head)
+        }
+    }
 
     fn bodies(texts: &[&str]) -> Vec<Digest> {
         texts.iter().map(|text| Digest::of(text.as_bytes())).collect()

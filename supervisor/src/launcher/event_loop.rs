@@ -1,7 +1,10 @@
 //! The launcher's one loop: what it waits for, and what is due when.
 //!
 //! Each turn takes what epoll tells (signals, requests, ends of plugins), then what is due by the
-//! clock, then one piece of one job. Nothing in a turn waits.
+//! clock, then one piece of one job. Nothing in a turn waits for long: a piece of an import syncs one file
+//! or directory, the record of a change that root made to the trust store is synced, and a start waits for
+//! the program to be executed. All else that waits for the disk is done by a thread of its own
+//! ([`super::disk`]).
 
 use std::collections::HashSet;
 use std::os::fd::OwnedFd;
@@ -17,6 +20,8 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use super::admin_socket::AdminSocket;
 use super::admission::Rules;
 use super::audit_anchor::AuditAnchor;
+use super::disk::Disk;
+use super::durable::Waiting;
 use super::errands::{Errands, Role};
 use super::jobs::{Jobs, Outcome};
 use super::learning::Learning;
@@ -26,7 +31,7 @@ use super::plugins::Plugins;
 use super::restarts::Restarts;
 use super::shutdown::{End, Stop};
 use super::storage::{Ownership, Storage};
-use super::supervision::Supervision;
+use super::supervision::{SERVING, Supervision};
 use super::supervisor::Command;
 use super::trust_log::TrustLog;
 use crate::clock::Monotonic;
@@ -35,11 +40,14 @@ use crate::trust::TrustStore;
 
 const SIGNALS: u64 = 0;
 pub(super) const LINK: u64 = 1;
+const DISK: u64 = 2;
 /// A plugin's tokens are its generation, doubled, plus one for the cgroup's events. Generations
 /// begin with a time of day in milliseconds, far above the tokens before.
 const CGROUP: u64 = 1;
 
 const EVENTS_PER_TURN: usize = 64;
+/// How long is looked for a heartbeat among the requests of a supervisor that seems to hang.
+const CATCHING_UP: Duration = Duration::from_millis(200);
 /// A plugin whose processes are still there so long after SIGKILL is reported.
 const STUBBORN: Duration = Duration::from_secs(5);
 
@@ -57,6 +65,8 @@ pub(super) struct Launcher {
     pub(super) store: PackageStore,
     pub(super) storage: Storage,
     pub(super) anchor: AuditAnchor,
+    pub(super) disk: Disk,
+    pub(super) waiting: Waiting,
     pub(super) plugins: Plugins,
     pub(super) jobs: Jobs,
     pub(super) errands: Errands,
@@ -91,9 +101,10 @@ pub(super) fn block_signals() -> nix::Result<SignalFd> {
     SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
 }
 
-pub(super) fn new_epoll(signals: &SignalFd) -> nix::Result<Epoll> {
+pub(super) fn new_epoll(signals: &SignalFd, disk: &Disk) -> nix::Result<Epoll> {
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
     epoll.add(signals, EpollEvent::new(EpollFlags::EPOLLIN, SIGNALS))?;
+    epoll.add(disk, EpollEvent::new(EpollFlags::EPOLLIN, DISK))?;
     Ok(epoll)
 }
 
@@ -118,7 +129,8 @@ impl Launcher {
             for event in &events[..count] {
                 match event.data() {
                     SIGNALS => self.read_signals(),
-                    LINK => self.serve_link(event.events()),
+                    DISK => self.disk_has_written(),
+                    LINK => self.serve_link(event.events(), SERVING),
                     token => {
                         touched.insert(token >> 1);
                     }
@@ -147,6 +159,7 @@ impl Launcher {
     }
 
     fn next_deadline(&self) -> Option<Monotonic> {
+        let now = Monotonic::now();
         let plugins = self.plugins.running().filter_map(|plugin| {
             let stubborn = plugin.stopping.killed_at().filter(|_| !plugin.stubborn);
             plugin.stopping.deadline().into_iter().chain(stubborn.map(|at| at.plus(STUBBORN))).min()
@@ -156,22 +169,22 @@ impl Launcher {
             Supervision::Paused { until } => Some(*until),
             Supervision::Over => None,
         };
-        let stop = self.stop.as_ref().and_then(|stop| stop.next_deadline(Monotonic::now()));
+        let stop = self.stop.as_ref().and_then(|stop| stop.next_deadline(now));
         plugins
             .chain(supervision)
             .chain(stop)
-            .chain(self.resume_deadline())
+            .chain(self.resume_deadline(now))
             .chain(self.watchdog_at)
             .chain(self.errands.next_deadline())
             .min()
     }
 
-    /// When plugins without a supervisor are stopped.
-    fn resume_deadline(&self) -> Option<Monotonic> {
-        let waiting = self.plugins.running().any(|plugin| !plugin.stopping.is_armed());
-        self.orphaned_since
-            .filter(|_| waiting)
-            .map(|since| since.plus(self.settings.resume_timeout))
+    /// When plugins without a supervisor are stopped: those that are not stopped by then anyway, for which
+    /// the word of a supervisor that is gone is not enough.
+    fn resume_deadline(&self, now: Monotonic) -> Option<Monotonic> {
+        let deadline = self.orphaned_since?.plus(self.settings.resume_timeout);
+        let over = deadline.max(now).plus(self.settings.stop_timeout);
+        self.plugins.running().any(|plugin| !plugin.stopping.is_over_by(over)).then_some(deadline)
     }
 
     fn read_signals(&mut self) {
@@ -188,10 +201,9 @@ impl Launcher {
         }
     }
 
-    /// What the clock demands.
-    fn keep_time(&mut self) {
-        let now = Monotonic::now();
-        if self.resume_deadline().is_some_and(|at| at <= now) {
+    /// What was promised for now: the ends of plugins and of what runs for them.
+    pub(super) fn keep_promises(&mut self, now: Monotonic) {
+        if self.resume_deadline(now).is_some_and(|at| at <= now) {
             tracing::error!(
                 timeout = ?self.settings.resume_timeout,
                 "no supervisor has come back in time: stopping all plugins"
@@ -215,13 +227,19 @@ impl Launcher {
             }
         }
         self.errands.keep_time(now);
+    }
+
+    /// What the clock demands.
+    fn keep_time(&mut self) {
+        let now = Monotonic::now();
+        self.keep_promises(now);
         let is_silent = |supervision: &Supervision| {
             matches!(supervision, Supervision::Running(supervisor)
                 if supervisor.patience().is_some_and(|until| until <= now))
         };
         if is_silent(&self.supervision) {
             // It may be us who stood still, with its heartbeats unread (SIGSTOP, a machine that slept).
-            self.serve_link(EpollFlags::EPOLLIN);
+            self.serve_link(EpollFlags::EPOLLIN, CATCHING_UP);
         }
         match &self.supervision {
             Supervision::Running(supervisor) if is_silent(&self.supervision) => {

@@ -24,6 +24,9 @@ const MAX_JOBS: usize = 64;
 /// Of these, how many may count what a storage takes: each holds many descriptors.
 const MAX_MEASURES: usize = 4;
 
+/// How many starts verify their packages at a time; the others wait. Each holds a list of up to megabytes.
+const MAX_VERIFICATIONS: usize = 4;
+
 /// One job and whom to tell.
 pub(super) struct Job {
     /// `None` once the supervisor that asked is gone.
@@ -38,6 +41,16 @@ pub(super) enum Work {
     Discard { digest: Digest, removal: Removal },
     Release { id: PluginId, release: Release },
     Measure { id: PluginId, measure: Measure },
+}
+
+impl Work {
+    /// For a start whether its verification has begun.
+    fn verifies(&self) -> Option<bool> {
+        match self {
+            Work::Verify { verification, .. } => Some(verification.has_begun()),
+            _ => None,
+        }
+    }
 }
 
 /// An admitted start.
@@ -151,13 +164,25 @@ impl Jobs {
             .collect();
     }
 
+    /// The first job, but for verifications that have to wait for others.
+    fn next(&mut self) -> Option<Job> {
+        let full = self.verifying() >= MAX_VERIFICATIONS;
+        let index = self.0.iter().position(|job| !full || job.work.verifies() != Some(false))?;
+        self.0.remove(index)
+    }
+
+    /// How many starts verify their packages just now.
+    fn verifying(&self) -> usize {
+        self.0.iter().filter(|job| job.work.verifies() == Some(true)).count()
+    }
+
     /// Does one piece of the job whose turn it is.
     pub(super) fn step(
         &mut self,
         store: &mut PackageStore,
         storage: &mut Storage,
     ) -> Option<Outcome> {
-        let Job { reply_to, work } = self.0.pop_front()?;
+        let Job { reply_to, work } = self.next()?;
         match advance(work, store, storage) {
             Ok(Advance::More(work)) => {
                 self.0.push_back(Job { reply_to, work });
@@ -241,3 +266,7 @@ fn advance(
         }
     })
 }
+
+#[cfg(test)]
+#[path = "jobs_tests.rs"]
+mod tests;

@@ -1,6 +1,7 @@
 //! The launcher: the one process with privilege.
 //!
-//! Theory of operation. One thread, one loop ([`event_loop`]), no parser of anything a plugin or a
+//! Theory of operation. One loop ([`event_loop`]) in one thread, beside which another only waits for the
+//! disk ([`disk`]), no parser of anything a plugin or a
 //! client wrote. It does what the supervisor asks over the link ([`requests`]), after it has held
 //! each request against what it knows itself ([`admission`]): its own store ([`package_store`]), its
 //! own storage and uids ([`storage`]), the administrator's configuration and the sandbox's floors.
@@ -28,6 +29,8 @@ pub(crate) mod audit_anchor;
 mod channels;
 mod credentials;
 mod data;
+mod disk;
+mod durable;
 mod errands;
 mod event_loop;
 mod jobs;
@@ -68,7 +71,7 @@ use shutdown::End;
 /// Serves until SIGTERM or SIGINT, and stops every plugin before it returns.
 ///
 /// Must be called on the main thread of a process that has no other: plugins die with the thread
-/// that started them. The exit code is 0 after a stop that was asked for, 1 if the service could not
+/// that started them, which is this one, and privilege is given up by each thread for itself. The exit code is 0 after a stop that was asked for, 1 if the service could not
 /// start, or could not go on, or could not end a process.
 pub(crate) fn serve(config: &Config, learning: Option<Learning>) -> ExitCode {
     // First of all: what the service manager gave is known by its number, which is nothing else's only until

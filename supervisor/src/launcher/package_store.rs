@@ -15,9 +15,7 @@ use std::fs::{self, DirBuilder, File};
 use std::io::{ErrorKind, Read as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-
-use nix::fcntl::{OFlag, open};
-use nix::sys::stat::Mode;
+use std::sync::Arc;
 
 use super::removal::{Removal, remove_at_once};
 use crate::failure::{Code, Failure};
@@ -25,6 +23,7 @@ use crate::id::Digest;
 
 mod import;
 mod importing;
+mod listing;
 mod scratch;
 mod signers;
 mod sums;
@@ -46,7 +45,7 @@ pub(super) struct PackageStore {
     path: PathBuf,
     imports: u64,
     /// Fingerprints of verified files by tree.
-    known: HashMap<Digest, verification::Known>,
+    known: HashMap<Digest, Arc<verification::Known>>,
 }
 
 /// What one piece of work came to.
@@ -98,45 +97,12 @@ impl PackageStore {
         self.path.join(format!("{digest}.sums"))
     }
 
-    /// Begins to verify a tree and opens its entry.
+    /// Begins to verify a tree and to open its entry.
     ///
-    /// NOT_FOUND: no such tree. ENTRY_INVALID: the package has no such entry, or one without a run
-    /// bit. INTEGRITY_FAILED: what lies in the store is not what was imported.
-    pub(super) fn verify(&self, digest: Digest, entry: &str) -> Result<Box<Verification>, Failure> {
-        let path = self.tree(digest);
-        let missing = || {
-            Failure::new(
-                Code::NotFound,
-                format!("the store has no package {digest}; install the plugin again"),
-            )
-            .with("what", "package")
-            .with("name", digest)
-        };
-        let root = open(
-            &path,
-            OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
-            Mode::empty(),
-        )
-        .map_err(|_| missing())?;
-        let text = self.read_list(digest).ok_or_else(missing)?;
-        let altered = |found: Option<Digest>| {
-            let list = self.list(digest);
-            Failure::new(
-                Code::IntegrityFailed,
-                format!("{} is not what was installed; install the plugin again", list.display()),
-            )
-            .with("path", list)
-            .with("expected", digest)
-            .with("found", found)
-        };
-        let found = Digest::of(&text);
-        if found != digest {
-            return Err(altered(Some(found)));
-        }
-        let text = std::str::from_utf8(&text).map_err(|_| altered(Some(found)))?;
-        let sums = sums::Sums::parse(text).map_err(|_| altered(Some(found)))?;
-        let known = self.known.get(&digest).cloned().unwrap_or_default();
-        Verification::begin(digest, path, root, &sums, entry, known)
+    /// The steps fail with NOT_FOUND: no such tree. ENTRY_INVALID: the package has no such entry, or one
+    /// without a run bit. INTEGRITY_FAILED: what lies in the store is not what was imported.
+    pub(super) fn verify(&self, digest: Digest, entry: &str) -> Box<Verification> {
+        Verification::begin(digest, self.tree(digest), self.list(digest), entry)
     }
 
     fn read_list(&self, digest: Digest) -> Option<Vec<u8>> {
@@ -151,7 +117,7 @@ impl PackageStore {
         &mut self,
         verification: Box<Verification>,
     ) -> Result<Step<Box<Verification>, Verified>, Failure> {
-        match verification.step()? {
+        match verification.step(&self.known)? {
             verification::Progress::More(verification) => Ok(Step::More(verification)),
             verification::Progress::Complete(verified, known) => {
                 self.known.insert(verified.digest, known);

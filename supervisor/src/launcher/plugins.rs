@@ -117,7 +117,7 @@ impl Plugin {
             Due::Sigkill => (StageName::Sigkill, self.child.kill()),
         };
         if let Err(error) = result {
-            // Nothing is left to escalate to; the exit, if it comes, is still seen.
+            // Nothing is left to escalate to but the same again; the exit, if it comes, is still seen.
             tracing::error!(plugin = %self.id, %error, "a plugin could not be signalled");
         }
         self.stopping.record(stage, Monotonic::now());

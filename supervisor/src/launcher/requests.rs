@@ -11,6 +11,7 @@ use bulkhead_sandbox::{Launch, Program, ProgramFile};
 use super::admission::{DATA_TARGET, PLUGIN_TARGET, admit, complete, demand};
 use super::channels::Channels;
 use super::credentials;
+use super::durable::Question;
 use super::event_loop::Launcher;
 use super::jobs::{Start, Work};
 use super::measuring::Measure;
@@ -27,9 +28,9 @@ use crate::link::{
 };
 
 /// What a request that is not refused is answered with.
-enum Answer {
+pub(super) enum Answer {
     Now(Reply, Vec<OwnedFd>),
-    /// A job gives the answer when it is done.
+    /// A job gives the answer when it is done, or the disk has what it speaks of.
     Later,
 }
 
@@ -61,7 +62,7 @@ impl Launcher {
             },
             Request::Authorize { id, digest } => self.authorize(&id, digest).map(|()| DONE),
             Request::Discard { digest } => self.discard(number, digest),
-            Request::Allot { id } => self.allot(&id),
+            Request::Allot { id } => self.allot(number, id),
             Request::Leases { after } => {
                 let (leases, more) = self.storage.leases_after(after.as_ref(), LEASES);
                 Ok(Answer::Now(Reply::Leases { leases, more }, Vec::new()))
@@ -92,12 +93,9 @@ impl Launcher {
             },
             Request::Credential { name } => credentials::read(&name)
                 .map(|text| Answer::Now(Reply::Credential(Hidden(text)), Vec::new())),
-            Request::AuditHead => {
-                self.anchor.head().map(|head| Answer::Now(Reply::AuditHead(head), Vec::new()))
-            }
+            Request::AuditHead => self.ask_anchor(number, Question::Head),
             Request::Anchor { after, bodies } => {
-                let anchored = self.anchor.extend(after, &bodies);
-                anchored.map(|head| Answer::Now(Reply::AuditHead(Some(head)), Vec::new()))
+                self.ask_anchor(number, Question::Extend { after, bodies })
             }
             Request::TrustChange => {
                 self.trust_log.look(&self.trust);
@@ -114,6 +112,11 @@ impl Launcher {
                 Ok(DONE)
             }
         };
+        self.respond(number, answer);
+    }
+
+    /// Answers, unless that is done later.
+    pub(super) fn respond(&mut self, number: RequestNumber, answer: Result<Answer, Failure>) {
         match answer {
             Ok(Answer::Later) => {}
             Ok(Answer::Now(reply, descriptors)) => self.answer(number, Ok(reply), descriptors),
@@ -185,13 +188,6 @@ impl Launcher {
         }
     }
 
-    fn allot(&mut self, id: &PluginId) -> Result<Answer, Failure> {
-        self.check_serving()?;
-        let allotment = self.storage.allot(id)?;
-        let reply = Reply::Allotted { uid: allotment.uid, data: allotment.data };
-        Ok(Answer::Now(reply, Vec::new()))
-    }
-
     fn release(&mut self, number: RequestNumber, id: PluginId) -> Result<Answer, Failure> {
         self.check_idle(&id)?;
         self.jobs.check_room()?;
@@ -254,7 +250,7 @@ impl Launcher {
         // Told by the supervisor before, unless somebody has taken it over.
         let capacity = Capacity::measure(&self.settings.admission);
         capacity.check(&spawn.id, others, demand(&policy))?;
-        let verification = self.store.verify(spawn.digest, &spawn.entry)?;
+        let verification = self.store.verify(spawn.digest, &spawn.entry);
         self.jobs
             .push(number, Work::Verify { start: Box::new(Start { spawn, policy }), verification });
         Ok(Answer::Later)

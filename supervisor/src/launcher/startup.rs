@@ -23,6 +23,8 @@ use nix::unistd::{Gid, Group, Uid, User, chown, geteuid};
 use super::admin_socket::{Access, AdminSocket, SocketError};
 use super::admission::Rules;
 use super::audit_anchor::AuditAnchor;
+use super::disk::Disk;
+use super::durable::Waiting;
 use super::errands::{Errands, Role};
 use super::event_loop::{Launcher, block_signals, new_epoll};
 use super::jobs::Jobs;
@@ -70,6 +72,8 @@ pub(super) enum StartError {
     Storage(#[from] StorageError),
     #[error("privilege that is not needed cannot be given up: {0}")]
     Privilege(io::Error),
+    #[error("the thread that writes to the disk cannot be started: {0}")]
+    Disk(io::Error),
     #[error("cannot wait for events: {0}")]
     Events(#[from] Errno),
 }
@@ -87,11 +91,13 @@ pub(super) fn prepare(
 ) -> Result<(Launcher, Held), StartError> {
     // Before anything can be started that would inherit another mask.
     let signals = block_signals()?;
-    let epoll = new_epoll(&signals)?;
     raise_descriptor_limit();
     // The last thing that takes more privilege than is kept.
     let kernel_audit = kernel_audit(given);
     privilege::keep_only_the_launchers().map_err(StartError::Privilege)?;
+    // Not before: a thread keeps the privilege that it began with.
+    let disk = Disk::start().map_err(StartError::Disk)?;
+    let epoll = new_epoll(&signals, &disk)?;
     let privileged = geteuid().is_root();
     directory(&config.state, 0o755)?;
     // What is mounted from it must be named without a symbolic link.
@@ -182,6 +188,8 @@ pub(super) fn prepare(
         store,
         storage,
         anchor,
+        disk,
+        waiting: Waiting::default(),
         plugins: Plugins::default(),
         jobs: Jobs::default(),
         errands: Errands::default(),

@@ -21,7 +21,7 @@ fn the_ladder_is_climbed_in_order() {
     assert_eq!(stop.deadline(), Some(kill));
     assert_eq!(stop.due(kill), Some(Due::Sigkill));
     stop.record(StageName::Sigkill, kill);
-    assert_eq!((stop.deadline(), stop.due(kill.plus(SECOND))), (None, None));
+    assert_eq!(stop.due(kill), None);
     assert_eq!(stop.killed_at(), Some(kill));
     stop.record(StageName::Exited, kill);
     stop.record(StageName::Sigkill, kill.plus(SECOND));
@@ -41,11 +41,42 @@ fn a_plugin_that_ended_gets_no_sigterm_but_its_rest_is_killed() {
 }
 
 #[test]
+fn what_is_still_there_is_killed_again_and_again() {
+    let start = Monotonic::now();
+    let mut stop = Stopping::default();
+    stop.record(StageName::Exited, start);
+    stop.record(StageName::Sigkill, start);
+    for times in 1..4 {
+        let again = start.plus(KILL_AGAIN * times);
+        assert_eq!(
+            (stop.deadline(), stop.due(start.plus(KILL_AGAIN * (times - 1)))),
+            (Some(again), None)
+        );
+        assert_eq!(stop.due(again), Some(Due::Sigkill));
+        stop.record(StageName::Sigkill, again);
+    }
+    assert_eq!(stop.killed_at(), Some(start));
+    assert_eq!(stop.into_stages().len(), 2, "each stage is told once");
+}
+
+#[test]
 fn a_late_turn_kills_without_a_sigterm_before() {
     let start = Monotonic::now();
     let mut stop = Stopping::default();
     stop.arm(start, SECOND, 2 * SECOND);
     assert_eq!(stop.due(start.plus(5 * SECOND)), Some(Due::Sigkill));
+}
+
+#[test]
+fn no_deadline_is_so_far_away_that_it_is_none() {
+    let start = Monotonic::now();
+    let mut stop = Stopping::default();
+    stop.arm(start, Duration::MAX, Duration::MAX);
+    let latest = start.plus(LONGEST_STOP);
+    assert_eq!(stop.due(latest), Some(Due::Sigkill));
+    assert!(stop.is_over_by(latest) && !stop.is_over_by(start.plus(SECOND)));
+    stop.arm(start, Duration::ZERO, SECOND);
+    assert!(stop.is_over_by(start.plus(SECOND)));
 }
 
 proptest! {

@@ -9,7 +9,7 @@
 //! it, and a launcher that starts finds the leases by looking. A uid is free again only when the last
 //! file of its plugin is gone. Without privilege all storage belongs to the one uid there is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder};
 use std::io::ErrorKind;
 use std::ops::Bound;
@@ -72,6 +72,8 @@ pub(super) struct Storage {
     path: PathBuf,
     ownership: Ownership,
     leases: BTreeMap<PluginId, u32>,
+    /// Of these, whose name in the directory may be lost to a power cut.
+    unsynced: BTreeSet<PluginId>,
     /// Of storage that is still being removed.
     releasing: Vec<u32>,
     /// Of compartments that have no storage: see [`Storage::borrow_uid`].
@@ -114,6 +116,7 @@ impl Storage {
         let mut storage = Self {
             ownership,
             leases: BTreeMap::new(),
+            unsynced: BTreeSet::new(),
             releasing: Vec::new(),
             borrowed: Vec::new(),
             next: match ownership {
@@ -204,6 +207,8 @@ impl Storage {
 
     /// What the plugin has, or a new uid and empty storage.
     ///
+    /// New storage can be lost to a power cut until its directory is synced: [`Storage::is_synced`].
+    ///
     /// RESOURCE_EXHAUSTED: every uid of the range is leased. STORAGE_FAILED: nothing was made.
     pub(super) fn allot(&mut self, id: &PluginId) -> Result<Allotment, Failure> {
         if let Some(allotment) = self.get(id) {
@@ -222,8 +227,7 @@ impl Storage {
                 let gid = Gid::from_raw(uid);
                 chown(&hidden.join("data"), Some(Uid::from_raw(uid)), Some(gid))?;
             }
-            fs::rename(&hidden, &home)?;
-            fs::File::open(&self.path)?.sync_all()
+            fs::rename(&hidden, &home)
         };
         make().map_err(|error| {
             Failure::new(
@@ -233,8 +237,24 @@ impl Storage {
             .with("path", &data)
         })?;
         self.leases.insert(id.clone(), uid);
+        self.unsynced.insert(id.clone());
         self.rest(uid);
         Ok(Allotment { uid, data })
+    }
+
+    /// The directory in which all storage has its name.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether a power cut leaves the plugin's storage where it is.
+    pub(super) fn is_synced(&self, id: &PluginId) -> bool {
+        !self.unsynced.contains(id)
+    }
+
+    /// The directory was synced after that storage was made.
+    pub(super) fn synced(&mut self, id: &PluginId) {
+        self.unsynced.remove(id);
     }
 
     /// The search for the next uid begins after this one.
@@ -297,6 +317,7 @@ impl Storage {
                 .with("path", &home)
         })?;
         self.leases.remove(id);
+        self.unsynced.remove(id);
         Ok(removal.map(|removal| {
             self.releasing.push(uid);
             Release { uid, removal }

@@ -15,7 +15,8 @@ use crate::clock::Monotonic;
 use crate::failure::Failure;
 use crate::link::{Json, LinkError, Message, Reply, RequestNumber};
 
-const REQUESTS_PER_TURN: usize = 32;
+/// How long one turn serves requests. Each is short, so a turn is hardly longer.
+pub(super) const SERVING: Duration = Duration::from_millis(5);
 
 /// The supervisor, or the lack of one.
 pub(super) enum Supervision {
@@ -143,8 +144,15 @@ impl Launcher {
         supervisor.kill();
     }
 
-    pub(super) fn serve_link(&mut self, events: EpollFlags) {
-        for _ in 0..REQUESTS_PER_TURN {
+    /// Serves requests for so long at most. However many there are, what is due is done before each.
+    pub(super) fn serve_link(&mut self, events: EpollFlags, at_most: Duration) {
+        let until = Monotonic::now().plus(at_most);
+        loop {
+            let now = Monotonic::now();
+            if until <= now {
+                return;
+            }
+            self.keep_promises(now);
             let Supervision::Running(supervisor) = &mut self.supervision else { return };
             if supervisor.is_silenced() {
                 return;
@@ -206,6 +214,7 @@ impl Launcher {
         let now = Monotonic::now();
         self.jobs.disown();
         self.errands.disown();
+        self.waiting.disown();
         self.orphaned_since.get_or_insert(now);
         self.supervision = Supervision::Over;
         if let Some(stop) = &self.stop {

@@ -4,6 +4,7 @@
 //! supervisor (which hands its link to the test and then only waits to be killed), and where a shell
 //! is not enough the plugin. So every death here is a real one.
 
+mod disk;
 mod harness;
 mod hostile_requests;
 mod packages;

@@ -78,8 +78,8 @@ pub(crate) enum Request {
     /// socket. → [`Reply::Done`]
     Connection { id: PluginId, generation: u64, token: u64 },
     /// Arms the stop: SIGTERM after `term_in`, SIGKILL to the whole cgroup after `kill_in`, both
-    /// from now. A later `Stop` can bring either forward, never put it off, so that a guarantee
-    /// once given holds. Answered at once → [`Reply::Done`]; [`Message::Exited`] tells the end.
+    /// from now and within [`super::LONGEST_STOP`]. A later `Stop` can bring either forward, never put it off,
+    /// so that a guarantee once given holds. Answered at once → [`Reply::Done`]; [`Message::Exited`] tells the end.
     Stop { id: PluginId, generation: u64, term_in: Duration, kill_in: Duration },
     /// The exit is in the supervisor's store; the launcher may forget it. → [`Reply::Done`]
     Acknowledge { id: PluginId, generation: u64 },

@@ -11,6 +11,8 @@
 //! [`Message::Adopt`] for each plugin that runs and one [`Message::Exited`] for each exit that no
 //! supervisor has acknowledged, then [`Message::Current`]. So start and restart are one path.
 
+use std::time::Duration;
+
 mod message;
 mod socket;
 
@@ -24,6 +26,9 @@ pub(crate) use socket::{LinkError, Received, decode, encode};
 pub(crate) const MAX_PACKET: usize = 128 * 1024;
 /// Leases in one reply: with ids of the longest it fills half of a packet.
 pub(crate) const LEASES: usize = 512;
+/// How far away the end of a stop can be: the hour that a manifest or an operator can give it, and what
+/// comes before. What is asked for beyond is this.
+pub(crate) const LONGEST_STOP: Duration = Duration::from_secs(3600 + 60);
 /// Where a test holds an operation: the launcher passes it on. Debug builds only.
 #[cfg(debug_assertions)]
 pub(crate) const PAUSE_VARIABLE: &str = "BULKHEAD_PAUSE_AT";

@@ -7,6 +7,9 @@ use super::units::TimeSpan;
 /// Nothing else can be done to the plugin meanwhile.
 const MAX_PROBATION: TimeSpan = TimeSpan::from_secs(600);
 
+/// A guarantee that is further away is none.
+const MAX_STOP: TimeSpan = TimeSpan::from_secs(3600);
+
 /// Deadlines, health and restarts. Every field has a default.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -137,6 +140,9 @@ impl Lifecycle {
                 return Err((name, "must be longer than zero".into()));
             }
         }
+        if let Some(stop) = self.stop_timeout.filter(|stop| *stop > MAX_STOP) {
+            return Err(("stop_timeout", format!("{stop} is more than {MAX_STOP}")));
+        }
         if self.probation > MAX_PROBATION {
             let probation = self.probation;
             return Err(("probation", format!("{probation} is more than {MAX_PROBATION}")));
@@ -167,6 +173,8 @@ mod tests {
     fn what_cannot_be_meant_is_refused() {
         assert_eq!(fault("stop_timeout = '5s'\ndrain_timeout = '5s'"), None);
         assert_eq!(fault("stop_timeout = '5s'\ndrain_timeout = '6s'"), Some("drain_timeout"));
+        assert_eq!(fault("stop_timeout = '1h'"), None);
+        assert_eq!(fault("stop_timeout = '61m'"), Some("stop_timeout"));
         assert_eq!(fault("health_failures = 0"), Some("health_failures"));
         assert_eq!(fault("init_timeout = '0s'"), Some("init_timeout"));
         assert_eq!(fault("health_interval = '0s'"), None);

@@ -11,13 +11,14 @@
 
 use std::fs::{self, File};
 use std::path::Path;
+use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, RenameFlags, open, renameat2};
 use nix::sys::stat::Mode;
 
 use super::import::{Copied, HiddenDirectory, Import};
-use super::verification::{Check, Known};
+use super::verification::Check;
 use super::{PackageStore, Step};
 use crate::failure::{Code, Failure};
 use crate::id::Digest;
@@ -115,7 +116,8 @@ impl PackageStore {
         match open(&tree, flags, Mode::empty()) {
             Ok(root) => {
                 // Nothing that was known before counts: who installs again has a reason.
-                let check = Box::new(Check::begin(tree, root, &copied.sums, Known::new()));
+                let check = Check::begin(tree, root, copied.sums.clone(), Arc::default());
+                let check = Box::new(check);
                 Ok(Step::More(Importing(Phase::Checking { copied, digest, check })))
             }
             // Not there; or there and no directory.

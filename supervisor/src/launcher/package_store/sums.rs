@@ -3,7 +3,7 @@
 //! One line per file, sorted by path: `<sha256> <mode> <path>`, the mode `0444` or `0555`. The
 //! format is a promise: the same tree has the same digest on every machine and in every version.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map};
 use std::fmt::Write as _;
 
 use crate::id::Digest;
@@ -27,6 +27,9 @@ impl Sum {
     }
 }
 
+/// Files as they must be, by path.
+pub(super) type Files = btree_map::IntoIter<String, Sum>;
+
 /// Every file of a package.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sums(BTreeMap<String, Sum>);
@@ -46,8 +49,9 @@ impl Sums {
         self.0.get(path).copied()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, Sum)> {
-        self.0.iter().map(|(path, sum)| (path.as_str(), *sum))
+    /// The files in the order of their paths.
+    pub(super) fn into_files(self) -> Files {
+        self.0.into_iter()
     }
 
     /// The bytes whose SHA-256 is the digest.
@@ -60,13 +64,13 @@ impl Sums {
         text
     }
 
-    /// Accepts exactly what [`Sums::to_text`] writes.
-    pub(super) fn parse(text: &str) -> Result<Self, BadSums> {
-        let mut sums = BTreeMap::new();
-        let mut last: Option<&str> = None;
-        for (index, line) in text.lines().enumerate() {
-            let bad = || BadSums { line: index + 1 };
-            let mut fields = line.splitn(3, ' ');
+    /// Adds what a piece of the list says: whole lines, which follow on those before. Accepts exactly
+    /// what [`Sums::to_text`] writes.
+    pub(super) fn extend(&mut self, piece: &str) -> Result<(), BadSums> {
+        for line in piece.split_inclusive('\n') {
+            // Each line is a file, and no file has two.
+            let bad = || BadSums { line: self.0.len() + 1 };
+            let mut fields = line.strip_suffix('\n').ok_or_else(bad)?.splitn(3, ' ');
             let (Some(digest), Some(mode), Some(path)) =
                 (fields.next(), fields.next(), fields.next())
             else {
@@ -78,13 +82,13 @@ impl Sums {
                 "0444" => false,
                 _ => return Err(bad()),
             };
-            if check_path(path).is_err() || last.is_some_and(|last| last >= path) {
+            let last = self.0.last_key_value();
+            if check_path(path).is_err() || last.is_some_and(|(last, _)| last.as_str() >= path) {
                 return Err(bad());
             }
-            last = Some(path);
-            sums.insert(path.to_owned(), Sum { digest, executable });
+            self.0.insert(path.to_owned(), Sum { digest, executable });
         }
-        Ok(Self(sums))
+        Ok(())
     }
 }
 

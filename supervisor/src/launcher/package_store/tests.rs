@@ -1,5 +1,6 @@
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 
+use nix::sys::stat::Mode;
 use proptest::prelude::*;
 
 use super::tree::{Fingerprint, Instant};
@@ -38,7 +39,7 @@ impl Place {
     }
 
     fn verify(&mut self, digest: Digest, entry: &str) -> Result<Verified, Failure> {
-        let mut verification = self.store.verify(digest, entry)?;
+        let mut verification = self.store.verify(digest, entry);
         loop {
             match self.store.step_verification(verification)? {
                 Step::More(more) => verification = more,
@@ -207,6 +208,25 @@ fn a_verified_entry_is_the_file_that_was_imported() {
 }
 
 #[test]
+fn what_is_known_of_a_tree_is_there_once() {
+    let mut place = Place::new();
+    let digest = place.import(&place.package("package")).unwrap();
+    let known = |place: &Place| Arc::clone(&place.store.known[&digest]);
+    // Until its files are older than a check of them.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    loop {
+        place.verify(digest, "bin/a").unwrap();
+        if known(&place).len() == 2 {
+            break;
+        }
+        assert!(std::time::Instant::now() < deadline, "{:?}", known(&place));
+    }
+    let before = known(&place);
+    place.verify(digest, "bin/a").unwrap();
+    assert!(Arc::ptr_eq(&before, &known(&place)), "nothing was new");
+}
+
+#[test]
 fn a_bad_entry_and_a_missing_package_are_told_apart() {
     let mut place = Place::new();
     let digest = place.import(&place.package("package")).unwrap();
@@ -364,6 +384,28 @@ fn a_discarded_package_is_gone() {
     assert!(place.store.discard(digest).unwrap().is_none());
 }
 
+#[test]
+fn a_long_list_is_read_in_pieces() {
+    let mut place = Place::new();
+    let line = |number| format!("{} 0444 share/{number:05}\n", Digest::of(b""));
+    let text: String = (0..10_000).map(line).collect();
+    let digest = Digest::of(text.as_bytes());
+    fs::create_dir(place.store.tree(digest)).unwrap();
+    fs::write(place.store.list(digest), text).unwrap();
+    let mut verification = place.store.verify(digest, "bin/a");
+    let mut pieces = 0;
+    let failure = loop {
+        match place.store.step_verification(verification) {
+            Ok(Step::More(more)) => verification = more,
+            Ok(Step::Done(verified)) => panic!("{verified:?}"),
+            Err(failure) => break failure,
+        }
+        pieces += 1;
+    };
+    assert_eq!((failure.code, &failure.details["what"]), (Code::NotFound, &"entry".into()));
+    assert!(pieces > 10, "{pieces} pieces");
+}
+
 proptest! {
     #[test]
     fn the_list_of_sums_reads_back_and_nothing_else_does(
@@ -377,8 +419,12 @@ proptest! {
             sums.insert(path, sums::Sum { digest, executable });
         }
         let text = sums.to_text();
-        prop_assert_eq!(sums::Sums::parse(&text).unwrap(), sums);
-        if let Ok(parsed) = sums::Sums::parse(&noise) {
+        let parse = |text: &str| {
+            let mut parsed = sums::Sums::default();
+            parsed.extend(text).map(|()| parsed)
+        };
+        prop_assert_eq!(parse(&text).unwrap(), sums);
+        if let Ok(parsed) = parse(&noise) {
             prop_assert_eq!(parsed.to_text(), noise);
         }
     }

@@ -6,17 +6,19 @@
 //! is examined and is the very one that will be executed: a file put in its place meanwhile is not
 //! run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use nix::fcntl::OFlag;
-use nix::sys::stat::{fstat, lstat};
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::{Mode, fstat, lstat};
 use sha2::{Digest as _, Sha256};
 
-use super::sums::{Sum, Sums};
+use super::listing::{BadList, Listing};
+use super::sums::{Files, Sum, Sums};
 use super::tree::{Fingerprint, Instant, Kind, open_beneath};
 use crate::failure::{Code, Failure};
 use crate::id::Digest;
@@ -30,17 +32,34 @@ pub(super) type Known = BTreeMap<String, Fingerprint>;
 /// A tree being verified for a start.
 pub(crate) struct Verification {
     digest: Digest,
-    entry: OwnedFd,
-    entry_path: String,
-    check: Check,
+    tree: PathBuf,
+    list: PathBuf,
+    entry: String,
+    phase: Phase,
+}
+
+enum Phase {
+    /// Nothing is read or open yet.
+    Waiting,
+    Listing {
+        root: OwnedFd,
+        listing: Listing,
+    },
+    Checking {
+        entry: OwnedFd,
+        check: Box<Check>,
+    },
 }
 
 /// The files of a tree being held against their sums.
 pub(super) struct Check {
     path: PathBuf,
     root: OwnedFd,
-    remaining: Vec<(String, Sum)>,
-    known: Known,
+    remaining: Files,
+    /// Found to be good before; other checks of the tree have the same.
+    known: Arc<Known>,
+    /// Hashed by this check and found to be good.
+    hashed: Known,
     began: Option<Instant>,
     current: Option<Hashing>,
     buffer: Vec<u8>,
@@ -66,18 +85,57 @@ pub(crate) struct Verified {
 
 pub(super) enum Progress {
     More(Box<Verification>),
-    Complete(Verified, Known),
+    Complete(Verified, Arc<Known>),
 }
 
 impl Verification {
-    pub(super) fn begin(
-        digest: Digest,
-        path: PathBuf,
-        root: OwnedFd,
-        sums: &Sums,
-        entry: &str,
-        known: Known,
-    ) -> Result<Box<Self>, Failure> {
+    pub(super) fn begin(digest: Digest, tree: PathBuf, list: PathBuf, entry: &str) -> Box<Self> {
+        Box::new(Self { digest, tree, list, entry: entry.to_owned(), phase: Phase::Waiting })
+    }
+
+    /// Whether it holds memory and descriptors.
+    pub(in crate::launcher) fn has_begun(&self) -> bool {
+        !matches!(self.phase, Phase::Waiting)
+    }
+
+    /// Does one bounded piece. `known` are files that need not be hashed again if nothing has touched
+    /// them.
+    pub(super) fn step(
+        mut self: Box<Self>,
+        known: &HashMap<Digest, Arc<Known>>,
+    ) -> Result<Progress, Failure> {
+        self.phase = match std::mem::replace(&mut self.phase, Phase::Waiting) {
+            Phase::Waiting => self.open()?,
+            Phase::Listing { root, mut listing } => match listing.step() {
+                Ok(None) => Phase::Listing { root, listing },
+                Ok(Some(sums)) => {
+                    let entry = self.open_entry(&root, &sums)?;
+                    let known = known.get(&self.digest).cloned().unwrap_or_default();
+                    let check = Box::new(Check::begin(self.tree.clone(), root, sums, known));
+                    Phase::Checking { entry, check }
+                }
+                Err(BadList::Unreadable) => return Err(self.missing()),
+                Err(BadList::Altered { found }) => return Err(self.other_list(found)),
+            },
+            Phase::Checking { entry, mut check } => {
+                if check.step()? {
+                    return self.complete(entry, *check);
+                }
+                Phase::Checking { entry, check }
+            }
+        };
+        Ok(Progress::More(self))
+    }
+
+    fn open(&self) -> Result<Phase, Failure> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let root = open(&self.tree, flags, Mode::empty()).map_err(|_| self.missing())?;
+        let listing = Listing::open(&self.list, self.digest).map_err(|_| self.missing())?;
+        Ok(Phase::Listing { root, listing })
+    }
+
+    fn open_entry(&self, root: &OwnedFd, sums: &Sums) -> Result<OwnedFd, Failure> {
+        let entry = self.entry.as_str();
         let sum = sums.get(entry).ok_or_else(|| {
             Failure::new(
                 Code::NotFound,
@@ -98,42 +156,68 @@ impl Verification {
             .with("path", entry)
             .with("stage", "mode"));
         }
-        let descriptor = open_beneath(&root, entry, OFlag::O_RDONLY).map_err(|errno| {
-            altered(&path, entry, &format!("cannot be opened: {}", errno.desc()))
-        })?;
-        Ok(Box::new(Self {
-            digest,
-            entry: descriptor,
-            entry_path: entry.to_owned(),
-            check: Check::begin(path, root, sums, known),
-        }))
+        open_beneath(root, entry, OFlag::O_RDONLY).map_err(|errno| {
+            altered(&self.tree, entry, &format!("cannot be opened: {}", errno.desc()))
+        })
     }
 
-    /// Does one bounded piece.
-    pub(super) fn step(mut self: Box<Self>) -> Result<Progress, Failure> {
-        if self.check.step()? { self.complete() } else { Ok(Progress::More(self)) }
+    fn missing(&self) -> Failure {
+        let digest = self.digest;
+        Failure::new(
+            Code::NotFound,
+            format!("the store has no package {digest}; install the plugin again"),
+        )
+        .with("what", "package")
+        .with("name", digest)
+    }
+
+    fn other_list(&self, found: Digest) -> Failure {
+        let list = &self.list;
+        Failure::new(
+            Code::IntegrityFailed,
+            format!("{} is not what was installed; install the plugin again", list.display()),
+        )
+        .with("path", list)
+        .with("expected", self.digest)
+        .with("found", found)
     }
 
     /// What was hashed under the entry's name must be the file whose descriptor will be executed.
-    fn complete(self: Box<Self>) -> Result<Progress, Failure> {
-        let Self { digest, entry, entry_path, check } = *self;
-        let changed = |why: &str| altered(&check.path, &entry_path, why);
+    fn complete(self: Box<Self>, entry: OwnedFd, check: Check) -> Result<Progress, Failure> {
+        let changed = |why: &str| altered(&check.path, &self.entry, why);
         let opened = Fingerprint::of(&entry).map_err(|errno| changed(errno.desc()))?;
-        if check.known.get(&entry_path) != Some(&opened) {
+        if !check.is_good(&self.entry, &opened) {
             return Err(changed("was replaced while it was verified"));
         }
-        let Check { path, mut known, began, .. } = check;
-        known.retain(|_, fingerprint| began.is_some_and(|began| fingerprint.is_older(began)));
-        Ok(Progress::Complete(Verified { digest, path, entry }, known))
+        let Check { path, mut known, hashed, began, .. } = check;
+        let is_old = |print: &Fingerprint| began.is_some_and(|began| print.is_older(began));
+        // What is as it was goes on being shared.
+        if !hashed.is_empty() || !known.values().all(is_old) {
+            let known = Arc::make_mut(&mut known);
+            known.extend(hashed);
+            known.retain(|_, print| is_old(print));
+        }
+        Ok(Progress::Complete(Verified { digest: self.digest, path, entry }, known))
     }
 }
 
 impl Check {
     /// `known` are files that need not be hashed again if nothing has touched them.
-    pub(super) fn begin(path: PathBuf, root: OwnedFd, sums: &Sums, known: Known) -> Self {
-        let remaining = sums.iter().map(|(path, sum)| (path.to_owned(), sum)).collect();
-        let began = Instant::now();
-        Self { path, root, remaining, known, began, current: None, buffer: Vec::new() }
+    pub(super) fn begin(path: PathBuf, root: OwnedFd, sums: Sums, known: Arc<Known>) -> Self {
+        Self {
+            path,
+            root,
+            remaining: sums.into_files(),
+            known,
+            hashed: Known::new(),
+            began: Instant::now(),
+            current: None,
+            buffer: Vec::new(),
+        }
+    }
+
+    fn is_good(&self, path: &str, print: &Fingerprint) -> bool {
+        self.hashed.get(path).or_else(|| self.known.get(path)) == Some(print)
     }
 
     /// Does one bounded piece. `true` when every file was found to be good.
@@ -144,7 +228,7 @@ impl Check {
         }
         // Files that are known cost two calls each, so many of them are one piece.
         for _ in 0..256 {
-            let Some((path, sum)) = self.remaining.pop() else { return Ok(true) };
+            let Some((path, sum)) = self.remaining.next() else { return Ok(true) };
             if let Some(hashing) = self.open(path, sum)? {
                 self.current = Some(hashing);
                 break;
@@ -176,7 +260,7 @@ impl Check {
             )));
         }
         let before = Fingerprint::from_stat(&stat);
-        if self.known.get(&path) == Some(&before) {
+        if self.is_good(&path, &before) {
             return Ok(None);
         }
         Ok(Some(Hashing {
@@ -217,7 +301,7 @@ impl Check {
         if after != hashing.before {
             return Err(altered(&self.path, &hashing.path, "changed while it was read"));
         }
-        self.known.insert(hashing.path, after);
+        self.hashed.insert(hashing.path, after);
         Ok(())
     }
 }

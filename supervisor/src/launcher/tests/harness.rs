@@ -120,6 +120,17 @@ impl Service {
         package
     }
 
+    /// A tree of the store whose list names so many files, none of which is there.
+    pub(super) fn long_list(&self, files: usize) -> Digest {
+        let line = |number| format!("{} 0444 share/{number:0100}\n", Digest::of(b""));
+        let text: String = (0..files).map(line).collect();
+        let digest = Digest::of(text.as_bytes());
+        let store = self.path().join("state/store");
+        fs::create_dir(store.join(digest.to_string())).unwrap();
+        fs::write(store.join(format!("{digest}.sums")), text).unwrap();
+        digest
+    }
+
     /// Starts a second launcher with the same configuration.
     pub(super) fn another(&self) -> Child {
         launcher(self.path())
@@ -231,6 +242,18 @@ impl Supervisor {
                 told => self.told.push_back(told),
             }
         }
+    }
+
+    /// Waits for the answers to as many requests, in whatever order they come.
+    pub(super) fn answers(&mut self, count: usize) -> Vec<Result<Reply, Failure>> {
+        let mut answers = Vec::new();
+        while answers.len() < count {
+            match self.receive() {
+                (Message::Reply { result, .. }, _) => answers.push(result.map_err(|json| json.0)),
+                told => self.told.push_back(told),
+            }
+        }
+        answers
     }
 
     pub(super) fn done(&mut self, request: Request) {

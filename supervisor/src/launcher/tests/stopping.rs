@@ -1,11 +1,14 @@
 //! Plugins are gone when it was promised, whatever they do.
 
+use std::fs;
 use std::time::{Duration, Instant};
 
 use bulkhead_sandbox::{Cause, Status};
 
-use super::harness::{Service, Supervisor};
-use crate::link::{Exited, StageName};
+use super::harness::{Running, Service, Supervisor, shell};
+use crate::clock::Monotonic;
+use crate::failure::Failure;
+use crate::link::{Exited, Reply, Request, StageName};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// What a busy machine may add to a deadline.
@@ -101,14 +104,80 @@ fn a_large_import_puts_off_no_deadline() {
         supervisor.shell(&service, "deaf", "trap '' TERM; echo up; while :; do read x <&3; done");
     plugin.stdout.wait_for("up");
     let package = service.package("large", std::path::Path::new("/bin/sh"));
-    let asset = std::fs::File::create(package.join("asset")).unwrap();
+    let asset = fs::File::create(package.join("asset")).unwrap();
     // Sparse: it costs the test nothing, and the launcher the hashing of all of it.
     asset.set_len(512 << 20).unwrap();
     let begin = Instant::now();
     supervisor.done(plugin.stop(Duration::ZERO, Duration::from_millis(200)));
-    supervisor.send(crate::link::Request::Import { source: package });
+    supervisor.send(Request::Import { source: package });
     let exited = exit(&mut supervisor);
     let took = begin.elapsed();
     assert!(took < Duration::from_millis(200) + MARGIN, "{took:?}");
     assert_eq!(exited.exit.0.cause, Cause::Killed);
+}
+
+fn deaf(service: &Service, supervisor: &mut Supervisor) -> Running {
+    let script = "trap '' TERM; echo up; while :; do read x <&3; done";
+    let mut plugin = supervisor.shell(service, "deaf", script);
+    plugin.stdout.wait_for("up");
+    plugin
+}
+
+/// Has it killed at once and asks for these meanwhile. Whether it was killed before so many of them were
+/// answered, and all the answers.
+fn kill_amid(
+    supervisor: &mut Supervisor,
+    plugin: &Running,
+    flood: Vec<Request>,
+    before: usize,
+) -> (bool, Vec<Result<Reply, Failure>>) {
+    let rest = flood.len() - before;
+    let stop = supervisor.send(plugin.stop(Duration::ZERO, Duration::ZERO));
+    for request in flood {
+        supervisor.send(request);
+    }
+    supervisor.answer(stop).unwrap();
+    let mut answers = supervisor.answers(before);
+    let now = Monotonic::now();
+    answers.extend(supervisor.answers(rest));
+    let stages = exit(supervisor).stages;
+    let killed = stages.iter().find(|stage| stage.name == StageName::Sigkill).unwrap().at;
+    (killed < now, answers)
+}
+
+#[test]
+fn starts_of_large_packages_put_off_no_deadline() {
+    let service = Service::start("");
+    let mut supervisor = service.ready();
+    let plugin = deaf(&service, &mut supervisor);
+    let digest = service.long_list(2000);
+    let ids: Vec<String> = (0..8).map(|number| format!("large-{number}")).collect();
+    for id in &ids {
+        supervisor.ask(Request::Allot { id: id.parse().unwrap() }).unwrap();
+    }
+    let starts = ids.iter().map(|id| Request::Spawn(Box::new(shell(id, digest, "")))).collect();
+    let (in_time, answers) = kill_amid(&mut supervisor, &plugin, starts, 1);
+    assert!(in_time, "the list of a package was read first");
+    let refused = answers.iter().filter_map(|answer| answer.as_ref().err());
+    // The control: the lists were read.
+    let looked_up = refused.filter(|failure| failure.details["stage"] == "lookup").count();
+    assert_eq!(looked_up, ids.len(), "{answers:?}");
+}
+
+#[test]
+fn what_is_due_is_done_before_the_next_request() {
+    const REQUESTS: usize = 32;
+    let service = Service::start("");
+    let mut supervisor = service.ready();
+    let plugin = deaf(&service, &mut supervisor);
+    // Such a trust store takes a moment to be looked at, which each of these requests does.
+    let trust = service.path().join("trust");
+    fs::create_dir(&trust).unwrap();
+    let ids = vec!["\"a\""; 4000].join(",");
+    fs::write(trust.join("0123456789ABCDEF.toml"), format!("plugins = [{ids}]")).unwrap();
+    let flood = vec![Request::TrustChange; REQUESTS];
+    let (in_time, answers) = kill_amid(&mut supervisor, &plugin, flood, REQUESTS / 2);
+    assert!(in_time, "half of the requests were served first");
+    let changes = answers.iter().filter(|answer| matches!(answer, Ok(Reply::TrustChange(Some(_)))));
+    assert_eq!(changes.count(), REQUESTS, "{answers:?}");
 }

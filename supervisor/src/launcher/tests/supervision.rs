@@ -209,3 +209,21 @@ fn plugins_do_not_wait_for_a_supervisor_for_ever() {
     let sigterm = exited.stages.iter().find(|stage| stage.name == StageName::Sigterm).unwrap();
     assert!(again.spawned.started.until(sigterm.at) >= Duration::from_secs(2));
 }
+
+#[test]
+fn a_stop_of_a_supervisor_that_is_gone_is_not_waited_for_for_ever() {
+    let service = Service::start("resume_timeout = \"1s\"\nstop_timeout = \"1s\"");
+    let mut supervisor = service.ready();
+    let script = "trap '' TERM; echo up; while :; do read x <&3; done";
+    let mut plugin = supervisor.shell(&service, "waiting", script);
+    plugin.stdout.wait_for("up");
+    supervisor.done(plugin.stop(Duration::MAX, Duration::MAX));
+    supervisor.kill();
+    let mut supervisor = service.supervisor();
+    adopted(supervisor.inherit());
+    let (exited, _) = supervisor.exit();
+    assert_eq!(exited.stages[0].name, StageName::Sigterm);
+    assert_eq!(exited.exit.0.cause, Cause::Killed);
+    // It is said once, and not at each turn until all of it is gone.
+    assert_eq!(service.log().matches("no supervisor has come back in time").count(), 1);
+}

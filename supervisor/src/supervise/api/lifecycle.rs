@@ -20,7 +20,7 @@ use crate::supervise::audit::{Action, Operation};
 use crate::supervise::plugin::StopReport;
 use crate::supervise::registry::DisableRequest;
 
-/// The longest budget of a stop: a guarantee that is a day away is none.
+/// The longest budget of a stop: a guarantee that is further away is none.
 const MAX_STOP_MS: u64 = 3_600_000;
 
 /// How to enable.

@@ -67,6 +67,7 @@ impl Policy {
     pub(crate) fn facts(&self, namespaced: bool, landlock_abi: u32) -> Facts {
         Facts {
             landlock_abi,
+            private_root: namespaced,
             pid_namespace: namespaced,
             net_namespace: namespaced && self.network == Network::None,
             sockets: match self.network {

@@ -66,6 +66,11 @@ const ALONE: &[(&str, Layer, &str)] = &[
     ("tcp", Layer::Seccomp, SOCKET),
     ("mptcp", Layer::Seccomp, SOCKET),
     (
+        "unix datagram",
+        Layer::PrivateRoot,
+        "a socket that is not shown to it is not there; where there is no private root, there are no pairs of datagram sockets",
+    ),
+    (
         "touch",
         Layer::PrivateRoot,
         "it could change the times of files that their owner lets everybody write",

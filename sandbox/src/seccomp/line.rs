@@ -93,8 +93,10 @@ pub enum Given {
     TruncateUngoverned,
     /// A signal cannot leave the compartment: it has a pid namespace, or Landlock's scope (ABI 6).
     SignalsConfined,
-    /// No abstract socket of the host is in reach: a network namespace, or Landlock's scope (ABI 6).
-    AbstractSocketsConfined,
+    /// No socket of the host is in reach by a path: a private root, or Landlock's right (ABI 9).
+    PathSocketsConfined,
+    /// Nor is one by an abstract name: a network namespace besides, or Landlock's scope (ABI 6).
+    LocalSocketsConfined,
     /// TCP is granted.
     Tcp,
     /// UDP is granted.

@@ -304,8 +304,8 @@ pub static NEVER: &[Never] = &[
     ),
     unless(
         &["connect"],
-        Given::AbstractSocketsConfined,
-        "abstract sockets of the host are in reach: there is no network namespace, and this kernel's Landlock (below ABI 6) has no scope",
+        Given::LocalSocketsConfined,
+        "sockets of the host are in reach: by a path, where there is no private root and this kernel's Landlock (below ABI 9) does not govern them, or by an abstract name, where there is no network namespace and no scope (below ABI 6)",
     ),
     unless(
         &["truncate"],

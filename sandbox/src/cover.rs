@@ -70,7 +70,13 @@ const RIGHTS: &[Right] = &[
         abi: 6,
         layer: Layer::LandlockScopes,
         what: "signals to the outside",
-        cover: |_, facts| facts.pid_namespace.then_some("the pid namespace"),
+        cover: |_, facts| {
+            Some(match (facts.pid_namespace, facts.own_uid) {
+                (true, _) => "the pid namespace",
+                (false, true) => "its own uid, and seccomp refuses kill",
+                (false, false) => "seccomp refuses all signals to others",
+            })
+        },
     },
     Right {
         abi: 6,

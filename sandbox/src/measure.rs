@@ -299,7 +299,8 @@ impl Readings<'_> {
     /// Of the compartment as it was found, which may have less than was asked for.
     fn facts(&self) -> Facts {
         let own = |layer| self.namespaces.contains(&(layer, true));
-        let asked = self.policy.facts(self.no_namespaces.is_none(), self.landlock_abi);
+        let asked =
+            self.policy.facts(self.no_namespaces.is_none(), self.ids.own, self.landlock_abi);
         Facts {
             pid_namespace: own(Layer::PidNamespace),
             net_namespace: own(Layer::NetNamespace),

@@ -81,7 +81,8 @@ impl Machine {
     /// What a compartment under `policy` would lack here, as [`crate::Enforcement::missing`] tells it of one
     /// that was started.
     pub fn missing<'a>(&'a self, policy: &'a Policy) -> impl Iterator<Item = Missing> + 'a {
-        let facts = policy.facts(namespaced(&self.layers), self.landlock_abi);
+        let own_uid = self.layer(Layer::Uid).is_some_and(|found| found.state == State::Enforced);
+        let facts = policy.facts(namespaced(&self.layers), own_uid, self.landlock_abi);
         let involved = self.layers.iter().filter(|found| policy.involves(found.layer));
         involved.filter_map(move |found| {
             let (why, remedy) = match found.layer {

@@ -3,7 +3,7 @@ use super::*;
 const LAYERS: [Layer; 3] = [Layer::LandlockFiles, Layer::LandlockNetwork, Layer::LandlockScopes];
 
 fn all_lacks(policy: &Policy, namespaced: bool, abi: u32) -> Vec<Lack> {
-    let facts = policy.facts(namespaced, abi);
+    let facts = policy.facts(namespaced, false, abi);
     LAYERS.iter().flat_map(|&layer| lacks(layer, policy, &facts)).collect()
 }
 

@@ -117,7 +117,7 @@ pub(super) fn namespaces() -> Vec<Capability> {
 pub(super) fn landlock(namespaced: bool) -> Vec<Capability> {
     let abi = support::landlock_abi();
     let policy = Policy::default();
-    let facts = policy.facts(namespaced, abi);
+    let facts = policy.facts(namespaced, can_lease(), abi);
     [Layer::LandlockFiles, Layer::LandlockNetwork, Layer::LandlockScopes]
         .into_iter()
         .map(|layer| {

@@ -16,6 +16,7 @@ const FACTS: Facts = Facts {
     landlock_abi: 6,
     private_root: true,
     pid_namespace: true,
+    own_uid: true,
     net_namespace: true,
     sockets: SocketGrant { tcp: false, udp: false },
 };

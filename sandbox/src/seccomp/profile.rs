@@ -69,6 +69,8 @@ pub struct Facts {
     pub private_root: bool,
     /// The compartment has a pid namespace, so that a signal cannot leave it.
     pub pid_namespace: bool,
+    /// The uid is of this compartment alone, so that the kernel keeps its signals from all other processes.
+    pub own_uid: bool,
     /// The compartment has a network namespace, so that no abstract socket of the host is in reach.
     pub net_namespace: bool,
     /// The sockets that the policy grants.
@@ -91,6 +93,7 @@ impl Facts {
         landlock_abi: u32::MAX,
         private_root: true,
         pid_namespace: true,
+        own_uid: true,
         net_namespace: true,
         sockets: SocketGrant { tcp: true, udp: true },
     };
@@ -102,6 +105,7 @@ impl Facts {
             Given::TruncateGoverned => self.landlock_abi >= 3,
             Given::TruncateUngoverned => self.landlock_abi < 3,
             Given::SignalsConfined => self.pid_namespace || self.landlock_abi >= 6,
+            Given::ThreadSignalsConfined => self.own_uid || self.meet(Given::SignalsConfined),
             Given::PathSocketsConfined => self.private_root || self.landlock_abi >= 9,
             Given::LocalSocketsConfined => {
                 self.meet(Given::PathSocketsConfined)

@@ -17,6 +17,7 @@ fn facts() -> Vec<Facts> {
                     landlock_abi,
                     private_root: namespaces,
                     pid_namespace: namespaces,
+                    own_uid: namespaces,
                     net_namespace: namespaces,
                     sockets: SocketGrant { tcp, udp },
                 });
@@ -31,6 +32,7 @@ const USUAL: Facts = Facts {
     landlock_abi: 6,
     private_root: true,
     pid_namespace: true,
+    own_uid: true,
     net_namespace: true,
     sockets: SocketGrant { tcp: false, udp: false },
 };
@@ -422,9 +424,22 @@ fn an_older_landlock_narrows_the_filter() {
 
     // Signals: a pid namespace is as good as Landlock's scope; with neither there is no `kill`.
     let unconfined = Facts { pid_namespace: false, ..old };
+    let shared = Facts { own_uid: false, ..unconfined };
+    let refused = refuse(libc::EPERM as u16);
     for profile in Profile::ALL {
         assert_eq!(action(profile, old, "kill", &[2, 15]), ALLOW);
-        assert_eq!(action(profile, unconfined, "kill", &[2, 15]), refuse(libc::EPERM as u16));
+        assert_eq!(action(profile, unconfined, "kill", &[2, 15]), refused);
+        // A thread of another is as good a target; but not one of another user's.
+        for call in ["tgkill", "tkill"] {
+            assert_eq!(action(profile, unconfined, call, &[2, 2, 9]), ALLOW);
+            assert_eq!(action(profile, shared, call, &[2, 2, 9]), refused);
+            let scoped = Facts { landlock_abi: 6, ..shared };
+            assert_eq!(action(profile, scoped, call, &[2, 2, 9]), ALLOW);
+        }
+        for call in ["kill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "tgkill", "tkill"] {
+            assert!(check_extra(&[call.to_owned()], &shared).is_err(), "{call}");
+            assert_ne!(action(profile, shared, call, &[2, 2, 9]), ALLOW, "{call}");
+        }
     }
     // Groups are for those that have children.
     let group = u64::from(-1i32 as u32);

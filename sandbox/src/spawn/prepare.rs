@@ -77,7 +77,7 @@ pub(super) fn prepare(
     let landlock = landlock_abi > 0 && !is_off(Layer::LandlockFiles);
     let rules = landlock.then(|| Rules::plan(policy, path, real, own_root)).transpose()?;
     let (limits, stand_ins) = limits(policy, circumstances);
-    let facts = policy.facts(namespaced, landlock_abi);
+    let facts = policy.facts(namespaced, ids.own, landlock_abi);
     let filter = seccomp::compile(policy.profile, &policy.allow_syscalls, &facts)?;
     // What the policy may not say is refused all the same.
     let filter = if launch.learner.is_some() { learning::compile(facts) } else { filter };

@@ -52,7 +52,7 @@ pub(super) fn check(
         }
     }
     // Without namespaces nothing starts under strict either.
-    let facts = policy.facts(true, landlock_abi);
+    let facts = policy.facts(true, ids.own, landlock_abi);
     for layer in [Layer::LandlockFiles, Layer::LandlockNetwork, Layer::LandlockScopes] {
         if policy.involves(layer)
             && let Some((why, remedy)) = cover::uncovered(layer, policy, &facts)

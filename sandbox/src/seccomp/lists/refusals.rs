@@ -318,6 +318,11 @@ pub static NEVER: &[Never] = &[
         "this kernel's Landlock (below ABI 3) does not govern truncation, and the flags are in memory, where no filter sees them",
     ),
     unless(
+        &["tgkill", "tkill"],
+        Given::ThreadSignalsConfined,
+        "signals could leave the compartment: it has no pid namespace and no uid of its own, and this kernel's Landlock (below ABI 6) no scope",
+    ),
+    unless(
         &["kill", "rt_sigqueueinfo", "rt_tgsigqueueinfo"],
         Given::SignalsConfined,
         "signals could leave the compartment: it has no pid namespace and this kernel's Landlock (below ABI 6) no scope",

@@ -108,7 +108,7 @@ const OWN_UID: u8 = 2;
 
 /// The byte that comes with the listener.
 pub(crate) fn told(namespaced: bool, own_uid: bool) -> u8 {
-    u8::from(namespaced) * NAMESPACED | u8::from(own_uid) * OWN_UID
+    (u8::from(namespaced) * NAMESPACED) | (u8::from(own_uid) * OWN_UID)
 }
 
 /// Who is asked. Dropped, what is asked about fails with `ENOSYS` from then on.

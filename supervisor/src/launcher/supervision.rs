@@ -6,7 +6,9 @@ use std::time::Duration;
 use bulkhead_sandbox::descriptors::stream_pair;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 
+use super::clearing::Clearing;
 use super::event_loop::{LINK, Launcher};
+use super::jobs::Work;
 use super::plugins::{Departed, Plugin};
 use super::restarts::Decision;
 use super::shutdown::Stop;
@@ -243,8 +245,18 @@ impl Launcher {
         if !self.announced {
             self.announced = true;
             self.notify.ready();
+            self.clear_leftovers();
         }
         self.announce();
+    }
+
+    /// Goes on with what a dead launcher was removing: however much that is, no start waits for it.
+    fn clear_leftovers(&mut self) {
+        let mut left = self.storage.take_left();
+        left.extend(self.store.take_left());
+        if !left.is_empty() {
+            self.jobs.resume(None, Work::Clear(Clearing::of(left)));
+        }
     }
 
     /// What `systemctl status` shows.

@@ -15,7 +15,7 @@ use super::shutdown::Stop;
 use super::supervisor::Supervisor;
 use crate::clock::Monotonic;
 use crate::failure::Failure;
-use crate::link::{Json, LinkError, Message, Reply, RequestNumber};
+use crate::link::{self, Json, LinkError, Message, Reply, RequestNumber};
 
 const REQUESTS_PER_TURN: usize = 32;
 
@@ -27,13 +27,14 @@ pub(super) enum Supervision {
 }
 
 /// What a supervisor that starts is told of a plugin that runs.
-fn adoption(plugin: &Plugin) -> std::io::Result<(Message, Vec<OwnedFd>)> {
+fn adoption(plugin: &Plugin) -> std::io::Result<(u64, Message, Vec<OwnedFd>)> {
     let session = plugin.open_session().or_else(|failure| {
         tracing::warn!(plugin = %plugin.id, %failure, "adopted without a session");
         // One that is closed already: the supervisor sees a plugin that does not answer.
         stream_pair().map(|(ours, _)| ours)
     })?;
-    Ok((Message::Adopt(Box::new(plugin.adopted())), plugin.descriptors(session)?))
+    let message = Message::Adopt(Box::new(plugin.adopted()));
+    Ok((plugin.generation(), message, plugin.descriptors(session)?))
 }
 
 impl Launcher {
@@ -69,8 +70,11 @@ impl Launcher {
             Ok(adoptions) => adoptions,
             Err(error) => return self.give_up_link(&error.into()),
         };
-        for (message, descriptors) in adoptions {
-            self.tell(&message, descriptors);
+        for (generation, message, descriptors) in adoptions {
+            match link::encode(&message) {
+                Ok(_) => self.tell(&message, descriptors),
+                Err(error) => self.end_unadoptable(generation, &error),
+            }
         }
         let exits: Vec<_> = self
             .plugins
@@ -84,6 +88,15 @@ impl Launcher {
             self.tell(&message, descriptors);
         }
         self.tell(&Message::Current, Vec::new());
+    }
+
+    /// A plugin that no supervisor can be told of is stopped. To give up the link instead would end every
+    /// supervisor, and then the service.
+    fn end_unadoptable(&mut self, generation: u64, error: &LinkError) {
+        let budget = self.settings.stop_timeout;
+        let Some(plugin) = self.plugins.get_mut(generation) else { return };
+        tracing::error!(plugin = %plugin.id, %error, "no supervisor can take it over: stopping it");
+        plugin.stopping.arm(Monotonic::now(), Duration::ZERO, budget);
     }
 
     pub(super) fn tell_exit(&mut self, departed: &Departed) {

@@ -178,7 +178,8 @@ pub(super) fn hidden_name(parking: &Path) -> std::io::Result<PathBuf> {
         let hidden = parking.join(format!("{HIDDEN}{}-{number}", std::process::id()));
         match std::fs::symlink_metadata(&hidden) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(hidden),
-            found => drop(found?),
+            Err(error) => return Err(error),
+            Ok(_) => {}
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::capabilities;
 use crate::init::Init;
 use crate::layer::Layer;
 use crate::layers_off::is_off;
+use crate::learning;
 use crate::report::{LandlockStatus, Report};
 use crate::root::Root;
 use crate::ruleset::Rules;
@@ -300,7 +301,8 @@ impl Plan {
         }
         let listener = seccomp::install_asking(&self.filter)?;
         // Until it has arrived nobody answers, and these are calls that need not be asked about.
-        syscall::send_descriptor(LEARNER, u8::from(self.namespaced), listener)?;
+        let told = learning::told(self.namespaced, self.ids.own);
+        syscall::send_descriptor(LEARNER, told, listener)?;
         // With a copy here the program would wait for itself if nobody else listens.
         Ok(syscall::close_range(listener, listener)?)
     }

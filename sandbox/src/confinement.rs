@@ -33,6 +33,8 @@ pub struct Confinement {
     /// Directories with local sockets of others that it goes on to send to, from a socket that it has
     /// already. Landlock before ABI 9 holds nobody from those.
     pub sockets: Vec<PathBuf>,
+    /// The uid is nobody else's, so that the kernel keeps its signals from all other processes.
+    pub own_uid: bool,
 }
 
 /// What an older Landlock lacks of this compartment, and what does its work there: one line per right.
@@ -41,7 +43,12 @@ const COVERED: &[(u32, Layer, &str, &str)] = &[
     (5, Layer::LandlockFiles, "ioctl on devices", "no device can be opened"),
     (9, Layer::LandlockFiles, "sockets by path", "seccomp refuses local sockets"),
     (4, Layer::LandlockNetwork, "TCP ports", "seccomp refuses bind and listen"),
-    (6, Layer::LandlockScopes, "signals to others", "seccomp refuses them, and own uid"),
+    (
+        6,
+        Layer::LandlockScopes,
+        "signals to others",
+        "seccomp refuses kill, and a uid of its own or else seccomp those to threads",
+    ),
     (6, Layer::LandlockScopes, "abstract sockets of others", "seccomp refuses local sockets"),
 ];
 
@@ -67,7 +74,11 @@ impl Confinement {
         // What Landlock does not govern, the filter refuses.
         let governing = matches!(landlock, Ok(LandlockStatus::Full | LandlockStatus::Partial));
         let landlock_abi = if governing { support::landlock_abi() } else { 0 };
-        let filter = seccomp::compile_supervisor(Facts { landlock_abi, ..Facts::default() });
+        let filter = seccomp::compile_supervisor(Facts {
+            landlock_abi,
+            own_uid: self.own_uid,
+            ..Facts::default()
+        });
         let filtered = seccomp::install(&filter);
         let status = ProcessStatus::of_this_thread();
         measure(status.ok().as_ref(), landlock, count, filtered)

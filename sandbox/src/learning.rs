@@ -102,6 +102,15 @@ pub enum LearningError {
     Io(#[from] io::Error),
 }
 
+/// What comes with the listener: of the compartment, what the policy does not say.
+const NAMESPACED: u8 = 1;
+const OWN_UID: u8 = 2;
+
+/// The byte that comes with the listener.
+pub(crate) fn told(namespaced: bool, own_uid: bool) -> u8 {
+    (u8::from(namespaced) * NAMESPACED) | (u8::from(own_uid) * OWN_UID)
+}
+
 /// Who is asked. Dropped, what is asked about fails with `ENOSYS` from then on.
 #[derive(Debug)]
 pub struct Listener {
@@ -118,8 +127,9 @@ impl Listener {
     pub fn receive(from: BorrowedFd<'_>, policy: &Policy) -> Result<Self, LearningError> {
         let mut packet = recv_with_fds(from, 1, 1)?;
         let listener = packet.descriptors.pop().ok_or(ReceiveError::Closed)?;
-        let namespaced = packet.data.first() == Some(&1);
-        let facts = policy.facts(namespaced, support::landlock_abi());
+        let told = packet.data.first().copied().unwrap_or_default();
+        let [namespaced, own_uid] = [NAMESPACED, OWN_UID].map(|flag| told & flag != 0);
+        let facts = policy.facts(namespaced, own_uid, support::landlock_abi());
         let judge = Judge::new(policy.profile, &policy.allow_syscalls, &facts)?;
         Ok(Self { questions: listener, judge, facts })
     }

@@ -12,6 +12,7 @@ use crate::identity::OOM_SCORE;
 use crate::layer::Layer;
 use crate::policy::Policy;
 use crate::report::{LandlockStatus, Told};
+use crate::seccomp::Facts;
 use crate::status::{ProcessStatus, soft_limit};
 
 /// What to do about an identity that is shared.
@@ -295,8 +296,21 @@ impl Readings<'_> {
         ]
     }
 
+    /// Of the compartment as it was found, which may have less than was asked for.
+    fn facts(&self) -> Facts {
+        let own = |layer| self.namespaces.contains(&(layer, true));
+        let asked =
+            self.policy.facts(self.no_namespaces.is_none(), self.ids.own, self.landlock_abi);
+        Facts {
+            pid_namespace: own(Layer::PidNamespace),
+            net_namespace: own(Layer::NetNamespace),
+            ..asked
+        }
+    }
+
     fn landlock(&self) -> Vec<Measured> {
         let abi = self.landlock_abi;
+        let facts = self.facts();
         let mut layers = Vec::new();
         let asked = |layer| match layer {
             Layer::LandlockFiles => format!("{} rules", self.rules),
@@ -307,7 +321,7 @@ impl Readings<'_> {
             if !self.policy.involves(layer) {
                 continue;
             }
-            let uncovered = cover::uncovered(layer, self.policy, abi);
+            let uncovered = cover::uncovered(layer, self.policy, &facts);
             let found = if abi == 0 {
                 Found::new(asked(layer), "none", false)
             } else if self.told.landlock == LandlockStatus::None || !self.told.canary_denied {
@@ -318,7 +332,7 @@ impl Readings<'_> {
                 layers.push(found.at(layer));
                 continue;
             } else {
-                let lacks = cover::lacks(layer, self.policy, abi);
+                let lacks = cover::lacks(layer, self.policy, &facts);
                 let words = |lack: &cover::Lack| match lack.covered_by {
                     Some(cover) => format!("without {} (covered: {cover})", lack.what),
                     None => format!("without {}", lack.what),

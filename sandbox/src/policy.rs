@@ -64,10 +64,12 @@ impl Policy {
     }
 
     /// What the filter must know of a compartment of this policy.
-    pub(crate) fn facts(&self, namespaced: bool, landlock_abi: u32) -> Facts {
+    pub(crate) fn facts(&self, namespaced: bool, own_uid: bool, landlock_abi: u32) -> Facts {
         Facts {
             landlock_abi,
+            private_root: namespaced,
             pid_namespace: namespaced,
+            own_uid,
             net_namespace: namespaced && self.network == Network::None,
             sockets: match self.network {
                 Network::None => SocketGrant::default(),

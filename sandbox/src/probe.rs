@@ -81,12 +81,14 @@ impl Machine {
     /// What a compartment under `policy` would lack here, as [`crate::Enforcement::missing`] tells it of one
     /// that was started.
     pub fn missing<'a>(&'a self, policy: &'a Policy) -> impl Iterator<Item = Missing> + 'a {
+        let own_uid = self.layer(Layer::Uid).is_some_and(|found| found.state == State::Enforced);
+        let facts = policy.facts(namespaced(&self.layers), own_uid, self.landlock_abi);
         let involved = self.layers.iter().filter(|found| policy.involves(found.layer));
-        involved.filter_map(|found| {
+        involved.filter_map(move |found| {
             let (why, remedy) = match found.layer {
                 // What covers the lack of a right is the policy's.
                 Layer::LandlockFiles | Layer::LandlockNetwork | Layer::LandlockScopes => {
-                    cover::uncovered(found.layer, policy, self.landlock_abi)?
+                    cover::uncovered(found.layer, policy, &facts)?
                 }
                 _ if found.state == State::Enforced => return None,
                 _ => (found.detail.clone(), found.remedy.clone().unwrap_or_default()),
@@ -133,8 +135,7 @@ pub fn probe() -> Machine {
 /// As [`probe`], with the cgroup tree that was found, or why none was.
 pub fn probe_with(tree: Result<&Tree, &CgroupError>) -> Machine {
     let mut layers = kernel::namespaces();
-    let namespaced =
-        layers.iter().all(|found| found.state == State::Enforced || found.layer == Layer::Proc);
+    let namespaced = namespaced(&layers);
     layers.extend(kernel::identity(namespaced));
     layers.extend(cgroup(tree, kernel::counts_processes(namespaced)));
     layers.extend(
@@ -147,7 +148,7 @@ pub fn probe_with(tree: Result<&Tree, &CgroupError>) -> Machine {
         ]
         .map(|(layer, detail)| Capability::new(layer, State::Enforced, detail)),
     );
-    layers.extend(kernel::landlock());
+    layers.extend(kernel::landlock(namespaced));
     layers.push(kernel::seccomp());
     layers.push(kernel::audit());
     layers.sort_by_key(|found| found.layer);
@@ -160,6 +161,22 @@ pub fn probe_with(tree: Result<&Tree, &CgroupError>) -> Machine {
         landlock_abi: support::landlock_abi(),
         layers,
     }
+}
+
+/// Whether a compartment has namespaces: all of them, and a root of its own, or none.
+fn namespaced(layers: &[Capability]) -> bool {
+    let needed = [
+        Layer::UserNamespace,
+        Layer::PidNamespace,
+        Layer::MountNamespace,
+        Layer::IpcNamespace,
+        Layer::UtsNamespace,
+        Layer::NetNamespace,
+        Layer::PrivateRoot,
+    ];
+    let lacking =
+        |found: &Capability| needed.contains(&found.layer) && found.state != State::Enforced;
+    !layers.iter().any(lacking)
 }
 
 /// `counted`: a limit of processes for a uid counts those of the compartment and no others.

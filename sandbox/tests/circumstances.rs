@@ -11,12 +11,14 @@ use std::borrow::Borrow;
 use std::fs;
 use std::path::Path;
 
+use bulkhead_sandbox::attack::{self, Inside, Scene, Verdict, judge};
 use bulkhead_sandbox::cgroup::Tree;
 use bulkhead_sandbox::probe::{self, State};
+use bulkhead_sandbox::seccomp::Profile;
 use bulkhead_sandbox::{
-    CpuMax, Identity, Layer, Missing, Mount, Network, SpawnError, Status, Strictness,
+    CpuMax, Identity, Layer, Missing, Mount, Network, Policy, SpawnError, Status, Strictness,
 };
-use run::{Command, data, program};
+use run::{ATTEMPT_INSIDE, Command, data, program};
 
 const MARK: &str = "BULKHEAD_TEST_CIRCUMSTANCE";
 
@@ -198,24 +200,75 @@ fn a_runtime_that_hides_clone3_is_no_obstacle() {
     }
 }
 
+/// A user namespace of its own has its own maximum, which may be 0.
+const WITHOUT_NAMESPACES: [&str; 8] = [
+    "unshare",
+    "--user",
+    "--map-root-user",
+    "--",
+    "sh",
+    "-c",
+    "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$@\"",
+    "sh",
+];
+
+/// Not a test of its own: the process in which an attack is made.
 #[test]
-fn without_user_namespaces_the_other_layers_hold_and_the_lack_is_named() {
-    let test = "without_user_namespaces_the_other_layers_hold_and_the_lack_is_named";
-    // A user namespace of its own has its own maximum, which may be 0.
-    let wrapper = [
-        "unshare",
-        "--user",
-        "--map-root-user",
-        "--",
-        "sh",
-        "-c",
-        "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$@\"",
-        "sh",
-    ];
+#[ignore = "the other test starts it"]
+fn attempt_inside() {
+    attack::make_if_asked();
+}
+
+#[test]
+fn without_namespaces_no_socket_of_the_machine_is_in_reach_and_no_namespace_covers_that() {
+    let test =
+        "without_namespaces_no_socket_of_the_machine_is_in_reach_and_no_namespace_covers_that";
     if std::env::var_os(MARK).is_none() && !lane::require(test, Layer::UserNamespace) {
         return;
     }
-    if !inside(test, &wrapper) {
+    if !inside(test, &WITHOUT_NAMESPACES) {
+        return;
+    }
+    let scene = Scene::new().unwrap();
+    for profile in [Profile::Plugin, Profile::Program] {
+        let policy = Policy { profile, ..program() };
+        let how = Inside {
+            policy: &policy,
+            identity: Identity::Invoker,
+            tree: None,
+            arguments: &ATTEMPT_INSIDE,
+        };
+        for name in ["unix socket", "abstract socket", "unix datagram"] {
+            let attack = attack::find(name).unwrap();
+            let on = scene.argument(attack.on).unwrap();
+            let outside = attack::outside(attack, &on, &ATTEMPT_INSIDE).unwrap();
+            let inside = attack::inside(attack, &on, &how).unwrap();
+            assert_eq!(judge(attack, outside, inside), Verdict::Stopped, "{profile}: {name}");
+        }
+        let mut command = Command::new(policy.clone(), "/bin/true", &[]);
+        command.identity = Identity::Invoker;
+        let enforcement = command.run().enforcement;
+        for layer in [Layer::LandlockFiles, Layer::LandlockNetwork, Layer::LandlockScopes] {
+            let found = enforcement.layer(layer).unwrap();
+            assert!(!found.measured.contains("namespace"), "{found:?}");
+            assert!(!found.measured.contains("private"), "{found:?}");
+        }
+        let machine = probe::probe();
+        let told = machine.layers.iter().filter(|found| found.layer.name().starts_with("landlock"));
+        for found in told {
+            assert!(!found.detail.contains("namespace"), "{found:?}");
+            assert!(!found.detail.contains("private"), "{found:?}");
+        }
+    }
+}
+
+#[test]
+fn without_user_namespaces_the_other_layers_hold_and_the_lack_is_named() {
+    let test = "without_user_namespaces_the_other_layers_hold_and_the_lack_is_named";
+    if std::env::var_os(MARK).is_none() && !lane::require(test, Layer::UserNamespace) {
+        return;
+    }
+    if !inside(test, &WITHOUT_NAMESPACES) {
         return;
     }
     let machine = probe::probe();

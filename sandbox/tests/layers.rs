@@ -84,6 +84,11 @@ const ALONE: &[Alone] = &[
         "the file is its own, and without a capability only attributes that mean nothing to the kernel can be set",
     ),
     (
+        "unix datagram",
+        Layer::PrivateRoot,
+        "a socket that is not shown to it is not there; where there is no private root, there are no pairs of datagram sockets",
+    ),
+    (
         "touch",
         Layer::PrivateRoot,
         "it could change the times of files that their owner lets everybody write",

@@ -29,9 +29,10 @@ impl Head {
     /// Before the first row.
     pub(crate) const START: Self = Self { sequence: 0, hash: Digest::new([0; 32]) };
 
-    /// The place after one more row, of that [`body`].
+    /// The place after one more row, of that [`body`]. The last number there is stays: no chain comes so far, but
+    /// a request can say that one has.
     pub(crate) fn next(self, body: Digest) -> Self {
-        let sequence = self.sequence + 1;
+        let sequence = self.sequence.saturating_add(1);
         let mut bytes = Vec::with_capacity(DOMAIN.len() + 8 + 32 + 32);
         bytes.extend_from_slice(DOMAIN);
         bytes.extend_from_slice(&sequence.to_be_bytes());
@@ -96,6 +97,14 @@ mod tests {
             second.to_string(),
             "2:a35b2b66f105b35f33c91fa03fbabf4c15325853cde69b708883d3f18fa5f7f1"
         );
+    }
+
+    #[test]
+    fn a_number_that_no_chain_reaches_is_taken() {
+        let end = Head { sequence: u64::MAX, hash: Digest::of(b"a") };
+        let next = end.next(Digest::of(b"b"));
+        assert_eq!(next.sequence, u64::MAX);
+        assert_ne!(next.hash, end.hash);
     }
 
     #[test]

@@ -76,7 +76,12 @@ fn signers(service: &Service, plugin: &Value) -> Option<BTreeSet<String>> {
 }
 
 fn collect(directory: &Path, shown: &str, files: &mut BTreeSet<String>) {
-    for entry in std::fs::read_dir(directory).unwrap() {
+    let entries = match std::fs::read_dir(directory) {
+        // It was just being removed.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return,
+        entries => entries.unwrap(),
+    };
+    for entry in entries {
         let entry = entry.unwrap();
         let name = entry.file_name().into_string().unwrap();
         let shown = format!("{shown}/{name}");

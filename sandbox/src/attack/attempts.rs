@@ -7,7 +7,7 @@ use std::net::{TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, IntoRawFd as _, OwnedFd, RawFd};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
-use std::os::unix::net::{SocketAddr as UnixAddr, UnixStream};
+use std::os::unix::net::{SocketAddr as UnixAddr, UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -132,6 +132,10 @@ pub const ATTACKS: &[Attack] = &[
     attack("unix socket", "talk to a service such as docker.sock", Target::UnixSocket, NONE, |path| UnixStream::connect(path).map(drop)),
     attack("abstract socket", "talk to a service by an abstract name", Target::AbstractSocket, NONE, |name| {
         UnixStream::connect_addr(&UnixAddr::from_abstract_name(name)?).map(drop)
+    }),
+    // The listener is of another kind: what is refused with that errno has reached it.
+    attack("unix datagram", "send to a service such as the journal, without connecting", Target::UnixSocket, &[libc::EPROTOTYPE], |path| {
+        UnixDatagram::pair()?.0.send_to(b"x", path).map(drop)
     }),
     // Files.
     attack("read", "read a file that all may read", Target::File, NONE, |path| fs::read(path).map(drop)),

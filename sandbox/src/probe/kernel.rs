@@ -114,9 +114,10 @@ pub(super) fn namespaces() -> Vec<Capability> {
     layers
 }
 
-pub(super) fn landlock() -> Vec<Capability> {
+pub(super) fn landlock(namespaced: bool) -> Vec<Capability> {
     let abi = support::landlock_abi();
     let policy = Policy::default();
+    let facts = policy.facts(namespaced, can_lease(), abi);
     [Layer::LandlockFiles, Layer::LandlockNetwork, Layer::LandlockScopes]
         .into_iter()
         .map(|layer| {
@@ -128,7 +129,7 @@ pub(super) fn landlock() -> Vec<Capability> {
                 )
                 .or("boot with `landlock` in lsm=, on kernel 5.13 or newer");
             }
-            let lacks = cover::lacks(layer, &policy, abi);
+            let lacks = cover::lacks(layer, &policy, &facts);
             let Some(newest) = lacks.iter().map(|lack| lack.abi).max() else {
                 return Capability::new(
                     layer,

@@ -131,7 +131,11 @@ fn condition(given: Given) -> &'static str {
         Given::TruncateGoverned => "Landlock ABI ≥ 3",
         Given::TruncateUngoverned => "Landlock ABI < 3",
         Given::SignalsConfined => "a pid namespace, or Landlock ABI ≥ 6",
-        Given::AbstractSocketsConfined => "a network namespace, or Landlock ABI ≥ 6",
+        Given::ThreadSignalsConfined => "a pid namespace, or a uid of its own, or Landlock ABI ≥ 6",
+        Given::PathSocketsConfined => "a private root, or Landlock ABI ≥ 9",
+        Given::LocalSocketsConfined => {
+            "a private root, or Landlock ABI ≥ 9; and a network namespace, or Landlock ABI ≥ 6"
+        }
         Given::Tcp => "TCP granted",
         Given::Udp => "UDP granted",
         Given::Internet => "TCP or UDP granted",

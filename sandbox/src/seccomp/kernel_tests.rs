@@ -14,7 +14,9 @@ use super::*;
 /// A current kernel with all namespaces: the filter is tried alone here.
 const FACTS: Facts = Facts {
     landlock_abi: 6,
+    private_root: true,
     pid_namespace: true,
+    own_uid: true,
     net_namespace: true,
     sockets: SocketGrant { tcp: false, udp: false },
 };

@@ -193,7 +193,7 @@ impl Judge {
     /// Whether some policy allows it: by a profile, or by its name.
     fn can_be_allowed(&self, number: u32, arguments: &[u64; 6]) -> bool {
         match self.broadest.0.get(number) {
-            Some(rule) if rule.allow || !rule.clauses.is_empty() => permits(rule, arguments),
+            Some(rule) if rule.allow || rule.guarded => permits(rule, arguments),
             _ => true,
         }
     }

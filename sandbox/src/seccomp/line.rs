@@ -93,8 +93,12 @@ pub enum Given {
     TruncateUngoverned,
     /// A signal cannot leave the compartment: it has a pid namespace, or Landlock's scope (ABI 6).
     SignalsConfined,
-    /// No abstract socket of the host is in reach: a network namespace, or Landlock's scope (ABI 6).
-    AbstractSocketsConfined,
+    /// Nor can one to a thread: as above, or the uid is of this compartment alone, which the kernel looks at.
+    ThreadSignalsConfined,
+    /// No socket of the host is in reach by a path: a private root, or Landlock's right (ABI 9).
+    PathSocketsConfined,
+    /// Nor is one by an abstract name: a network namespace besides, or Landlock's scope (ABI 6).
+    LocalSocketsConfined,
     /// TCP is granted.
     Tcp,
     /// UDP is granted.

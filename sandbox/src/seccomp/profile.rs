@@ -63,10 +63,14 @@ impl FromStr for Profile {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Facts {
     /// Landlock's ABI as the kernel gives it, 0 where there is none. From 3 it governs `truncate`, from 6
-    /// signals and abstract sockets.
+    /// signals and abstract sockets, from 9 sockets by path.
     pub landlock_abi: u32,
+    /// The compartment has a root of its own, so that no socket of the host has a path in it but by a mount.
+    pub private_root: bool,
     /// The compartment has a pid namespace, so that a signal cannot leave it.
     pub pid_namespace: bool,
+    /// The uid is of this compartment alone, so that the kernel keeps its signals from all other processes.
+    pub own_uid: bool,
     /// The compartment has a network namespace, so that no abstract socket of the host is in reach.
     pub net_namespace: bool,
     /// The sockets that the policy grants.
@@ -87,7 +91,9 @@ impl Facts {
     /// is refused everywhere.
     pub const WIDEST: Self = Self {
         landlock_abi: u32::MAX,
+        private_root: true,
         pid_namespace: true,
+        own_uid: true,
         net_namespace: true,
         sockets: SocketGrant { tcp: true, udp: true },
     };
@@ -99,7 +105,12 @@ impl Facts {
             Given::TruncateGoverned => self.landlock_abi >= 3,
             Given::TruncateUngoverned => self.landlock_abi < 3,
             Given::SignalsConfined => self.pid_namespace || self.landlock_abi >= 6,
-            Given::AbstractSocketsConfined => self.net_namespace || self.landlock_abi >= 6,
+            Given::ThreadSignalsConfined => self.own_uid || self.meet(Given::SignalsConfined),
+            Given::PathSocketsConfined => self.private_root || self.landlock_abi >= 9,
+            Given::LocalSocketsConfined => {
+                self.meet(Given::PathSocketsConfined)
+                    && (self.net_namespace || self.landlock_abi >= 6)
+            }
             Given::Tcp => self.sockets.tcp,
             Given::Udp => self.sockets.udp,
             Given::Internet => self.sockets.tcp || self.sockets.udp,

@@ -12,6 +12,8 @@ pub(super) struct Rule {
     pub(super) allow: bool,
     /// Allowed when one of these holds.
     pub(super) clauses: Vec<Clause>,
+    /// Some line looks at its arguments, be it one that does not count here.
+    pub(super) guarded: bool,
     /// The error that refuses it, instead of the process's death.
     pub(super) answer: Option<Errno>,
     /// What is not allowed is put to whoever has the filter's listener.
@@ -26,11 +28,17 @@ impl Rules {
     /// Composes `lists`. A later answer replaces an earlier one.
     pub(super) fn of(lists: &[&List], facts: Facts) -> Self {
         let mut rules: BTreeMap<u32, Rule> = BTreeMap::new();
-        let lines = lists.iter().flat_map(|list| list.lines).filter(|line| facts.meet(line.given));
-        for line in lines {
+        for line in lists.iter().flat_map(|list| list.lines) {
+            let counts = facts.meet(line.given);
+            let guards = matches!(line.verdict, Verdict::When(_));
+            if !counts && !guards {
+                continue;
+            }
             for number in line.calls.iter().filter_map(|call| calls::number(call)) {
                 let rule = rules.entry(number).or_default();
+                rule.guarded |= guards;
                 match line.verdict {
+                    _ if !counts => {}
                     Verdict::Allow => rule.allow = true,
                     Verdict::When(clauses) => rule.clauses.extend_from_slice(clauses),
                     Verdict::Answer(errno) => rule.answer = Some(errno),
@@ -45,9 +53,7 @@ impl Rules {
     pub(super) fn add(&mut self, number: u32, broadest: &Self) {
         let rule = self.0.entry(number).or_default();
         match broadest.0.get(&number) {
-            Some(guarded) if !guarded.allow && !guarded.clauses.is_empty() => {
-                *rule = guarded.clone();
-            }
+            Some(guarded) if !guarded.allow && guarded.guarded => *rule = guarded.clone(),
             _ => rule.allow = true,
         }
     }
@@ -56,9 +62,10 @@ impl Rules {
     /// are to `kill`.
     pub(super) fn refuse_rest(&mut self, errno: Errno, kill: impl Fn(&str) -> bool) {
         for (_, number) in calls::HERE.iter().filter(|(call, _)| !kill(call)) {
-            self.0
-                .entry(*number)
-                .or_insert_with(|| Rule { answer: Some(errno), ..Rule::default() });
+            let rule = self.0.entry(*number).or_default();
+            if !rule.allow && rule.clauses.is_empty() {
+                rule.answer = rule.answer.or(Some(errno));
+            }
         }
     }
 

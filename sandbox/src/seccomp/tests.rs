@@ -10,12 +10,14 @@ use super::*;
 /// Every combination of facts that any line tells apart.
 fn facts() -> Vec<Facts> {
     let mut all = Vec::new();
-    for landlock_abi in [0, 2, 3, 6] {
+    for landlock_abi in [0, 2, 3, 6, 9] {
         for namespaces in [false, true] {
             for (tcp, udp) in [(false, false), (true, false), (false, true), (true, true)] {
                 all.push(Facts {
                     landlock_abi,
+                    private_root: namespaces,
                     pid_namespace: namespaces,
+                    own_uid: namespaces,
                     net_namespace: namespaces,
                     sockets: SocketGrant { tcp, udp },
                 });
@@ -28,7 +30,9 @@ fn facts() -> Vec<Facts> {
 /// A current kernel, all namespaces, no network.
 const USUAL: Facts = Facts {
     landlock_abi: 6,
+    private_root: true,
     pid_namespace: true,
+    own_uid: true,
     net_namespace: true,
     sockets: SocketGrant { tcp: false, udp: false },
 };
@@ -187,7 +191,7 @@ fn programs_are_small_and_shallow() {
                 steps(&ours),
                 steps(&theirs)
             );
-            assert!(ours.len() <= 450, "{profile} has {} instructions", ours.len());
+            assert!(ours.len() <= 470, "{profile} has {} instructions", ours.len());
             assert!(steps(&ours) * 5 < steps(&theirs));
         }
     }
@@ -420,14 +424,61 @@ fn an_older_landlock_narrows_the_filter() {
 
     // Signals: a pid namespace is as good as Landlock's scope; with neither there is no `kill`.
     let unconfined = Facts { pid_namespace: false, ..old };
+    let shared = Facts { own_uid: false, ..unconfined };
+    let refused = refuse(libc::EPERM as u16);
     for profile in Profile::ALL {
         assert_eq!(action(profile, old, "kill", &[2, 15]), ALLOW);
-        assert_eq!(action(profile, unconfined, "kill", &[2, 15]), refuse(libc::EPERM as u16));
+        assert_eq!(action(profile, unconfined, "kill", &[2, 15]), refused);
+        // A thread of another is as good a target; but not one of another user's.
+        for call in ["tgkill", "tkill"] {
+            assert_eq!(action(profile, unconfined, call, &[2, 2, 9]), ALLOW);
+            assert_eq!(action(profile, shared, call, &[2, 2, 9]), refused);
+            let scoped = Facts { landlock_abi: 6, ..shared };
+            assert_eq!(action(profile, scoped, call, &[2, 2, 9]), ALLOW);
+        }
+        for call in ["kill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "tgkill", "tkill"] {
+            assert!(check_extra(&[call.to_owned()], &shared).is_err(), "{call}");
+            assert_ne!(action(profile, shared, call, &[2, 2, 9]), ALLOW, "{call}");
+        }
     }
     // Groups are for those that have children.
     let group = u64::from(-1i32 as u32);
     assert_eq!(action(Profile::Plugin, USUAL, "kill", &[group, 15]), refuse(libc::EPERM as u16));
     assert_eq!(action(Profile::Program, USUAL, "kill", &[group, 15]), ALLOW);
+}
+
+#[test]
+fn where_a_socket_of_the_host_is_in_reach_none_is_made_that_could_reach_it() {
+    let unix = libc::AF_UNIX as u64;
+    let (stream, datagram, raw, packets) = (1, 2, 3, 5);
+    let unsupported = refuse(libc::EAFNOSUPPORT as u16);
+    let named = ["socket", "socketpair"];
+    let bare = |landlock_abi| Facts { landlock_abi, ..Facts::default() };
+    for (facts, extra) in [(bare(8), &[][..]), (bare(8), &named), (bare(5), &named)] {
+        for profile in [Profile::Plugin, Profile::Program] {
+            let of = |name, given: &[u64]| action_with(profile, extra, facts, name, given);
+            for kind in [stream, datagram, raw, packets] {
+                assert_eq!(of("socket", &[unix, kind]), unsupported, "{profile} {extra:?}");
+            }
+            // A pair that is connected for good is no way out.
+            assert_eq!(of("socketpair", &[unix, stream]), ALLOW);
+            assert_eq!(of("socketpair", &[unix, packets]), ALLOW);
+            assert_eq!(of("socketpair", &[unix, datagram]), unsupported);
+            assert_eq!(of("socketpair", &[unix, raw]), unsupported);
+            assert_ne!(of("connect", &[]), ALLOW);
+        }
+    }
+    // The controls: with what keeps them out of reach there are some.
+    let rooted = Facts { private_root: true, net_namespace: true, ..bare(5) };
+    for facts in [bare(9), rooted] {
+        for (name, given) in [("socket", &[unix, stream][..]), ("connect", &[])] {
+            assert_eq!(action(Profile::Program, facts, name, given), ALLOW, "{facts:?}");
+        }
+        assert_eq!(action(Profile::Plugin, facts, "socketpair", &[unix, datagram]), ALLOW);
+    }
+    // An abstract name needs no path.
+    let named = Facts { private_root: true, ..bare(5) };
+    assert_eq!(action(Profile::Plugin, named, "socketpair", &[unix, datagram]), unsupported);
 }
 
 #[test]

@@ -77,7 +77,7 @@ pub(super) fn prepare(
     let landlock = landlock_abi > 0 && !is_off(Layer::LandlockFiles);
     let rules = landlock.then(|| Rules::plan(policy, path, real, own_root)).transpose()?;
     let (limits, stand_ins) = limits(policy, circumstances);
-    let facts = policy.facts(namespaced, landlock_abi);
+    let facts = policy.facts(namespaced, ids.own, landlock_abi);
     let filter = seccomp::compile(policy.profile, &policy.allow_syscalls, &facts)?;
     // What the policy may not say is refused all the same.
     let filter = if launch.learner.is_some() { learning::compile(facts) } else { filter };
@@ -203,8 +203,9 @@ fn limits(
         && (circumstances.ids.own || circumstances.namespaced)
     {
         // One more for our init.
-        lower(Resource::RLIMIT_NPROC, u64::from(pids) + 1);
-        let text = format!("RLIMIT_NPROC {} for its uid", pids + 1);
+        let processes = u64::from(pids) + 1;
+        lower(Resource::RLIMIT_NPROC, processes);
+        let text = format!("RLIMIT_NPROC {processes} for its uid");
         stand_ins.push(StandIn { layer: Layer::Pids, text });
     }
     (limits, stand_ins)
@@ -255,5 +256,22 @@ pub(super) fn subject(plan: &Plan, told: &Told) -> Option<String> {
 impl From<FloorViolation> for SpawnError {
     fn from(violation: FloorViolation) -> Self {
         SpawnError::Floor(violation)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_number_of_processes_has_room_for_the_init() {
+        let mut policy = Policy::default();
+        policy.limits.pids = Some(u32::MAX);
+        let ids = Ids { uid: 7, gid: 7, change: true, own: true };
+        let circumstances =
+            Circumstances { ids, namespaced: true, controllers: &[], landlock_abi: 0 };
+        let (_, stand_ins) = limits(&policy, circumstances);
+        let pids = stand_ins.iter().find(|it| it.layer == Layer::Pids).unwrap();
+        assert_eq!(pids.text, "RLIMIT_NPROC 4294967296 for its uid");
     }
 }

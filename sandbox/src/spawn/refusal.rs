@@ -51,9 +51,11 @@ pub(super) fn check(
             );
         }
     }
+    // Without namespaces nothing starts under strict either.
+    let facts = policy.facts(true, ids.own, landlock_abi);
     for layer in [Layer::LandlockFiles, Layer::LandlockNetwork, Layer::LandlockScopes] {
         if policy.involves(layer)
-            && let Some((why, remedy)) = cover::uncovered(layer, policy, landlock_abi)
+            && let Some((why, remedy)) = cover::uncovered(layer, policy, &facts)
         {
             return unavailable(layer, why, format!("{remedy}, or choose best-effort"));
         }

@@ -14,7 +14,7 @@ use bulkhead_sandbox::{Access, Layer, Mount, Policy, Strictness, overlap};
 use super::package_store::check_path;
 use crate::capacity::Demand;
 use crate::failure::{Code, Failure};
-use crate::link::Spawn;
+use crate::link::{MAX_PACKET, Spawn};
 
 /// Where a plugin finds its own tree.
 pub(super) const PLUGIN_TARGET: &str = "/plugin";
@@ -22,6 +22,9 @@ pub(super) const PLUGIN_TARGET: &str = "/plugin";
 pub(super) const DATA_TARGET: &str = "/data";
 /// Arguments, and variables of the environment, at most.
 const MAX_WORDS: usize = 256;
+/// Bytes of the names of all sources together, at most: a supervisor that takes the plugin over is told them,
+/// with all else about it, in one packet.
+const MAX_SOURCES: usize = MAX_PACKET / 2;
 /// Variables that change what the dynamic loader or libc does with the verified binary.
 const LOADER_PREFIXES: [&str; 3] = ["LD_", "GLIBC_", "MALLOC_"];
 const LOADER_VARIABLES: [&str; 5] =
@@ -57,6 +60,16 @@ pub(super) fn admit(spawn: &Spawn, rules: &Rules) -> Result<Policy, Failure> {
             "strictness",
             "the launcher's configuration says `mode = \"strict\"`, and no request can lower it",
         ));
+    }
+    let sources = policy.filesystem.mounts.iter().map(|mount| mount.source.as_os_str().len());
+    let named: usize = sources.sum();
+    if named > MAX_SOURCES {
+        let text = format!(
+            "the sources of its mounts have {named} bytes together, of {MAX_SOURCES} at most; show a common parent"
+        );
+        return Err(Failure::new(Code::InvalidRequest, text)
+            .with("limit", MAX_SOURCES)
+            .with("used", named));
     }
     for mount in &mut policy.filesystem.mounts {
         check_mount(mount, rules)?;

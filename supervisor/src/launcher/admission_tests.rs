@@ -229,3 +229,26 @@ fn what_some_plugin_may_write_is_executed_by_none() {
         assert_eq!(shown(written), Access::ReadData, "{written}");
     }
 }
+
+#[test]
+fn what_no_supervisor_could_be_told_of_is_not_started() {
+    let directory = tempfile::tempdir().unwrap();
+    let shared = directory.path().canonicalize().unwrap();
+    let sources = AllowedSources { read_only: vec![shared.clone()], read_write: Vec::new() };
+    let rules = Rules { sources, ..Rules::default() };
+    // Many names of the same place, each as long as a path can be.
+    let asking = |count: usize| {
+        let long = format!("{}{}", shared.display(), "/.".repeat(2000));
+        spawn(|spawn| {
+            let mounts = (0..count)
+                .map(|number| mount(Path::new(&long), &format!("/{number}"), Access::ReadOnly));
+            spawn.policy.0.filesystem.mounts = mounts.collect();
+        })
+    };
+    let failure = admit(&asking(17), &rules).unwrap_err();
+    assert_eq!(failure.code, Code::InvalidRequest, "{failure}");
+    assert_eq!(failure.details["limit"], MAX_SOURCES);
+    // The control: fewer are shown, each by its true name.
+    let admitted = admit(&asking(16), &rules).unwrap();
+    assert!(admitted.filesystem.mounts.iter().all(|mount| mount.source == shared));
+}

@@ -8,6 +8,7 @@ use std::fs::File;
 
 use bulkhead_sandbox::Policy;
 
+use super::clearing::Clearing;
 use super::measuring::Measure;
 use super::package_store::{Importing, PackageStore, Step, Verification, Verified};
 use super::packages::{Package, Progress};
@@ -37,10 +38,24 @@ pub(super) struct Job {
 pub(super) enum Work {
     Import(Importing),
     Package(Package),
-    Verify { start: Box<Start>, verification: Box<Verification> },
-    Discard { digest: Digest, removal: Removal },
-    Release { id: PluginId, release: Release },
-    Measure { id: PluginId, measure: Measure },
+    Verify {
+        start: Box<Start>,
+        verification: Box<Verification>,
+    },
+    Discard {
+        digest: Digest,
+        removal: Removal,
+    },
+    Release {
+        id: PluginId,
+        release: Release,
+    },
+    Measure {
+        id: PluginId,
+        measure: Measure,
+    },
+    /// What a dead launcher left; nobody waits for it.
+    Clear(Clearing),
 }
 
 impl Work {
@@ -132,9 +147,11 @@ impl Jobs {
         self.0.iter().any(|job| match &job.work {
             Work::Verify { start, .. } => start.spawn.id == *id,
             Work::Release { id: releasing, .. } => releasing == id,
-            Work::Import(_) | Work::Package(_) | Work::Discard { .. } | Work::Measure { .. } => {
-                false
-            }
+            Work::Import(_)
+            | Work::Package(_)
+            | Work::Discard { .. }
+            | Work::Measure { .. }
+            | Work::Clear(_) => false,
         })
     }
 
@@ -143,9 +160,11 @@ impl Jobs {
         self.0.iter().any(|job| match &job.work {
             Work::Verify { start, .. } => start.spawn.digest == digest,
             Work::Discard { digest: discarding, .. } => *discarding == digest,
-            Work::Import(_) | Work::Package(_) | Work::Release { .. } | Work::Measure { .. } => {
-                false
-            }
+            Work::Import(_)
+            | Work::Package(_)
+            | Work::Release { .. }
+            | Work::Measure { .. }
+            | Work::Clear(_) => false,
         })
     }
 
@@ -158,7 +177,9 @@ impl Jobs {
                 Work::Verify { .. } | Work::Measure { .. } => None,
                 Work::Import(importing) => Some(Work::Import(importing.give_up())),
                 Work::Package(package) => package.give_up().map(Work::Package),
-                removal @ (Work::Discard { .. } | Work::Release { .. }) => Some(removal),
+                removal @ (Work::Discard { .. } | Work::Release { .. } | Work::Clear(_)) => {
+                    Some(removal)
+                }
             })
             .map(|work| Job { reply_to: None, work })
             .collect();
@@ -257,6 +278,13 @@ fn advance(
                 return Err(Failure::new(Code::StorageFailed, what));
             }
         },
+        Work::Clear(mut clearing) => {
+            if clearing.step(storage) {
+                Advance::Done(Reply::Done)
+            } else {
+                Advance::More(Work::Clear(clearing))
+            }
+        }
         Work::Release { id, mut release } => {
             if storage.step_release(&mut release)? {
                 Advance::Done(Reply::Done)

@@ -27,6 +27,7 @@ mod admin_socket;
 mod admission;
 pub(crate) mod audit_anchor;
 mod channels;
+mod clearing;
 mod credentials;
 mod data;
 mod disk;

@@ -5,7 +5,7 @@
 //! store/<digest>.sums    one line per file; its SHA-256 is the digest
 //! store/<digest>.signer  one line per key that has signed it; none where it came as a directory
 //! store/.import-N        a copy that is not complete, or a damaged tree that a good one has
-//!                        replaced; removed at the next start
+//!                        replaced; removed after the next start
 //! store/.unpack-N        what is just being unpacked; likewise
 //! ```
 //! The list is written before the tree gets its name, so a tree that can be seen is complete.
@@ -17,7 +17,8 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::removal::{Removal, remove_at_once};
+use super::clearing::Leftover;
+use super::removal::Removal;
 use crate::failure::{Code, Failure};
 use crate::id::Digest;
 
@@ -43,7 +44,10 @@ const MAX_SUMS: u64 = 16 << 20;
 /// The store. One launcher at a time owns it; it holds the state directory's lock.
 pub(super) struct PackageStore {
     path: PathBuf,
+    /// The number of the last import.
     imports: u64,
+    /// What a dead launcher left half done.
+    left: Vec<Leftover>,
     /// Fingerprints of verified files by tree.
     known: HashMap<Digest, Arc<verification::Known>>,
 }
@@ -55,12 +59,13 @@ pub(super) enum Step<Work, Done> {
 }
 
 impl PackageStore {
-    /// Opens or creates the store and removes what a dead launcher left half done.
+    /// Opens or creates the store, and finds what a dead launcher left half done.
     pub(super) fn open(path: PathBuf) -> std::io::Result<Self> {
         match DirBuilder::new().mode(0o755).create(&path) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
             _ => {}
         }
+        let (mut left, mut imports) = (Vec::new(), 0);
         let mut complete = Vec::new();
         let mut lists = Vec::new();
         for entry in fs::read_dir(&path)? {
@@ -68,7 +73,10 @@ impl PackageStore {
             let name = entry.file_name();
             let name = name.to_string_lossy();
             if name.starts_with('.') {
-                remove_at_once(&entry.path())?;
+                // What is still there keeps its number.
+                let number = name.rsplit('-').next().and_then(|text| text.parse().ok());
+                imports = imports.max(number.unwrap_or(0));
+                left.push(Leftover::new(entry.path(), None));
             } else if let Some(digest) =
                 name.strip_suffix(".sums").or_else(|| name.strip_suffix(signers::SUFFIX))
             {
@@ -79,10 +87,18 @@ impl PackageStore {
         }
         for (digest, list) in lists {
             if !complete.contains(&digest) {
-                fs::remove_file(list)?;
+                // Now, as the next import may write it anew.
+                if let Err(error) = fs::remove_file(&list) {
+                    tracing::warn!(path = %list.display(), %error, "a list without its tree stays");
+                }
             }
         }
-        Ok(Self { path, imports: 0, known: HashMap::new() })
+        Ok(Self { path, imports, left, known: HashMap::new() })
+    }
+
+    /// What a dead launcher left half done, once.
+    pub(super) fn take_left(&mut self) -> Vec<Leftover> {
+        std::mem::take(&mut self.left)
     }
 
     pub(super) fn path(&self) -> &Path {

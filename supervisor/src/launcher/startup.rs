@@ -105,9 +105,7 @@ pub(super) fn prepare(
         std::fs::canonicalize(&config.state).map_err(|error| path_error(&config.state, error))?;
     let lock = lock(&state)?;
     let tree = discover(config.mode);
-    if let Some(tree) = &tree {
-        end_leftovers(tree)?;
-    }
+    let stuck = tree.as_ref().map_or(Ok(Vec::new()), |tree| end_leftovers(tree, LEFTOVERS))?;
     let user = if privileged { Some(supervisor_user(config)?) } else { None };
     let own_state = state.join("supervisor");
     make(&own_state, 0o700)?;
@@ -126,7 +124,8 @@ pub(super) fn prepare(
     let anchor = AuditAnchor::open(&state, first).map_err(|error| path_error(&state, error))?;
     let store =
         PackageStore::open(store_path.clone()).map_err(|error| path_error(&store_path, error))?;
-    let storage = Storage::open(state.join("plugins"), ownership)?;
+    let mut storage = Storage::open(state.join("plugins"), ownership)?;
+    storage.hold(stuck);
     let trust_log = TrustLog::open(&state).map_err(|error| path_error(&state, error))?;
     let access = Access {
         admin_gid: group(config.admin_group.as_deref(), "admin_group")?,
@@ -314,8 +313,10 @@ fn kernel_audit(given: io::Result<Option<OwnedFd>>) -> Option<OwnedFd> {
         .ok()
 }
 
-/// Kills and removes the compartments of a launcher that died.
-fn end_leftovers(tree: &Tree) -> Result<(), StartError> {
+/// Kills and removes the compartments of a launcher that died; tells the uids of processes that are still
+/// there `at_most` so long after SIGKILL. They wait in the kernel and end when it lets them: nothing else
+/// needs to wait for that, as a compartment of the same name is not started before.
+fn end_leftovers(tree: &Tree, at_most: Duration) -> Result<Vec<u32>, StartError> {
     let failed = |name: &str, error: &CgroupError| StartError::Leftover {
         name: name.to_owned(),
         why: error.to_string(),
@@ -328,18 +329,43 @@ fn end_leftovers(tree: &Tree) -> Result<(), StartError> {
         cgroup.kill().map_err(|error| failed(&name, &error))?;
         left.push((name, cgroup));
     }
-    let deadline = Instant::now() + LEFTOVERS;
+    let deadline = Instant::now() + at_most;
+    let mut stuck = Vec::new();
     for (name, cgroup) in left {
-        if !wait_empty(&cgroup, deadline).map_err(|error| failed(&name, &error))? {
-            let why = format!(
-                "processes are still in {} {LEFTOVERS:?} after SIGKILL",
-                cgroup.path().display()
-            );
-            return Err(StartError::Leftover { name, why });
+        if wait_empty(&cgroup, deadline).map_err(|error| failed(&name, &error))? {
+            if let Err(error) = cgroup.remove() {
+                tracing::warn!(%name, %error, "the cgroup of a dead service's compartment stays");
+            }
+            continue;
         }
-        cgroup.remove().map_err(|error| failed(&name, &error))?;
+        let uids = uids_in(cgroup.path());
+        tracing::error!(
+            %name,
+            ?uids,
+            cgroup = %cgroup.path().display(),
+            "a process of a dead service is still there {at_most:?} after SIGKILL: it waits in the kernel \
+             (state D in ps); what has this name is not started before it is gone"
+        );
+        stuck.extend(uids);
     }
-    Ok(())
+    Ok(stuck)
+}
+
+/// As whom the processes in a cgroup run.
+fn uids_in(cgroup: &Path) -> Vec<u32> {
+    let read = |path: PathBuf| std::fs::read_to_string(path).unwrap_or_default();
+    let processes = read(cgroup.join("cgroup.procs"));
+    let mut uids: Vec<u32> = processes
+        .lines()
+        .filter_map(|pid| {
+            let status = read(Path::new("/proc").join(pid).join("status"));
+            let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+            line.split_whitespace().next()?.parse().ok()
+        })
+        .collect();
+    uids.sort_unstable();
+    uids.dedup();
+    uids
 }
 
 fn wait_empty(cgroup: &Cgroup, deadline: Instant) -> Result<bool, CgroupError> {
@@ -445,5 +471,31 @@ fn unpack(config: &Config) -> Role {
         program: "/proc/self/exe".into(),
         arguments: config.unpack_arguments.clone().unwrap_or_else(unpacking::arguments),
         within: config.unpack_within.unwrap_or_else(unpacking::within),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_does_not_end_holds_its_uid_and_not_the_start() {
+        // Files in the place of a hierarchy: nothing dies of what is written to them.
+        let directory = tempfile::tempdir().unwrap();
+        let leftover = directory.path().join("plugins/hung");
+        std::fs::create_dir_all(&leftover).unwrap();
+        for place in ["", "plugins"] {
+            for name in ["cgroup.controllers", "cgroup.subtree_control"] {
+                std::fs::write(directory.path().join(place).join(name), "").unwrap();
+            }
+        }
+        std::fs::write(leftover.join("cgroup.kill"), "").unwrap();
+        std::fs::write(leftover.join("cgroup.events"), "populated 1\nfrozen 0\n").unwrap();
+        std::fs::write(leftover.join("cgroup.procs"), format!("{}\n", std::process::id())).unwrap();
+        let tree = Tree::at(directory.path()).unwrap();
+        let stuck = end_leftovers(&tree, Duration::from_millis(1)).unwrap();
+        assert_eq!(stuck, [geteuid().as_raw()]);
+        assert_eq!(std::fs::read_to_string(leftover.join("cgroup.kill")).unwrap(), "1");
+        assert!(leftover.exists());
     }
 }

@@ -7,7 +7,8 @@
 //! ```
 //! The owner of `data` *is* the lease of the uid: there is no second record that could disagree with
 //! it, and a launcher that starts finds the leases by looking. A uid is free again only when the last
-//! file of its plugin is gone. Without privilege all storage belongs to the one uid there is.
+//! file of its plugin is gone: what is being removed has a hidden name, and its owner is the uid that is
+//! not free yet. Without privilege all storage belongs to the one uid there is.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder};
@@ -19,7 +20,8 @@ use std::path::{Path, PathBuf};
 use bulkhead_sandbox::Identity;
 use nix::unistd::{Gid, Uid, chown};
 
-use super::removal::{Removal, remove_at_once};
+use super::clearing::Leftover;
+use super::removal::{HIDDEN, Removal, hidden_name, remove_at_once};
 use crate::failure::{Code, Failure};
 use crate::id::PluginId;
 use crate::link::Lease;
@@ -78,6 +80,8 @@ pub(super) struct Storage {
     releasing: Vec<u32>,
     /// Of compartments that have no storage: see [`Storage::borrow_uid`].
     borrowed: Vec<u32>,
+    /// What a dead launcher has not removed.
+    left: Vec<Leftover>,
     /// Where the search for a free uid goes on, so that one just given back rests longest.
     next: u32,
 }
@@ -102,8 +106,7 @@ pub(super) enum StorageError {
 }
 
 impl Storage {
-    /// Opens or creates the storage, finds the leases, and ends the removals that a dead launcher
-    /// had begun.
+    /// Opens or creates the storage, and finds the leases and the removals that a dead launcher had begun.
     pub(super) fn open(path: PathBuf, ownership: Ownership) -> Result<Self, StorageError> {
         let io = |path: &Path| {
             let path = path.to_owned();
@@ -119,6 +122,7 @@ impl Storage {
             unsynced: BTreeSet::new(),
             releasing: Vec::new(),
             borrowed: Vec::new(),
+            left: Vec::new(),
             next: match ownership {
                 Ownership::Leased(range) => range.first,
                 Ownership::Invoker(uid) => uid,
@@ -130,8 +134,8 @@ impl Storage {
             let entry = entry.map_err(io(&storage.path))?;
             let name = entry.file_name();
             let Some(id) = name.to_str().and_then(|name| name.parse::<PluginId>().ok()) else {
-                if name.as_encoded_bytes().starts_with(b".removing-") {
-                    remove_at_once(&entry.path()).map_err(io(&entry.path()))?;
+                if name.as_encoded_bytes().starts_with(HIDDEN.as_bytes()) {
+                    storage.leave(entry.path());
                 } else {
                     tracing::warn!(path = %entry.path().display(), "this is no plugin's storage");
                 }
@@ -153,8 +157,13 @@ impl Storage {
             // Allotment makes the two directories one after the other: this one was interrupted.
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let home = self.home(&id);
-                return remove_at_once(&home)
-                    .map_err(|source| StorageError::Io { path: home, source });
+                match Removal::begin(&home, &self.path) {
+                    Ok(removal) => self.left.extend(removal.map(|it| Leftover::of(it, None))),
+                    Err(error) => {
+                        tracing::warn!(path = %home.display(), %error, "this is no plugin's storage, and cannot be removed");
+                    }
+                }
+                return Ok(());
             }
             Err(source) => return Err(StorageError::Io { path: data, source }),
         };
@@ -170,6 +179,30 @@ impl Storage {
         }
         self.leases.insert(id, uid);
         Ok(())
+    }
+
+    /// Keeps what a dead launcher was removing for later, and its uid leased until then.
+    fn leave(&mut self, path: PathBuf) {
+        let owner = |path: &Path| fs::symlink_metadata(path).ok().map(|found| found.uid());
+        let uid = match self.ownership {
+            Ownership::Leased(range) => [owner(&path), owner(&path.join("data"))]
+                .into_iter()
+                .flatten()
+                .find(|uid| range.contains(*uid)),
+            Ownership::Invoker(_) => None,
+        };
+        self.releasing.extend(uid);
+        self.left.push(Leftover::new(path, uid));
+    }
+
+    /// What a dead launcher has not removed, once.
+    pub(super) fn take_left(&mut self) -> Vec<Leftover> {
+        std::mem::take(&mut self.left)
+    }
+
+    /// Processes of a dead launcher that cannot be ended run as these: they are nobody else's.
+    pub(super) fn hold(&mut self, uids: impl IntoIterator<Item = u32>) {
+        self.borrowed.extend(uids);
     }
 
     fn home(&self, id: &PluginId) -> PathBuf {
@@ -218,16 +251,11 @@ impl Storage {
         let (home, data) = (self.home(id), self.data(id));
         let make = || -> std::io::Result<()> {
             // Made complete under a hidden name: a lease is never without its owner.
-            let hidden = self.path.join(format!(".removing-new-{id}"));
-            remove_at_once(&hidden)?;
-            let mut builder = DirBuilder::new();
-            builder.mode(0o700).create(&hidden)?;
-            builder.create(hidden.join("data"))?;
-            if matches!(self.ownership, Ownership::Leased(_)) {
-                let gid = Gid::from_raw(uid);
-                chown(&hidden.join("data"), Some(Uid::from_raw(uid)), Some(gid))?;
-            }
-            fs::rename(&hidden, &home)
+            let hidden = hidden_name(&self.path)?;
+            self.fill(&hidden, uid).and_then(|()| fs::rename(&hidden, &home)).inspect_err(|_| {
+                // If not now, then at the next start.
+                let _ = remove_at_once(&hidden);
+            })
         };
         make().map_err(|error| {
             Failure::new(
@@ -255,6 +283,17 @@ impl Storage {
     /// The directory was synced after that storage was made.
     pub(super) fn synced(&mut self, id: &PluginId) {
         self.unsynced.remove(id);
+    }
+
+    fn fill(&self, home: &Path, uid: u32) -> std::io::Result<()> {
+        let mut builder = DirBuilder::new();
+        builder.mode(0o700).create(home)?;
+        builder.create(home.join("data"))?;
+        if matches!(self.ownership, Ownership::Leased(_)) {
+            let gid = Gid::from_raw(uid);
+            chown(&home.join("data"), Some(Uid::from_raw(uid)), Some(gid))?;
+        }
+        Ok(())
     }
 
     /// The search for the next uid begins after this one.
@@ -319,6 +358,10 @@ impl Storage {
         self.leases.remove(id);
         self.unsynced.remove(id);
         Ok(removal.map(|removal| {
+            if let Some(uid) = self.ownership.leased(uid) {
+                // For the next launcher; if it fails, the owner of what is in it tells as much.
+                let _ = removal.name_owner(uid);
+            }
             self.releasing.push(uid);
             Release { uid, removal }
         }))
@@ -335,12 +378,16 @@ impl Storage {
             .with("path", &self.path)
         })?;
         if done {
-            let index = self.releasing.iter().position(|uid| *uid == release.uid);
-            if let Some(index) = index {
-                self.releasing.swap_remove(index);
-            }
+            self.is_released(release.uid);
         }
         Ok(done)
+    }
+
+    /// Nothing of that uid is left.
+    pub(super) fn is_released(&mut self, uid: u32) {
+        if let Some(index) = self.releasing.iter().position(|releasing| *releasing == uid) {
+            self.releasing.swap_remove(index);
+        }
     }
 }
 

@@ -1,8 +1,10 @@
 use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
 
 use nix::unistd::geteuid;
 
 use super::*;
+use crate::launcher::clearing::Clearing;
 
 fn id(text: &str) -> PluginId {
     text.parse().unwrap()
@@ -135,7 +137,105 @@ fn what_was_interrupted_is_cleared_at_the_start() {
     // A release that is never stepped, as when the launcher dies.
     drop(storage.release(&id("a")).unwrap().unwrap());
     drop(storage);
-    let storage = Storage::open(path.clone(), ownership(3)).unwrap();
-    assert_eq!(fs::read_dir(&path).unwrap().count(), 0);
+    let mut storage = Storage::open(path.clone(), ownership(3)).unwrap();
     assert_eq!(storage.get(&id("half")), None);
+    // The start does not wait for it, and the uid of what is left is not free.
+    assert_eq!(fs::read_dir(&path).unwrap().count(), 3);
+    if geteuid().is_root() {
+        assert_eq!(storage.taken().copied().collect::<Vec<_>>(), [1_900_100_000]);
+    }
+    clear(&mut storage);
+    assert_eq!(fs::read_dir(&path).unwrap().count(), 0);
+    assert_eq!(storage.taken().count(), 0);
+}
+
+/// Does what is done after a start.
+fn clear(storage: &mut Storage) {
+    let mut clearing = Clearing::of(storage.take_left());
+    while !clearing.step(storage) {}
+}
+
+/// Whether this is the run with mounts of its own; if not, runs the named test there.
+fn with_own_mounts(test: &str) -> bool {
+    const MARK: &str = "BULKHEAD_TEST_OWN_MOUNTS";
+    if std::env::var_os(MARK).is_some() {
+        return true;
+    }
+    let output = Command::new("unshare")
+        .args(["--mount", "--"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", &format!("launcher::storage::tests::{test}"), "--nocapture"])
+        .env(MARK, "1")
+        .output()
+        .unwrap();
+    let out = String::from_utf8_lossy(&output.stdout);
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && out.contains("1 passed"), "inside: {out}\n{err}");
+    false
+}
+
+fn run(program: &str, arguments: &[&Path]) {
+    assert!(Command::new(program).args(arguments).status().unwrap().success());
+}
+
+#[test]
+fn what_is_mounted_in_a_plugins_data_is_left_alone_and_keeps_no_service_down() {
+    let test = "what_is_mounted_in_a_plugins_data_is_left_alone_and_keeps_no_service_down";
+    if !leased(test) || !with_own_mounts(test) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("plugins");
+    let mut storage = Storage::open(path.clone(), ownership(4)).unwrap();
+    let other = directory.path().join("other");
+    fs::create_dir(&other).unwrap();
+    fs::write(other.join("kept"), "not the plugin's").unwrap();
+    // A volume of its own; and another directory of the same disk beneath it, among much else.
+    let volume = storage.allot(&id("volume")).unwrap();
+    let tmpfs = ["-t", "tmpfs", "none"].map(Path::new);
+    run("mount", &[&tmpfs[..], &[volume.data.as_path()]].concat());
+    fs::write(volume.data.join("kept"), "on the volume").unwrap();
+    let bound = storage.allot(&id("bound")).unwrap();
+    fs::create_dir_all(bound.data.join("deep/er")).unwrap();
+    for number in 0..1500 {
+        fs::write(bound.data.join(format!("many-{number}")), "").unwrap();
+    }
+    let at = bound.data.join("deep/er");
+    run("mount", &[Path::new("--bind"), &other, &at]);
+    let mut hidden = Vec::new();
+    for name in ["volume", "bound"] {
+        let mut release = storage.release(&id(name)).unwrap().unwrap();
+        hidden.push(release.removal.path().to_owned());
+        let failure = loop {
+            match storage.step_release(&mut release) {
+                Ok(done) => assert!(!done, "{name}"),
+                Err(failure) => break failure,
+            }
+        };
+        assert!(failure.to_string().contains("unmount it"), "{failure}");
+    }
+    // What is not mounted is gone.
+    let left = |at: &Path| fs::read_dir(at).unwrap().count();
+    assert_eq!(left(&hidden[1]), 1);
+    let at = fs::read_dir(&hidden[1]).unwrap().next().unwrap().unwrap().path().join("er");
+    let kept = || {
+        assert_eq!(fs::read_to_string(other.join("kept")).unwrap(), "not the plugin's");
+        fs::read_to_string(hidden[0].join("data/kept")).unwrap()
+    };
+    assert_eq!(kept(), "on the volume");
+    // The next start serves. Neither uid is another's.
+    drop(storage);
+    let mut storage = Storage::open(path.clone(), ownership(4)).unwrap();
+    clear(&mut storage);
+    assert_eq!(kept(), "on the volume");
+    let uids = ["a", "b"].map(|name| storage.allot(&id(name)).unwrap().uid);
+    assert_eq!(uids, [1_900_100_002, 1_900_100_003]);
+    assert_eq!(storage.allot(&id("c")).unwrap_err().code, Code::ResourceExhausted);
+    // Once nothing is mounted any more, it is as any other.
+    run("umount", &[&hidden[0].join("data"), &at]);
+    drop(storage);
+    let mut storage = Storage::open(path, ownership(4)).unwrap();
+    clear(&mut storage);
+    assert_eq!(hidden.iter().filter(|path| path.exists()).count(), 0);
+    storage.allot(&id("c")).unwrap();
 }

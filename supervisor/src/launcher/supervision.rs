@@ -6,14 +6,16 @@ use std::time::Duration;
 use bulkhead_sandbox::descriptors::stream_pair;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 
+use super::clearing::Clearing;
 use super::event_loop::{LINK, Launcher};
+use super::jobs::Work;
 use super::plugins::{Departed, Plugin};
 use super::restarts::Decision;
 use super::shutdown::Stop;
 use super::supervisor::Supervisor;
 use crate::clock::Monotonic;
 use crate::failure::Failure;
-use crate::link::{Json, LinkError, Message, Reply, RequestNumber};
+use crate::link::{self, Json, LinkError, Message, Reply, RequestNumber};
 
 /// How long one turn serves requests. Each is short, so a turn is hardly longer.
 pub(super) const SERVING: Duration = Duration::from_millis(5);
@@ -26,13 +28,14 @@ pub(super) enum Supervision {
 }
 
 /// What a supervisor that starts is told of a plugin that runs.
-fn adoption(plugin: &Plugin) -> std::io::Result<(Message, Vec<OwnedFd>)> {
+fn adoption(plugin: &Plugin) -> std::io::Result<(u64, Message, Vec<OwnedFd>)> {
     let session = plugin.open_session().or_else(|failure| {
         tracing::warn!(plugin = %plugin.id, %failure, "adopted without a session");
         // One that is closed already: the supervisor sees a plugin that does not answer.
         stream_pair().map(|(ours, _)| ours)
     })?;
-    Ok((Message::Adopt(Box::new(plugin.adopted())), plugin.descriptors(session)?))
+    let message = Message::Adopt(Box::new(plugin.adopted()));
+    Ok((plugin.generation(), message, plugin.descriptors(session)?))
 }
 
 impl Launcher {
@@ -68,8 +71,11 @@ impl Launcher {
             Ok(adoptions) => adoptions,
             Err(error) => return self.give_up_link(&error.into()),
         };
-        for (message, descriptors) in adoptions {
-            self.tell(&message, descriptors);
+        for (generation, message, descriptors) in adoptions {
+            match link::encode(&message) {
+                Ok(_) => self.tell(&message, descriptors),
+                Err(error) => self.end_unadoptable(generation, &error),
+            }
         }
         let exits: Vec<_> = self
             .plugins
@@ -83,6 +89,15 @@ impl Launcher {
             self.tell(&message, descriptors);
         }
         self.tell(&Message::Current, Vec::new());
+    }
+
+    /// A plugin that no supervisor can be told of is stopped. To give up the link instead would end every
+    /// supervisor, and then the service.
+    fn end_unadoptable(&mut self, generation: u64, error: &LinkError) {
+        let budget = self.settings.stop_timeout;
+        let Some(plugin) = self.plugins.get_mut(generation) else { return };
+        tracing::error!(plugin = %plugin.id, %error, "no supervisor can take it over: stopping it");
+        plugin.stopping.arm(Monotonic::now(), Duration::ZERO, budget);
     }
 
     pub(super) fn tell_exit(&mut self, departed: &Departed) {
@@ -252,8 +267,18 @@ impl Launcher {
         if !self.announced {
             self.announced = true;
             self.notify.ready();
+            self.clear_leftovers();
         }
         self.announce();
+    }
+
+    /// Goes on with what a dead launcher was removing: however much that is, no start waits for it.
+    fn clear_leftovers(&mut self) {
+        let mut left = self.storage.take_left();
+        left.extend(self.store.take_left());
+        if !left.is_empty() {
+            self.jobs.resume(None, Work::Clear(Clearing::of(left)));
+        }
     }
 
     /// What `systemctl status` shows.

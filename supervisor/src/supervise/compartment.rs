@@ -39,6 +39,7 @@ pub(super) fn enter(settings: &Settings) -> Result<Enforcement, Unconfined> {
         write: vec![settings.state.clone()],
         // Of the plugins' lines and our own: the directory, as the socket is made anew with the journal.
         sockets: Path::new(journal::SOCKET).parent().map(PathBuf::from).into_iter().collect(),
+        own_uid: settings.launcher_uid != nix::unistd::geteuid().as_raw(),
     };
     let found = confinement.enforce();
     let names: Vec<&str> = found

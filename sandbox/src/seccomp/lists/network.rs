@@ -7,8 +7,10 @@ pub(super) const TYPE: Named = (0xf, "SOCK_TYPE_MASK");
 
 pub(super) const INET: Check = is(0, "domain", c!(AF_INET));
 pub(super) const INET6: Check = is(0, "domain", c!(AF_INET6));
+pub(super) const UNIX: Check = is(0, "domain", c!(AF_UNIX));
 pub(super) const STREAM: Check = bits(1, "type", TYPE, c!(SOCK_STREAM));
 pub(super) const DATAGRAM: Check = bits(1, "type", TYPE, c!(SOCK_DGRAM));
+pub(super) const PACKETS: Check = bits(1, "type", TYPE, c!(SOCK_SEQPACKET));
 pub(super) const DEFAULT: Check = is(2, "protocol", (0, "0"));
 pub(super) const TCP: Check = is(2, "protocol", c!(IPPROTO_TCP));
 pub(super) const UDP: Check = is(2, "protocol", c!(IPPROTO_UDP));
@@ -55,18 +57,19 @@ pub(super) static INTERNET: List = List {
 
 pub(super) static LOCAL: List = List {
     name: "local sockets",
-    purpose: "Unix sockets between the processes of the compartment. None of the host's is in reach.",
+    purpose: "Unix sockets between the processes of the compartment. Where one of the host's would be in reach, there are none.",
     lines: &[
         when(
             &["socket"],
-            &[&[is(0, "domain", c!(AF_UNIX))]],
-            "the paths are those of the private root",
-        ),
+            &[&[UNIX]],
+            "the paths are those of the private root, or those that Landlock lets it reach. Without either there is none: a socket of datagrams sends to any path, without `connect`",
+        )
+        .given(Given::PathSocketsConfined),
         allow(&["bind", "listen", "accept", "accept4"], "serving on them"),
         allow(
             &["connect"],
-            "where a network namespace or Landlock's scope hides the host's abstract sockets",
+            "where besides a network namespace or Landlock's scope hides the host's abstract sockets",
         )
-        .given(Given::AbstractSocketsConfined),
+        .given(Given::LocalSocketsConfined),
     ],
 };

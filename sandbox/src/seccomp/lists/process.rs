@@ -196,7 +196,16 @@ pub(super) static THREADS: List = List {
             "one's own; another's tells where its memory is",
         ),
         answer(&["get_robust_list"], e!(EPERM), "as the kernel answers for another user's process"),
-        allow(&["tgkill", "tkill"], "`abort` and `pthread_kill`; `tkill` is musl's"),
+        allow(
+            &["tgkill", "tkill"],
+            "`abort`, `raise` and `pthread_kill`; `tkill` is musl's. Which process a thread is of, the filter cannot know, so only where none of others can be signalled",
+        )
+        .given(Given::ThreadSignalsConfined),
+        answer(
+            &["tgkill", "tkill"],
+            e!(EPERM),
+            "where every process of its user could be signalled; `abort` ends the process all the same, by an instruction that no program may execute (SIGSEGV on x86_64)",
+        ),
     ],
 };
 

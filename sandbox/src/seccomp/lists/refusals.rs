@@ -304,8 +304,8 @@ pub static NEVER: &[Never] = &[
     ),
     unless(
         &["connect"],
-        Given::AbstractSocketsConfined,
-        "abstract sockets of the host are in reach: there is no network namespace, and this kernel's Landlock (below ABI 6) has no scope",
+        Given::LocalSocketsConfined,
+        "sockets of the host are in reach: by a path, where there is no private root and this kernel's Landlock (below ABI 9) does not govern them, or by an abstract name, where there is no network namespace and no scope (below ABI 6)",
     ),
     unless(
         &["truncate"],
@@ -316,6 +316,11 @@ pub static NEVER: &[Never] = &[
         &["openat2"],
         Given::TruncateGoverned,
         "this kernel's Landlock (below ABI 3) does not govern truncation, and the flags are in memory, where no filter sees them",
+    ),
+    unless(
+        &["tgkill", "tkill"],
+        Given::ThreadSignalsConfined,
+        "signals could leave the compartment: it has no pid namespace and no uid of its own, and this kernel's Landlock (below ABI 6) no scope",
     ),
     unless(
         &["kill", "rt_sigqueueinfo", "rt_tgsigqueueinfo"],

@@ -1,10 +1,7 @@
 //! The service's supervisor, which confines itself: its code is our own, and what it parses is not.
 
-use super::network::{STREAM, TCP_SOCKETS, TYPE, UDP_SOCKETS};
-use crate::seccomp::line::{Check, List, allow, answer, bits, c, e, is, when};
-
-const UNIX: Check = is(0, "domain", c!(AF_UNIX));
-const PACKETS: Check = bits(1, "type", TYPE, c!(SOCK_SEQPACKET));
+use super::network::{PACKETS, STREAM, TCP_SOCKETS, UDP_SOCKETS, UNIX};
+use crate::seccomp::line::{List, allow, answer, c, e, is, when};
 
 pub(super) static SUPERVISOR: List = List {
     name: "supervisor",

@@ -77,7 +77,7 @@ fn what_can_be_written_is_not_executed_by_another_name() {
     let script =
         "for it in /r/true /w/true /r/out/true; do test -e $it && $it && echo $it; done; true";
     // Where nothing can be written all of it runs.
-    assert_eq!(run(&[read.clone()], script), "/r/true\n/r/out/true\n");
+    assert_eq!(run(std::slice::from_ref(&read), script), "/r/true\n/r/out/true\n");
     assert_eq!(run(&[Mount::read_write(&at, "/w"), read.clone()], script), "");
     assert_eq!(run(&[Mount::read_write(at.join("out"), "/w"), read.clone()], script), "");
     // A part that is writable in its own place hides what would be executable there, and only that.

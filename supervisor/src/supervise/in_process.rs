@@ -34,7 +34,7 @@ use super::plugin::{self, Context, Given, HostSide, StartPlan};
 use super::registry::{self, LocalJob, Registry};
 use super::schedule;
 use super::store::{PluginRow, Store};
-use crate::config::{AuditedCalls, Logs, Retention, Tracing};
+use crate::config::{AuditedCalls, Ceilings, Logs, Retention, Tracing};
 use crate::failure::{Code, Failure};
 use crate::id::Digest;
 use crate::link::{
@@ -236,6 +236,7 @@ fn settings(directory: &TempDir) -> Settings {
         sources: AllowedSources::default(),
         archives_limit: 1 << 20,
         admission: Admission::default(),
+        limits: Ceilings::default(),
         started_ms: None,
         supervisor_starts: 1,
         machine: Value::Null,

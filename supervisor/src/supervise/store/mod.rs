@@ -107,9 +107,11 @@ impl Store {
         connection
             .execute_batch(
                 // 512 KiB of page cache, not 2 MiB: what is read is small, and the kernel caches it too.
+                // What a savepoint puts back, or a sort holds, is kept in memory: else SQLite makes a
+                // file in /var/tmp or /tmp as soon as it is long, which our compartment forbids.
                 "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
                  PRAGMA busy_timeout = 5000; PRAGMA secure_delete = ON;
-                 PRAGMA cache_size = -512;",
+                 PRAGMA cache_size = -512; PRAGMA temp_store = MEMORY;",
             )
             .map_err(failed)?;
         migrate(&mut connection, path, MIGRATIONS)?;

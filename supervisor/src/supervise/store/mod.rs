@@ -20,16 +20,17 @@ mod journal_tests;
 mod plugins;
 mod reserve;
 mod schedules;
+mod share;
 mod state;
 #[cfg(test)]
 mod tests;
 
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 
 use rusqlite::Connection;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::failure::{Code, Failure};
 
@@ -41,6 +42,8 @@ pub(crate) use journal::OpenOperation;
 pub(crate) use plugins::{PluginRow, Previous};
 use reserve::Reserve;
 pub(crate) use schedules::{Run, RunEnd, RunOutcome, ScheduleKey};
+pub(crate) use share::Share;
+pub(crate) use state::{Page, Part};
 
 /// The migrations, in order: the store is at version n after the n-th.
 const MIGRATIONS: &[&str] = &[
@@ -62,6 +65,8 @@ pub(crate) struct Store {
     jobs: mpsc::Sender<Box<dyn Job>>,
     path: PathBuf,
     reserve: Reserve,
+    /// How many calls of plugins may be under way.
+    calls: Arc<Semaphore>,
     /// The newest row of the audit that was written since the start.
     audited: watch::Sender<u64>,
 }
@@ -122,7 +127,8 @@ impl Store {
             .spawn(move || serve(&mut connection, &queue, &thread_path))
             .map_err(|e| Failure::internal(format!("the store's thread did not start: {e}")))?;
         let reserve = Reserve::open(path);
-        Ok(Self { jobs, path: path.to_owned(), reserve, audited: watch::Sender::new(0) })
+        let calls = Arc::new(Semaphore::new(share::OF_ALL));
+        Ok(Self { jobs, path: path.to_owned(), reserve, calls, audited: watch::Sender::new(0) })
     }
 
     /// Whether it is worth to try again what failed so: the disk is full, and some room was kept for

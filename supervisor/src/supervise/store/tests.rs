@@ -21,6 +21,11 @@ fn row(id: &str) -> PluginRow {
     }
 }
 
+/// All keys that begin so.
+fn all(prefix: &str) -> Part {
+    Part { prefix: prefix.to_owned(), after: String::new(), limit: usize::MAX, bytes: usize::MAX }
+}
+
 fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
 }
@@ -88,9 +93,9 @@ fn a_failing_job_leaves_its_neighbours_in_the_batch_alone() {
         for (n, result) in results.iter().enumerate() {
             assert_eq!(result.is_ok(), n % 2 == 0, "job {n}: {result:?}");
         }
-        let keys = store.list_state(id, "k".into()).await.unwrap();
+        let keys = store.list_state(id, all("k")).await.unwrap().items;
         assert_eq!(keys.len(), 10);
-        assert_eq!(keys[1], ("k02".to_owned(), 1, 1));
+        assert_eq!(keys[1], ("k02".to_owned(), 1));
     });
 }
 
@@ -120,13 +125,51 @@ fn a_prefix_is_taken_literally() {
             store.set_state(id.clone(), key.into(), vec![], None, MAX).await.unwrap();
         }
         let keys = |prefix: &str| {
-            let listed = store.list_state(id.clone(), prefix.to_owned());
-            async { listed.await.unwrap().into_iter().map(|(key, ..)| key).collect::<Vec<_>>() }
+            let listed = store.list_state(id.clone(), all(prefix));
+            async {
+                listed.await.unwrap().items.into_iter().map(|(key, _)| key).collect::<Vec<_>>()
+            }
         };
         assert_eq!(keys("a%").await, ["a%"]);
         assert_eq!(keys("a_").await, ["a_1"]);
         assert_eq!(keys("é").await, ["é1", "é2"]);
         assert_eq!(keys("").await.len(), 5);
+    });
+}
+
+#[test]
+fn a_part_is_bounded_and_the_next_goes_on_from_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(&directory.path().join("db")).unwrap();
+    let id: PluginId = "a".parse().unwrap();
+    block_on(async {
+        store.put_plugin(row("a")).await.unwrap();
+        for key in ["a", "b1", "b2", "b3", "c"] {
+            store.set_state(id.clone(), key.into(), vec![7; 100], None, MAX).await.unwrap();
+        }
+        let keys = async |after: &str, limit, bytes| {
+            let part = Part { after: after.to_owned(), limit, bytes, ..all("b") };
+            let Page { items, more } = store.state_part(id.clone(), part.clone()).await.unwrap();
+            let keys: Vec<String> = items.into_iter().map(|(key, _)| key).collect();
+            if bytes == usize::MAX {
+                let listed = store.list_state(id.clone(), part).await.unwrap();
+                let listed: Vec<String> = listed.items.into_iter().map(|(key, _)| key).collect();
+                assert_eq!(listed, keys);
+            }
+            (keys.join(" "), more)
+        };
+        let (part, most) = (|keys: &str, more| (keys.to_owned(), more), usize::MAX);
+        assert_eq!(keys("", most, most).await, part("b1 b2 b3", false));
+        assert_eq!(keys("", 2, most).await, part("b1 b2", true));
+        assert_eq!(keys("b2", 2, most).await, part("b3", false));
+        assert_eq!(keys("a", 3, most).await, part("b1 b2 b3", false), "before all of them");
+        assert_eq!(keys("b11", 1, most).await, part("b2", true), "a key that is gone");
+        assert_eq!(keys("b3", 9, most).await, part("", false));
+        assert_eq!(keys("c", 9, most).await, part("", false));
+        assert_eq!(keys("", most, 204).await, part("b1 b2", true));
+        assert_eq!(keys("", most, 203).await, part("b1", true));
+        assert_eq!(keys("", most, 1).await, part("b1", true), "one is always read");
+        assert_eq!(keys("b2", most, 1).await, part("b3", false));
     });
 }
 
@@ -264,7 +307,7 @@ fn a_damaged_file_is_told_and_left_alone() {
         block_on(async {
             let store = Store::open(path)?;
             store.plugins().await?;
-            store.list_state("a".parse().unwrap(), String::new()).await.map(|keys| keys.len())
+            store.list_state("a".parse().unwrap(), all("")).await.map(|keys| keys.items.len())
         })
     };
     let cases: [(&str, Damage); 5] = [

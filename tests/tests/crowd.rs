@@ -2,11 +2,66 @@
 
 #![allow(clippy::unwrap_used, reason = "to fail here is to fail the test")]
 
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::Instant;
+
 use bulkhead_tests::package::Package;
+use bulkhead_tests::process::DEADLINE;
 use bulkhead_tests::service::Service;
+use serde_json::{Value, json};
 
 fn database(service: &Service) -> rusqlite::Connection {
     rusqlite::Connection::open(service.directory().join("state/supervisor/bulkhead.db")).unwrap()
+}
+
+/// Installs that many plugins that end at once, which are wanted from the next start on, with more lines
+/// of manifest. Their ids.
+fn crowd(service: &mut Service, many: usize, lines: &str) -> Vec<String> {
+    let below = tempfile::tempdir().unwrap();
+    let mut admin = service.admin();
+    let ids: Vec<String> = (0..many).map(|nth| format!("guest{nth:02}")).collect();
+    for id in &ids {
+        let directory = below.path().join(id);
+        std::fs::create_dir_all(directory.join("bin")).unwrap();
+        let manifest = format!("id = \"{id}\"\nversion = \"1.0.0\"\n{lines}\n");
+        std::fs::write(directory.join("plugin.toml"), manifest).unwrap();
+        let entry = directory.join("bin").join(id);
+        std::fs::copy("/bin/true", &entry).unwrap();
+        std::fs::set_permissions(&entry, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let body = json!({ "directory": directory, "consent": "all" });
+        let reply = admin.post("/v1/plugins", &body.to_string()).unwrap();
+        assert!(reply.status < 300, "{}", reply.json());
+    }
+    service.stop();
+    database(service).execute("UPDATE plugin SET enabled = 1", []).unwrap();
+    ids
+}
+
+/// Why each of them did not start, in any order.
+fn refusals(service: &Service, many: usize) -> Vec<Value> {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let told = service.command(["events", "--json"]).run().expect(0).stdout;
+        let told = told.lines().filter(|line| line.contains("\"plugin:error\""));
+        let found: Vec<Value> = told.map(|line| serde_json::from_str(line).unwrap()).collect();
+        if found.len() >= many {
+            return found.into_iter().map(|event| event["error"].clone()).collect();
+        }
+        assert!(Instant::now() < deadline, "{} of {many}: {found:?}", found.len());
+    }
+}
+
+#[test]
+fn more_plugins_than_the_launcher_starts_at_a_time_are_all_started_with_the_service() {
+    const MANY: usize = 72;
+    let mut service = Service::start();
+    crowd(&mut service, MANY, "");
+    service.run_again();
+    let refusals = refusals(&service, MANY);
+    // Each came as far as to its process, which ended.
+    let codes: Vec<&Value> = refusals.iter().map(|error| &error["code"]).collect();
+    assert!(codes.iter().all(|code| **code == "INITIALIZATION_FAILED"), "{refusals:?}");
+    assert_eq!(codes.len(), MANY);
 }
 
 fn memory_peak(pid: i32) -> u64 {

@@ -64,6 +64,29 @@ fn more_plugins_than_the_launcher_starts_at_a_time_are_all_started_with_the_serv
     assert_eq!(codes.len(), MANY);
 }
 
+#[test]
+fn none_of_many_starts_with_more_than_it_may_keep() {
+    const MANY: usize = 12;
+    let mut service = Service::start();
+    let ids = crowd(&mut service, MANY, "[limits]\nstorage = \"1M\"");
+    // A start makes the storage.
+    service.run_again();
+    refusals(&service, MANY);
+    service.stop();
+    for id in &ids {
+        let data = service.directory().join("state/plugins").join(id).join("data");
+        // More than are counted at once.
+        for nth in 0..2100 {
+            std::fs::write(data.join(nth.to_string()), "").unwrap();
+        }
+    }
+    database(&service).execute_batch("DELETE FROM event; UPDATE plugin SET enabled = 1").unwrap();
+    service.run_again();
+    let refusals = refusals(&service, MANY);
+    let storage = |error: &&Value| error["details"]["resource"] == "storage files";
+    assert_eq!(refusals.iter().filter(storage).count(), MANY, "{refusals:?}");
+}
+
 fn memory_peak(pid: i32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();

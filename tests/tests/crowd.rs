@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "to fail here is to fail the test")]
 
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Instant;
 
 use bulkhead_tests::package::Package;
@@ -133,4 +136,34 @@ fn who_asks_for_all_its_keys_again_and_again_takes_little_memory_and_puts_off_no
     assert_eq!(keys, 20_000);
     let shown = service.json(["state", "victim"]);
     assert_eq!(shown["entries"].as_array().unwrap().len(), 20_000, "the command line asks for all");
+}
+
+/// Asks on a connection; what is answered.
+fn ask(stream: &mut UnixStream) -> String {
+    let mut answer = vec![0; 4096];
+    // One that is hung up on may not even take the question.
+    let _ = stream.write_all(b"GET /v1/health HTTP/1.1\r\nhost: bulkhead\r\n\r\n");
+    let length = stream.read(&mut answer).unwrap_or(0);
+    String::from_utf8_lossy(&answer[..length]).into_owned()
+}
+
+#[test]
+fn a_user_has_no_more_connections_than_leave_the_service_its_descriptors() {
+    let service = Service::start();
+    let socket = service.socket();
+    let open = |socket: &Path| UnixStream::connect(socket).unwrap();
+    let mut idle: Vec<UnixStream> = (0..256).map(|_| open(&socket)).collect();
+    // Each is let in by now: the last is answered.
+    assert!(ask(idle.last_mut().unwrap()).starts_with("HTTP/1.1 200"));
+    let refused = ask(&mut open(&socket));
+    assert!(refused.contains("RESOURCE_EXHAUSTED") && refused.contains("connections"), "{refused}");
+    let error = service.error(["ls"]);
+    assert_eq!(error["details"]["limit"], 256, "{error}");
+    // Who hangs up makes room.
+    drop(idle);
+    let deadline = Instant::now() + DEADLINE;
+    while !ask(&mut open(&socket)).starts_with("HTTP/1.1 200") {
+        assert!(Instant::now() < deadline, "there is no room again");
+    }
+    service.json(["ls"]);
 }

@@ -167,6 +167,12 @@ impl Store {
     }
 }
 
+/// A sequence number that a client names, as the store compares it: beyond all that it can give out,
+/// where it is beyond.
+fn beyond(sequence: u64) -> i64 {
+    i64::try_from(sequence).unwrap_or(i64::MAX)
+}
+
 fn failed(path: &Path, error: &rusqlite::Error) -> Failure {
     let remedy = match error.sqlite_error_code() {
         Some(rusqlite::ErrorCode::DiskFull) => "free space there; what was stored before is kept",

@@ -174,6 +174,27 @@ fn a_part_is_bounded_and_the_next_goes_on_from_it() {
 }
 
 #[test]
+fn a_number_that_is_beyond_all_is_followed_by_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(&directory.path().join("db")).unwrap();
+    block_on(async {
+        let row =
+            || NewAuditRow { kind: Kind::Single, plugin: None, content: Box::new(str::to_owned) };
+        store.append_audit(row()).await.unwrap();
+        let told = ("2026-01-01T00:00:00.000Z".to_owned(), "a".to_owned(), None, json!({}));
+        store.append_event(told.0, told.1, told.2, told.3, None).await.unwrap();
+        let (audited, events) =
+            (store.audit_since(0, None, 9).await, store.events_since(0, 9).await);
+        assert_eq!((audited.unwrap().len(), events.unwrap().len()), (1, 1));
+        for since in [1, i64::MAX as u64 + 1, u64::MAX] {
+            assert_eq!(store.audit_since(since, None, 9).await.unwrap(), []);
+            assert_eq!(store.audit_since(since, Some("a".parse().unwrap()), 9).await.unwrap(), []);
+            assert_eq!(store.events_since(since, 9).await.unwrap(), []);
+        }
+    });
+}
+
+#[test]
 fn bad_keys_and_values_are_named() {
     let directory = tempfile::tempdir().unwrap();
     let store = Store::open(&directory.path().join("db")).unwrap();

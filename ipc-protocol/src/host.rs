@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::frame::MAX_BODY;
 use crate::octets;
 
 /// [`StateGet`] → `Option<`[`StateEntry`]`>`.
@@ -16,8 +17,19 @@ pub const STATE_SET: &str = "bulkhead.host/state.set";
 /// [`STATE_CONFLICT`].
 pub const STATE_DELETE: &str = "bulkhead.host/state.delete";
 
-/// [`StateList`] → `Vec<(String, u64)>`: keys and versions, in order of the keys.
+/// [`StateList`] → `Vec<(String, u64)>`: keys and versions, in order of the keys. More than
+/// [`MAX_STATE_KEYS`] gives `RESOURCE_EXHAUSTED`; those are asked for with [`STATE_PAGE`].
 pub const STATE_LIST: &str = "bulkhead.host/state.list";
+
+/// [`StatePage`] → [`StateKeys`]: a part of the keys and versions, in order of the keys.
+pub const STATE_PAGE: &str = "bulkhead.host/state.page";
+
+/// How many bytes the keys of one answer take together at the most, each with [`STATE_KEY_MORE`], so that the
+/// answer has room in a reply.
+pub const MAX_STATE_KEYS: usize = MAX_BODY - 64;
+
+/// What a key takes besides its text: its length and its version, below 2³².
+pub const STATE_KEY_MORE: usize = 8;
 
 /// [`Connect`] → [`Connected`]. The connection itself comes over the bootstrap socket, in a packet of its
 /// own: the byte [`CONNECTION_PACKET`] and the token, `u64` little-endian, with the socket by SCM_RIGHTS.
@@ -76,6 +88,24 @@ pub struct StateDelete {
 pub struct StateList {
     /// The prefix; empty for all.
     pub prefix: String,
+}
+
+/// Lists a part of the entries whose key starts with a prefix.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatePage {
+    /// The prefix; empty for all.
+    pub prefix: String,
+    /// The last key that the plugin has; empty for the first part.
+    pub after: String,
+}
+
+/// A part of the keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateKeys {
+    /// Keys and versions, in order of the keys.
+    pub keys: Vec<(String, u64)>,
+    /// Whether there are keys after these.
+    pub more: bool,
 }
 
 /// Asks for a TCP connection to a pair that the plugin was granted.

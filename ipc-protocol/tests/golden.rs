@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use bulkhead_ipc_protocol::host::{
-    Connect, Connected, StateDelete, StateEntry, StateGet, StateList, StateSet,
+    Connect, Connected, StateDelete, StateEntry, StateGet, StateKeys, StateList, StatePage,
+    StateSet,
 };
 use bulkhead_ipc_protocol::lifecycle::{
     ConfigureReply, ConfigureRequest, InitReply, InitRequest, PermissionsChanged,
@@ -166,6 +167,14 @@ fn payloads() -> Vec<(&'static str, Vec<u8>)> {
         ),
         ("payload-connect-reply", codec::encode(&Connected { token: 1_234_567_890_123 })),
         ("payload-state-list-reply", codec::encode(&vec![(key(), 3_u64)])),
+        (
+            "payload-state-page",
+            codec::encode(&StatePage { prefix: "last".to_owned(), after: "lastLogin".to_owned() }),
+        ),
+        (
+            "payload-state-page-reply",
+            codec::encode(&StateKeys { keys: vec![(key(), 3)], more: true }),
+        ),
     ]
 }
 

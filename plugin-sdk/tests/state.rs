@@ -65,6 +65,15 @@ impl Keeper {
                     loaded.into_iter().map(|(key, entry)| (key, entry.value)).collect();
                 assert_eq!(found, expected);
             }
+            "more" => {
+                let key = |nth: u32| format!("k/{nth:04}/{}", "x".repeat(400));
+                state.store((0..2700).map(|nth| (key(nth), nth))).await?;
+                state.set("other", &0).await?;
+                let listed = state.list("k/").await?;
+                let expected: Vec<_> = (0..2700).map(|nth| (key(nth), 1)).collect();
+                assert!(listed == expected, "{} of {} keys", listed.len(), expected.len());
+                assert_eq!(state.list("").await?.len(), 2701);
+            }
             "mistyped" => {
                 state.set("text", "words").await?;
                 let error = state.get::<u32>("text").await.expect_err("not a number");
@@ -95,6 +104,14 @@ fn many_entries_go_and_come_at_a_time() {
         let plugin = plugin.crash_and_restart().await.unwrap();
         plugin.call::<Script>(&"many".into()).await.unwrap();
         assert_eq!(plugin.saved::<u32>("n/007").unwrap(), Some((2, 7)));
+    });
+}
+
+#[test]
+fn keys_that_are_too_many_for_one_answer_are_listed_all_the_same() {
+    paused(async {
+        let plugin = Harness::<Keeper>::new().start().await.unwrap();
+        plugin.call::<Script>(&"more".into()).await.unwrap();
     });
 }
 

@@ -2,8 +2,8 @@
 
 use bulkhead_ipc_protocol::Payload;
 use bulkhead_ipc_protocol::host::{
-    STATE_DELETE, STATE_GET, STATE_LIST, STATE_SET, StateDelete, StateEntry, StateGet, StateList,
-    StateSet,
+    STATE_DELETE, STATE_GET, STATE_LIST, STATE_PAGE, STATE_SET, StateDelete, StateEntry, StateGet,
+    StateKeys, StateList, StatePage, StateSet,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -106,7 +106,28 @@ impl State {
     /// # Errors
     /// What [`Host::call`] fails with.
     pub async fn list(&self, prefix: &str) -> Result<Vec<(String, u64)>> {
-        self.ask(STATE_LIST, &StateList { prefix: prefix.to_owned() }, true).await
+        let request = StateList { prefix: prefix.to_owned() };
+        match self.ask(STATE_LIST, &request, true).await {
+            Err(error) if error.code() == code::RESOURCE_EXHAUSTED => {
+                self.list_in_parts(prefix).await
+            }
+            listed => listed,
+        }
+    }
+
+    /// What is too much for one answer. A key that is written or removed meanwhile may be there or not.
+    async fn list_in_parts(&self, prefix: &str) -> Result<Vec<(String, u64)>> {
+        let mut listed: Vec<(String, u64)> = Vec::new();
+        loop {
+            let after = listed.last().map(|(key, _)| key.clone()).unwrap_or_default();
+            let request = StatePage { prefix: prefix.to_owned(), after };
+            let StateKeys { keys, more }: StateKeys = self.ask(STATE_PAGE, &request, true).await?;
+            let progress = !keys.is_empty();
+            listed.extend(keys);
+            if !more || !progress {
+                return Ok(listed);
+            }
+        }
     }
 
     /// Every key that begins with `prefix`, with its value: what a plugin wants at its start. Several requests are

@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bulkhead_ipc_driver::{Handler, IncomingCall};
 use bulkhead_ipc_protocol::host::{
-    CONNECT, Connect, Connected, METRICS_PUSH, STATE_CONFLICT, STATE_DELETE, STATE_GET, STATE_LIST,
-    STATE_SET, StateDelete, StateEntry, StateGet, StateList, StateSet,
+    CONNECT, Connect, Connected, MAX_STATE_KEYS, METRICS_PUSH, STATE_CONFLICT, STATE_DELETE,
+    STATE_GET, STATE_KEY_MORE, STATE_LIST, STATE_PAGE, STATE_SET, StateDelete, StateEntry,
+    StateGet, StateKeys, StateList, StatePage, StateSet,
 };
 use bulkhead_ipc_protocol::metrics::MetricsPush;
 use bulkhead_ipc_protocol::{CallError, LogRecord, Payload};
@@ -68,7 +69,8 @@ impl Handler for MemoryHost {
                 STATE_GET => memory.state_get(&read(&call)?),
                 STATE_SET => memory.state_set(read(&call)?),
                 STATE_DELETE => memory.state_delete(&read(&call)?),
-                STATE_LIST => memory.state_list(&read(&call)?),
+                STATE_LIST => memory.state_list(read(&call)?),
+                STATE_PAGE => write(&memory.state_page(&read(&call)?)),
                 CONNECT => memory.connect(&read(&call)?),
                 METRICS_PUSH => {
                     *memory.metrics.borrow_mut() = read(&call)?;
@@ -148,14 +150,30 @@ impl Memory {
         write(&state.remove(&request.key).is_some())
     }
 
-    fn state_list(&self, request: &StateList) -> Result<Payload, CallError> {
-        let state = self.state.borrow();
-        let keys: Vec<(&str, u64)> = state
-            .range(request.prefix.clone()..)
-            .take_while(|(key, _)| key.starts_with(&request.prefix))
-            .map(|(key, (version, _))| (key.as_str(), *version))
-            .collect();
+    fn state_list(&self, request: StateList) -> Result<Payload, CallError> {
+        let page = StatePage { prefix: request.prefix, after: String::new() };
+        let StateKeys { keys, more } = self.state_page(&page);
+        if more {
+            let message = "the keys are too many for one answer";
+            return Err(CallError::new("RESOURCE_EXHAUSTED", message));
+        }
         write(&keys)
+    }
+
+    fn state_page(&self, request: &StatePage) -> StateKeys {
+        let StatePage { prefix, after } = request;
+        let state = self.state.borrow();
+        let (mut page, mut bytes) = (StateKeys { keys: Vec::new(), more: false }, 0);
+        let found = state.range::<String, _>(prefix.max(after)..).filter(|(key, _)| *key != after);
+        for (key, (version, _)) in found.take_while(|(key, _)| key.starts_with(prefix)) {
+            bytes += key.len() + STATE_KEY_MORE;
+            if bytes > MAX_STATE_KEYS {
+                page.more = true;
+                break;
+            }
+            page.keys.push((key.clone(), *version));
+        }
+        page
     }
 }
 

@@ -91,7 +91,21 @@ pub(super) async fn state(
     screen: &mut Screen,
     id: &PluginId,
 ) -> Result<(), Ended> {
-    let reply = client.json(Ask::get(format!("/v1/plugins/{id}/state"))).await?;
+    let mut reply = json!({ "entries": [] });
+    let mut after = None;
+    loop {
+        let path = Query::of(format!("/v1/plugins/{id}/state")).with_some("after", after);
+        let mut part = client.json(Ask::get(path)).await?;
+        if let (Some(all), Some(more)) =
+            (reply["entries"].as_array_mut(), part["entries"].as_array_mut())
+        {
+            all.append(more);
+        }
+        match part["next"].as_str() {
+            Some(next) => after = Some(next.to_owned()),
+            None => break,
+        }
+    }
     answer(screen, &reply, |screen| render::state(screen, &reply))
 }
 

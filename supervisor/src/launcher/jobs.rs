@@ -16,11 +16,8 @@ use super::removal::Removal;
 use super::storage::{Release, Storage};
 use crate::failure::{Code, Failure};
 use crate::id::{Digest, PluginId};
-use crate::link::{Reply, RequestNumber, Spawn};
+use crate::link::{self, MAX_JOBS, Reply, RequestNumber, Spawn};
 use crate::trust::TrustedKey;
-
-/// Jobs under way at once; more are refused.
-const MAX_JOBS: usize = 64;
 
 /// Of these, how many may count what a storage takes: each holds many descriptors.
 const MAX_MEASURES: usize = 4;
@@ -100,7 +97,7 @@ impl Jobs {
             Code::ResourceExhausted,
             format!("{MAX_JOBS} installations, starts and removals are under way; try again later"),
         )
-        .with("resource", "jobs")
+        .with("resource", link::JOBS)
         .with("limit", MAX_JOBS)
         .with("used", self.0.len()))
     }
@@ -115,7 +112,7 @@ impl Jobs {
             Code::ResourceExhausted,
             format!("{MAX_MEASURES} counts of storage are under way; try again later"),
         )
-        .with("resource", "measures")
+        .with("resource", link::MEASURES)
         .with("limit", MAX_MEASURES)
         .with("used", used))
     }

@@ -24,6 +24,11 @@ pub(crate) use socket::{LinkError, Received, decode, encode};
 
 /// A packet is at most this long; a longer one is refused by the sender.
 pub(crate) const MAX_PACKET: usize = 128 * 1024;
+/// Installations, starts, removals and counts under way at once; more are refused, for want of [`JOBS`].
+pub(crate) const MAX_JOBS: usize = 64;
+/// What the launcher has no room for, as a refusal names it: any job, or one more count of a storage.
+pub(crate) const JOBS: &str = "jobs";
+pub(crate) const MEASURES: &str = "measures";
 /// Leases in one reply: with ids of the longest it fills half of a packet.
 pub(crate) const LEASES: usize = 512;
 /// How far away the end of a stop can be: the hour that a manifest or an operator can give it, and what

@@ -65,6 +65,16 @@ impl Config {
         handed
     }
 
+    /// A configuration of which nobody knows what is a secret, as this version can have it: what it
+    /// hides, and nothing that it would show.
+    pub(crate) fn hidden_of(&self, config: &Value) -> Value {
+        let mut marked = config.clone();
+        self.each_secret(&mut marked, &mut |secret| *secret = json!(LEFT_OUT));
+        let mut handed = hand(config, &all_marked(config), &marked);
+        leave_out(&mut handed);
+        handed
+    }
+
     /// A configuration that was shown and is given back: what was hidden is what it was before.
     pub(crate) fn unredacted(&self, mut given: Value, before: &Value) -> Value {
         let mut hidden = given.clone();
@@ -131,6 +141,17 @@ fn hand(config: &Value, here: &Value, there: &Value) -> Value {
             config.iter().zip(both).map(|(value, (here, there))| hand(value, here, there)).collect()
         }
         (_, here, _) => here.clone(),
+    }
+}
+
+/// A configuration with all of its values marked.
+fn all_marked(config: &Value) -> Value {
+    match config {
+        Value::Object(object) => {
+            object.iter().map(|(name, value)| (name.clone(), all_marked(value))).collect()
+        }
+        Value::Array(items) => items.iter().map(all_marked).collect(),
+        _ => json!(LEFT_OUT),
     }
 }
 
@@ -227,6 +248,18 @@ mod tests {
                 "token": "t", "key": {"credential": "c"}, "n": 1
             })
         );
+    }
+
+    #[test]
+    fn of_what_nobody_can_read_only_what_is_hidden_is_handed_on() {
+        let given = json!({
+            "url": "u", "password": "canary", "limit": 7, "none": null,
+            "users": [{ "name": "n", "key": "k" }], "db": { "password": "p" },
+        });
+        let handed = json!({ "password": "canary", "users": [{ "key": "k" }], "db": {} });
+        assert_eq!(config().hidden_of(&given), handed);
+        assert_eq!(Config::default().hidden_of(&json!({ "password": "canary" })), json!({}));
+        assert_eq!(config().redacted(&handed)["password"], REDACTED);
     }
 
     #[test]

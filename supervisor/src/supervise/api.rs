@@ -15,6 +15,7 @@ mod audit;
 mod call;
 mod caller;
 mod config;
+mod connection;
 mod events;
 mod install;
 mod lifecycle;
@@ -44,7 +45,6 @@ use axum::http::{Method, Uri};
 
 use super::registry::Registry;
 use crate::failure::{Code, Failure};
-use caller::Caller;
 use listener::AdminListener;
 pub(crate) use logs::SEQUENCE as LOG_SEQUENCE;
 use problem::Problem;
@@ -60,10 +60,15 @@ pub(crate) fn serve(
 ) -> std::io::Result<impl Future<Output = ()> + Send> {
     let roles = caller::Roles::new(&registry.settings);
     let listener = AdminListener::new(listener, roles, registry.audit.clone())?;
-    let service = router(registry).into_make_service_with_connect_info::<Caller>();
+    let router = router(registry);
     Ok(async move {
-        if let Err(error) = axum::serve(listener, service).await {
-            tracing::error!(%error, "the admin API ends");
+        loop {
+            let (stream, caller, place) = listener.accept().await;
+            let router = router.clone();
+            tokio::spawn(async move {
+                connection::serve(stream, router, caller).await;
+                drop(place);
+            });
         }
     })
 }

@@ -54,16 +54,13 @@ impl Events {
                 let audited = audited.map(|entry| entry.row(Kind::Single));
                 let told = (time.clone(), name.clone(), plugin.clone(), body.clone());
                 let appended = store.append_event(told.0, told.1, told.2, told.3, audited);
-                match appended.await {
-                    // Nobody may be listening.
-                    Ok(sequence) => {
-                        let _ =
-                            live.send(Arc::new(Recorded { sequence, time, name, plugin, body }));
-                    }
-                    Err(failure) => {
-                        tracing::error!(event = name, %body, %failure, "event could not be kept");
-                    }
-                }
+                let sequence = appended.await.unwrap_or_else(|failure| {
+                    tracing::error!(event = name, %body, %failure, "event could not be kept");
+                    // Who listens now hears of it all the same, as of one that is only shown.
+                    0
+                });
+                // Nobody may be listening.
+                let _ = live.send(Arc::new(Recorded { sequence, time, name, plugin, body }));
             }
         });
         events
@@ -105,5 +102,35 @@ impl Events {
         limit: usize,
     ) -> Result<Vec<Recorded>, crate::failure::Failure> {
         self.store.events_since(sequence, limit).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_event_that_cannot_be_kept_is_shown_all_the_same() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("db");
+        let events = Events::new(Store::open(&path).unwrap());
+        let outside = rusqlite::Connection::open(&path).unwrap();
+        let refusing =
+            "CREATE TRIGGER full BEFORE INSERT ON event BEGIN SELECT RAISE(ABORT, 'full'); END";
+        outside.execute_batch(refusing).unwrap();
+        let mut live = events.listen();
+        let id: PluginId = "a".parse().unwrap();
+        events.emit("plugin:warning", &id, json!({ "code": "UNKEPT" }));
+        events.flush().await;
+        let shown = live.try_recv().unwrap();
+        assert_eq!((shown.sequence, shown.body["code"].as_str()), (0, Some("UNKEPT")));
+        outside.execute_batch("DROP TRIGGER full").unwrap();
+        events.emit("plugin:warning", &id, json!({ "code": "KEPT" }));
+        events.flush().await;
+        let shown = live.try_recv().unwrap();
+        assert_eq!((shown.sequence, shown.body["code"].as_str()), (1, Some("KEPT")));
+        assert_eq!(events.since(0, 10).await.unwrap(), [(*shown).clone()]);
     }
 }

@@ -35,7 +35,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use bulkhead_sandbox::descriptors::{ReceiveError, recv_with_fds};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::LocalSet;
 
 use crate::clock::Monotonic;
@@ -67,6 +67,11 @@ pub(crate) fn timestamp() -> String {
 
 /// How long a shutdown waits until what runs of schedules came to is written down.
 const SETTLING: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// How many plugins are started at a time when the service starts. The launcher refuses what is more than
+/// it takes, and who is refused then stays down.
+const STARTS_AT_ONCE: usize = 16;
+const _: () = assert!(STARTS_AT_ONCE * 2 <= link::MAX_JOBS);
 
 /// Why the supervisor cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -382,11 +387,12 @@ enum How {
 }
 
 impl Registry {
-    /// Starts what the operator wants to be enabled, side by side.
+    /// Starts what the operator wants to be enabled, some at a time.
     async fn start_wanted(self: Arc<Self>, wanted: Vec<Start>) {
+        let places = Arc::new(Semaphore::new(STARTS_AT_ONCE));
         let mut starts = tokio::task::JoinSet::new();
         for Start { id, how, resumed } in wanted {
-            let registry = Arc::clone(&self);
+            let (registry, places) = (Arc::clone(&self), Arc::clone(&places));
             starts.spawn(async move {
                 match how {
                     How::Fresh => {}
@@ -394,29 +400,35 @@ impl Registry {
                     How::Again => registry.bring_down(&id).await,
                 }
                 if let Some(resumed) = resumed {
+                    // It has its turn already, and others that have a place may wait for that.
                     if let Err(failure) = registry.go_on_enabling(resumed).await {
                         tracing::error!(plugin = %id, %failure, "not enabled, and as it was before");
                     }
                     return;
                 }
-                let plugin = id.clone();
-                let enabled = Operation::new(Principal::service(), Action::Enable)
-                    .about(&id)
-                    .run(&registry, |registry, principal| async move {
-                        registry.enable(&plugin, None, &principal).await
-                    })
-                    .await;
-                if let Err(failure) = enabled {
-                    tracing::error!(plugin = %id, %failure, "not started");
-                    // What was refused before it came to a start has been told to nobody yet.
-                    let told = registry.find(&id).and_then(|handle| handle.view().last_failure);
-                    if told.as_ref() != Some(&failure) {
-                        let body = serde_json::json!({ "error": failure });
-                        registry.events.emit("plugin:error", &id, body);
-                    }
-                }
+                // What it depends on is started in its place, whoever has none yet. It is never closed.
+                let _place = places.acquire().await.ok();
+                registry.start_one(&id).await;
             });
         }
         while starts.join_next().await.is_some() {}
+    }
+
+    async fn start_one(self: &Arc<Self>, id: &PluginId) {
+        let plugin = id.clone();
+        let enabled = Operation::new(Principal::service(), Action::Enable)
+            .about(id)
+            .run(self, |registry, principal| async move {
+                registry.enable(&plugin, None, &principal).await
+            })
+            .await;
+        let Err(failure) = enabled else { return };
+        tracing::error!(plugin = %id, %failure, "not started");
+        // What was refused before it came to a start has been told to nobody yet.
+        let told = self.find(id).and_then(|handle| handle.view().last_failure);
+        if told.as_ref() != Some(&failure) {
+            let body = serde_json::json!({ "error": failure });
+            self.events.emit("plugin:error", id, body);
+        }
     }
 }

@@ -92,10 +92,15 @@ impl Roles {
         Caller { uid: peer.uid(), pid: peer.pid(), role: self.role(peer.uid(), &groups) }
     }
 
+    /// Whether it is root, or the launcher's own user.
+    pub(super) fn is_root(&self, uid: u32) -> bool {
+        uid == 0 || uid == self.launcher_uid
+    }
+
     /// Root and the launcher's own user may do all.
     fn role(&self, uid: u32, groups: &[u32]) -> Role {
         let member = |gid: Option<u32>| gid.is_some_and(|gid| groups.contains(&gid));
-        if uid == 0 || uid == self.launcher_uid || member(self.admin_gid) {
+        if self.is_root(uid) || member(self.admin_gid) {
             Role::Admin
         } else if member(self.reader_gid) {
             Role::Reader
@@ -158,7 +163,7 @@ fn group(role: Role) -> &'static str {
 }
 
 /// Why a caller may not do what needs `role`.
-fn denied(caller: &Caller, role: Role) -> Failure {
+pub(super) fn denied(caller: &Caller, role: Role) -> Failure {
     let group = group(role);
     Failure::new(
         Code::PermissionDenied,
@@ -170,11 +175,6 @@ fn denied(caller: &Caller, role: Role) -> Failure {
     )
     .with("role", group)
     .with("uid", caller.uid)
-}
-
-/// The body of the refusal, for one who is not even let in.
-pub(super) fn refusal(caller: &Caller, role: Role) -> serde_json::Value {
-    super::problem::document(&denied(caller, role), axum::http::StatusCode::FORBIDDEN)
 }
 
 #[cfg(test)]

@@ -50,10 +50,23 @@ impl From<Failure> for Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let Self(failure) = self;
-        let status = StatusCode::from_u16(failure.code.http_status())
-            .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        respond(&failure, status)
+        respond(&failure, status(&failure))
     }
+}
+
+fn status(failure: &Failure) -> StatusCode {
+    StatusCode::from_u16(failure.code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+/// The whole answer, for one who is not let in.
+pub(super) fn turning_away(failure: &Failure) -> String {
+    let status = status(failure);
+    let body = document(failure, status).to_string();
+    let length = body.len();
+    format!(
+        "HTTP/1.1 {status}\r\ncontent-type: {MEDIA_TYPE}\r\ncontent-length: {length}\r\n\
+         connection: close\r\n\r\n{body}"
+    )
 }
 
 fn respond(failure: &Failure, status: StatusCode) -> Response {
@@ -62,7 +75,7 @@ fn respond(failure: &Failure, status: StatusCode) -> Response {
 }
 
 /// The problem document of a failure.
-pub(super) fn document(failure: &Failure, status: StatusCode) -> Value {
+fn document(failure: &Failure, status: StatusCode) -> Value {
     json!(Document {
         kind: "about:blank",
         title: status.canonical_reason().unwrap_or("error"),

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bulkhead_ipc_driver::{Handler, IncomingCall, Pace};
-use bulkhead_ipc_protocol::{CallError, Drain, Payload, TraceContext, host as methods};
+use bulkhead_ipc_protocol::host::{self as methods, MAX_STATE_KEYS};
+use bulkhead_ipc_protocol::{CallError, Drain, Payload, TraceContext};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -13,9 +14,11 @@ use super::Context;
 use super::plan::StartPlan;
 use crate::clock::Monotonic;
 use crate::failure::{Code, Failure};
+use crate::id::PluginId;
 use crate::link::{Reply, Request};
 use crate::supervise::broker::Broker;
 use crate::supervise::launcher_link::unexpected;
+use crate::supervise::store::{Page, Part, Share};
 
 /// What one plugin may ask of its host in a while, so that one that floods its session leaves the others'
 /// calls their time: measured, some fourteen thousand calls and events a second, as the timer counts milliseconds.
@@ -29,6 +32,7 @@ pub(crate) struct HostSide {
     /// Of the start that the session belongs to.
     generation: u64,
     broker: Broker,
+    share: Share,
     drain: Arc<Mutex<Draining>>,
 }
 
@@ -46,6 +50,7 @@ impl HostSide {
             plan: Arc::new(plan.clone()),
             generation,
             broker: Broker::default(),
+            share: context.store.share(),
             drain: Arc::default(),
         }
     }
@@ -72,7 +77,39 @@ impl HostSide {
     }
 
     async fn answer(&self, call: IncomingCall) -> Result<Payload, Failure> {
-        let (store, id) = (&self.context.store, self.plan.id.clone());
+        let id = self.plan.id.clone();
+        match call.method.as_str() {
+            methods::STATE_GET
+            | methods::STATE_SET
+            | methods::STATE_DELETE
+            | methods::STATE_LIST
+            | methods::STATE_PAGE => {
+                let _turn = self.share.turn().await;
+                self.answer_of_state(id, call).await
+            }
+            methods::CONNECT => {
+                let asked: methods::Connect = decode(&call)?;
+                let connection =
+                    self.broker.connect(&self.context.registry, &self.plan, &call, asked);
+                let token = self.hand_over(connection.await?).await?;
+                encode(&methods::Connected { token })
+            }
+            methods::METRICS_PUSH => {
+                if let Some(why) = self.context.registry.metrics.measured(&id, decode(&call)?) {
+                    let message =
+                        format!("some of what {id} measures is not shown in the metrics: {why}");
+                    let body = serde_json::json!({ "code": "METRICS_DROPPED", "message": message });
+                    self.context.events.emit("plugin:warning", &id, body);
+                }
+                encode(&())
+            }
+            reserved if reserved.starts_with("bulkhead.") => Err(no_method(reserved)),
+            _ => self.context.registry.call_between(&self.plan, call).await,
+        }
+    }
+
+    async fn answer_of_state(&self, id: PluginId, call: IncomingCall) -> Result<Payload, Failure> {
+        let store = &self.context.store;
         match call.method.as_str() {
             methods::STATE_GET => {
                 let methods::StateGet { key } = decode(&call)?;
@@ -95,36 +132,37 @@ impl HostSide {
             }
             methods::STATE_LIST => {
                 let methods::StateList { prefix } = decode(&call)?;
-                let listed = store.list_state(id, prefix).await?;
-                let keys: Vec<(String, u64)> =
-                    listed.into_iter().map(|(key, version, _)| (key, version)).collect();
-                encode(&keys)
-            }
-            methods::CONNECT => {
-                let asked: methods::Connect = decode(&call)?;
-                let connection =
-                    self.broker.connect(&self.context.registry, &self.plan, &call, asked);
-                let token = self.hand_over(connection.await?).await?;
-                encode(&methods::Connected { token })
-            }
-            methods::METRICS_PUSH => {
-                if let Some(why) = self.context.registry.metrics.measured(&id, decode(&call)?) {
-                    let message =
-                        format!("some of what {id} measures is not shown in the metrics: {why}");
-                    let body = serde_json::json!({ "code": "METRICS_DROPPED", "message": message });
-                    self.context.events.emit("plugin:warning", &id, body);
+                let Page { items, more } =
+                    store.list_state(id, part(prefix, String::new())).await?;
+                if more {
+                    let message = format!(
+                        "the keys take more than {MAX_STATE_KEYS} bytes; ask for them in parts with {}",
+                        methods::STATE_PAGE
+                    );
+                    return Err(Failure::new(Code::ResourceExhausted, message)
+                        .with("resource", "state keys")
+                        .with("limit", MAX_STATE_KEYS));
                 }
-                encode(&())
+                encode(&items)
             }
-            reserved if reserved.starts_with("bulkhead.") => Err(Failure::new(
-                Code::NotFound,
-                format!("this host has no method {reserved:?}; is it of a newer bulkhead?"),
-            )
-            .with("what", "method")
-            .with("name", reserved)),
-            _ => self.context.registry.call_between(&self.plan, call).await,
+            methods::STATE_PAGE => {
+                let methods::StatePage { prefix, after } = decode(&call)?;
+                let Page { items: keys, more } = store.list_state(id, part(prefix, after)).await?;
+                encode(&methods::StateKeys { keys, more })
+            }
+            other => Err(no_method(other)),
         }
     }
+}
+
+/// As much of the keys as goes in one answer.
+fn part(prefix: String, after: String) -> Part {
+    Part { prefix, after, limit: usize::MAX, bytes: MAX_STATE_KEYS }
+}
+
+fn no_method(name: &str) -> Failure {
+    let message = format!("this host has no method {name:?}; is it of a newer bulkhead?");
+    Failure::new(Code::NotFound, message).with("what", "method").with("name", name)
 }
 
 impl Handler for HostSide {

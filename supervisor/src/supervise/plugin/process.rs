@@ -21,7 +21,7 @@ use super::quota::Kept;
 use crate::clock::Monotonic;
 use crate::exposure::{Exposure, Score};
 use crate::failure::{Code, Failure};
-use crate::link::{Adopted, Exited, Json, Reply, Request, Spawn, Spawned};
+use crate::link::{self, Adopted, Exited, Json, Reply, Request, Spawn, Spawned};
 use crate::refusal::Barrier;
 use crate::supervise::denials::Denials;
 use crate::supervise::launcher_link::unexpected;
@@ -31,6 +31,8 @@ use crate::supervise::timestamp;
 
 /// How long after its session closed a process may take to be gone, before that is remarkable.
 const EXIT_AFTER_CLOSE: Duration = Duration::from_secs(2);
+/// When a count that the launcher had no room for is asked for again.
+const COUNT_AGAIN: Duration = Duration::from_millis(50);
 /// A longer variable is left out: the kernel takes 128 KiB of one (MAX_ARG_STRLEN).
 const MAX_VARIABLE: usize = 64 * 1024;
 
@@ -68,9 +70,12 @@ pub(crate) async fn start(
     context: &Context,
     plan: &StartPlan,
     exits: &ExitBoard,
-    cancelled: watch::Receiver<bool>,
+    mut cancelled: watch::Receiver<bool>,
 ) -> Result<Process, StartError> {
-    check_storage(context, plan).await.map_err(StartError::Failed)?;
+    tokio::select! {
+        checked = check_storage(context, plan) => checked.map_err(StartError::Failed)?,
+        _ = cancelled.wait_for(|cancelled| *cancelled) => return Err(StartError::Cancelled),
+    }
     let request = Request::Spawn(Box::new(Spawn {
         id: plan.id.clone(),
         digest: plan.digest,
@@ -104,16 +109,25 @@ fn environment(context: &Context, plan: &StartPlan) -> Vec<(String, String)> {
     variables
 }
 
-/// A plugin that keeps more than it may would be stopped again at once.
+/// A plugin that keeps more than it may would be stopped again at once. While the launcher has no room for
+/// one more count, this waits.
 async fn check_storage(context: &Context, plan: &StartPlan) -> Result<(), Failure> {
-    match Kept::measure(&context.launcher, &context.store, &plan.id).await {
-        Ok(kept) => kept.check(&plan.id, plan.manifest.limits.storage.bytes()),
-        // It will be sampled while it runs.
-        Err(failure) => {
-            tracing::warn!(plugin = %plan.id, %failure, "what it keeps on disk cannot be told");
-            Ok(())
+    loop {
+        match Kept::measure(&context.launcher, &context.store, &plan.id).await {
+            Ok(kept) => return kept.check(&plan.id, plan.manifest.limits.storage.bytes()),
+            Err(failure) if no_room(&failure) => tokio::time::sleep(COUNT_AGAIN).await,
+            // Nothing is kept by what has no storage yet.
+            Err(failure) if failure.code == Code::NotFound => return Ok(()),
+            Err(failure) => return Err(failure),
         }
     }
+}
+
+/// Whether the launcher does others' work, and is to be asked again.
+fn no_room(failure: &Failure) -> bool {
+    let resource = &failure.details["resource"];
+    failure.code == Code::ResourceExhausted
+        && (*resource == link::JOBS || *resource == link::MEASURES)
 }
 
 /// Takes over a process that another supervisor started.

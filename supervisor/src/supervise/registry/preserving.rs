@@ -15,7 +15,7 @@ use crate::link::{Reply, Request};
 use crate::manifest::{FILE_NAME, Manifest};
 use crate::supervise::archives::{ArchiveName, Archives, Entry, Listed, Record, damaged};
 use crate::supervise::launcher_link::unexpected;
-use crate::supervise::store::{PluginRow, Step};
+use crate::supervise::store::{Page, Part, PluginRow, Step};
 use crate::supervise::timestamp;
 
 /// Keys on their way from an archive to the store.
@@ -23,8 +23,10 @@ const ON_THE_WAY: usize = 64;
 /// How long a helper may take to be gone after SIGKILL, and how often that is looked at.
 const HELPER_GONE: Duration = Duration::from_secs(10);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
-/// Rows of the audit that are read from the store at a time.
+/// Rows of the audit, or keys of the state, that are read from the store at a time.
 const PAGE: usize = 500;
+/// How many bytes keys and values take together at the most.
+const PAGE_BYTES: usize = 4 << 20;
 
 impl Registry {
     /// Writes the archive of a plugin that does not run. One that is there is done already.
@@ -104,12 +106,18 @@ impl Registry {
 
     async fn save_state(&self, id: &PluginId, archives: &Archives) -> Result<File, Failure> {
         let mut lines = Lines::new(archives.spool()?);
-        for (key, _, _) in self.store.list_state(id.clone(), String::new()).await? {
-            if let Some(entry) = self.store.state(id.clone(), key.clone()).await? {
-                lines.add(&Entry::new(key, &entry.value))?;
+        let mut after = String::new();
+        loop {
+            let part = Part { prefix: String::new(), after, limit: PAGE, bytes: PAGE_BYTES };
+            let Page { items, more } = self.store.state_part(id.clone(), part).await?;
+            for (key, entry) in &items {
+                lines.add(&Entry::new(key.clone(), &entry.value))?;
             }
+            after = match items.last() {
+                Some((key, _)) if more => key.clone(),
+                _ => return lines.end(),
+            };
         }
-        lines.end()
     }
 
     async fn save_audit(&self, id: &PluginId, archives: &Archives) -> Result<File, Failure> {

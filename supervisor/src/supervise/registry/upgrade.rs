@@ -123,8 +123,9 @@ impl Registry {
     fn handed_config(&self, from: &PluginRow, to: &Manifest) -> serde_json::Value {
         match self.manifest(from) {
             Ok(manifest) => manifest.config.handed_to(&to.config, &from.config),
-            // Nobody knows what is secret in it. The version that is being replaced is broken.
-            Err(_) => from.config.clone(),
+            // Nobody knows what is secret in it, as the version that is being replaced is broken: all of it
+            // may be.
+            Err(_) => to.config.hidden_of(&from.config),
         }
     }
 

@@ -233,7 +233,7 @@ fn rows(connection: &Connection, sequence: u64, limit: usize) -> rusqlite::Resul
             "SELECT sequence, plugin, content, content_hash, previous, hash FROM audit
              WHERE sequence > ?1 ORDER BY sequence LIMIT ?2",
         )?
-        .query_map(params![sequence as i64, limit as i64], read)?
+        .query_map(params![super::beyond(sequence), limit as i64], read)?
         .collect()
 }
 
@@ -248,7 +248,7 @@ fn rows_of(
             "SELECT sequence, plugin, content, content_hash, previous, hash FROM audit
              WHERE plugin = ?3 AND sequence > ?1 ORDER BY sequence LIMIT ?2",
         )?
-        .query_map(params![sequence as i64, limit as i64, plugin.as_str()], read)?
+        .query_map(params![super::beyond(sequence), limit as i64, plugin.as_str()], read)?
         .collect()
 }
 

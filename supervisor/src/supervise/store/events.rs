@@ -110,7 +110,7 @@ impl Store {
                     "SELECT sequence, time, name, plugin, body FROM event
                      WHERE sequence > ?1 ORDER BY sequence LIMIT ?2",
                 )?
-                .query_map(params![sequence as i64, limit as i64], |row| {
+                .query_map(params![super::beyond(sequence), limit as i64], |row| {
                     Ok(Recorded {
                         sequence: row.get::<_, i64>(0)? as u64,
                         time: row.get(1)?,

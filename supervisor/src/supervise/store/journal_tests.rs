@@ -92,12 +92,10 @@ fn state_is_restored_as_it_was_kept_and_only_if_it_was() {
         store.set_state(id.clone(), key.into(), value.into(), None, u64::MAX)
     };
     let all = async || -> Vec<(String, u64, Vec<u8>)> {
-        let mut found = Vec::new();
-        for (key, version, _) in store.list_state(id.clone(), String::new()).await.unwrap() {
-            let entry = store.state(id.clone(), key.clone()).await.unwrap().unwrap();
-            found.push((key, version, entry.value));
-        }
-        found
+        let (prefix, after) = (String::new(), String::new());
+        let part = Part { prefix, after, limit: usize::MAX, bytes: usize::MAX };
+        let found = store.state_part(id.clone(), part).await.unwrap().items.into_iter();
+        found.map(|(key, entry)| (key, entry.version, entry.value)).collect()
     };
     block_on(async {
         store.put_plugin(row("a", "now", None)).await.unwrap();

@@ -20,16 +20,17 @@ mod journal_tests;
 mod plugins;
 mod reserve;
 mod schedules;
+mod share;
 mod state;
 #[cfg(test)]
 mod tests;
 
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 
 use rusqlite::Connection;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::failure::{Code, Failure};
 
@@ -41,6 +42,8 @@ pub(crate) use journal::OpenOperation;
 pub(crate) use plugins::{PluginRow, Previous};
 use reserve::Reserve;
 pub(crate) use schedules::{Run, RunEnd, RunOutcome, ScheduleKey};
+pub(crate) use share::Share;
+pub(crate) use state::{Page, Part};
 
 /// The migrations, in order: the store is at version n after the n-th.
 const MIGRATIONS: &[&str] = &[
@@ -62,6 +65,8 @@ pub(crate) struct Store {
     jobs: mpsc::Sender<Box<dyn Job>>,
     path: PathBuf,
     reserve: Reserve,
+    /// How many calls of plugins may be under way.
+    calls: Arc<Semaphore>,
     /// The newest row of the audit that was written since the start.
     audited: watch::Sender<u64>,
 }
@@ -107,9 +112,11 @@ impl Store {
         connection
             .execute_batch(
                 // 512 KiB of page cache, not 2 MiB: what is read is small, and the kernel caches it too.
+                // What a savepoint puts back, or a sort holds, is kept in memory: else SQLite makes a
+                // file in /var/tmp or /tmp as soon as it is long, which our compartment forbids.
                 "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
                  PRAGMA busy_timeout = 5000; PRAGMA secure_delete = ON;
-                 PRAGMA cache_size = -512;",
+                 PRAGMA cache_size = -512; PRAGMA temp_store = MEMORY;",
             )
             .map_err(failed)?;
         migrate(&mut connection, path, MIGRATIONS)?;
@@ -120,7 +127,8 @@ impl Store {
             .spawn(move || serve(&mut connection, &queue, &thread_path))
             .map_err(|e| Failure::internal(format!("the store's thread did not start: {e}")))?;
         let reserve = Reserve::open(path);
-        Ok(Self { jobs, path: path.to_owned(), reserve, audited: watch::Sender::new(0) })
+        let calls = Arc::new(Semaphore::new(share::OF_ALL));
+        Ok(Self { jobs, path: path.to_owned(), reserve, calls, audited: watch::Sender::new(0) })
     }
 
     /// Whether it is worth to try again what failed so: the disk is full, and some room was kept for
@@ -157,6 +165,12 @@ impl Store {
         self.jobs.send(Box::new(job)).map_err(|_| gone())?;
         answered.await.map_err(|_| gone())?
     }
+}
+
+/// A sequence number that a client names, as the store compares it: beyond all that it can give out,
+/// where it is beyond.
+fn beyond(sequence: u64) -> i64 {
+    i64::try_from(sequence).unwrap_or(i64::MAX)
 }
 
 fn failed(path: &Path, error: &rusqlite::Error) -> Failure {

@@ -1,6 +1,7 @@
 //! A plugin's key-value state, with optimistic versions.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use bulkhead_ipc_protocol::host::STATE_KEY_MORE;
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::Store;
 use crate::failure::{Code, Failure};
@@ -12,6 +13,27 @@ pub(crate) struct Entry {
     /// 1 at the first write of the key, one more at each.
     pub(crate) version: u64,
     pub(crate) value: Vec<u8>,
+}
+
+/// Which keys of a plugin's state, in their order.
+#[derive(Clone, Debug)]
+pub(crate) struct Part {
+    /// What they begin with.
+    pub(crate) prefix: String,
+    /// The key before them; empty for the first.
+    pub(crate) after: String,
+    /// How many at the most.
+    pub(crate) limit: usize,
+    /// How many bytes they, and what is read with them, take together at the most. One is always read.
+    pub(crate) bytes: usize,
+}
+
+/// What there is of a part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Page<T> {
+    pub(crate) items: Vec<T>,
+    /// Whether there are keys after these.
+    pub(crate) more: bool,
 }
 
 /// The bounds of one plugin's state.
@@ -180,25 +202,70 @@ impl Store {
         .await
     }
 
-    /// The keys that begin with `prefix`, in order, with their versions and lengths in bytes.
+    /// The keys of a part, with their versions.
     pub(crate) async fn list_state(
         &self,
         plugin: PluginId,
-        prefix: String,
-    ) -> Result<Vec<(String, u64, u64)>, Failure> {
+        part: Part,
+    ) -> Result<Page<(String, u64)>, Failure> {
         self.run(move |connection| {
-            // As bytes: for SQLite's functions a text ends at a NUL.
-            connection
-                .prepare_cached(
-                    "SELECT key, version, length(value) FROM state
-                     WHERE plugin = ?1 AND substr(CAST(key AS BLOB), 1, length(?2)) = ?2
-                     ORDER BY key",
-                )?
-                .query_map(params![plugin.as_str(), prefix.as_bytes()], |row| {
-                    Ok((row.get(0)?, row.get::<_, i64>(1)? as u64, row.get::<_, i64>(2)? as u64))
-                })?
-                .collect()
+            let sql = "SELECT key, version FROM state WHERE plugin = ?1 AND key >= ?2 ORDER BY key";
+            read_part(connection, sql, &plugin, &part, |key, row| {
+                Ok((key.len() + STATE_KEY_MORE, (key, row.get::<_, i64>(1)? as u64)))
+            })
         })
         .await
     }
+
+    /// The keys of a part, with what is kept there.
+    pub(crate) async fn state_part(
+        &self,
+        plugin: PluginId,
+        part: Part,
+    ) -> Result<Page<(String, Entry)>, Failure> {
+        self.run(move |connection| {
+            let sql = "SELECT key, version, value FROM state
+                       WHERE plugin = ?1 AND key >= ?2 ORDER BY key";
+            read_part(connection, sql, &plugin, &part, |key, row| {
+                let entry = Entry { version: row.get::<_, i64>(1)? as u64, value: row.get(2)? };
+                Ok((key.len() + entry.value.len(), (key, entry)))
+            })
+        })
+        .await
+    }
+}
+
+/// Reads rows in the order of their keys, which are the first column, until that is a part; `read`
+/// gives what a row is and how many bytes that takes.
+fn read_part<T>(
+    connection: &Connection,
+    sql: &str,
+    plugin: &PluginId,
+    part: &Part,
+    read: impl Fn(String, &Row<'_>) -> rusqlite::Result<(usize, T)>,
+) -> rusqlite::Result<Page<T>> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(params![plugin.as_str(), (&part.prefix).max(&part.after)])?;
+    let (mut page, mut bytes) = (Page { items: Vec::new(), more: false }, 0);
+    while let Some(row) = rows.next()? {
+        let key: String = row.get(0)?;
+        if !key.starts_with(&part.prefix) {
+            break;
+        }
+        if key == part.after {
+            continue;
+        }
+        if page.items.len() == part.limit {
+            page.more = true;
+            break;
+        }
+        let (length, item) = read(key, row)?;
+        bytes += length;
+        if bytes > part.bytes && !page.items.is_empty() {
+            page.more = true;
+            break;
+        }
+        page.items.push(item);
+    }
+    Ok(page)
 }

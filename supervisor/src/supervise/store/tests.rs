@@ -21,6 +21,11 @@ fn row(id: &str) -> PluginRow {
     }
 }
 
+/// All keys that begin so.
+fn all(prefix: &str) -> Part {
+    Part { prefix: prefix.to_owned(), after: String::new(), limit: usize::MAX, bytes: usize::MAX }
+}
+
 fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
 }
@@ -88,9 +93,9 @@ fn a_failing_job_leaves_its_neighbours_in_the_batch_alone() {
         for (n, result) in results.iter().enumerate() {
             assert_eq!(result.is_ok(), n % 2 == 0, "job {n}: {result:?}");
         }
-        let keys = store.list_state(id, "k".into()).await.unwrap();
+        let keys = store.list_state(id, all("k")).await.unwrap().items;
         assert_eq!(keys.len(), 10);
-        assert_eq!(keys[1], ("k02".to_owned(), 1, 1));
+        assert_eq!(keys[1], ("k02".to_owned(), 1));
     });
 }
 
@@ -120,8 +125,10 @@ fn a_prefix_is_taken_literally() {
             store.set_state(id.clone(), key.into(), vec![], None, MAX).await.unwrap();
         }
         let keys = |prefix: &str| {
-            let listed = store.list_state(id.clone(), prefix.to_owned());
-            async { listed.await.unwrap().into_iter().map(|(key, ..)| key).collect::<Vec<_>>() }
+            let listed = store.list_state(id.clone(), all(prefix));
+            async {
+                listed.await.unwrap().items.into_iter().map(|(key, _)| key).collect::<Vec<_>>()
+            }
         };
         assert_eq!(keys("a%").await, ["a%"]);
         assert_eq!(keys("a_").await, ["a_1"]);
@@ -130,6 +137,63 @@ fn a_prefix_is_taken_literally() {
         // For some of SQLite's functions a text ends at a NUL.
         assert_eq!(keys("\0n").await, ["\0nul"]);
         assert_eq!(keys("n\0").await, ["n\0"]);
+    });
+}
+
+#[test]
+fn a_part_is_bounded_and_the_next_goes_on_from_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(&directory.path().join("db")).unwrap();
+    let id: PluginId = "a".parse().unwrap();
+    block_on(async {
+        store.put_plugin(row("a")).await.unwrap();
+        for key in ["a", "b1", "b2", "b3", "c"] {
+            store.set_state(id.clone(), key.into(), vec![7; 100], None, MAX).await.unwrap();
+        }
+        let keys = async |after: &str, limit, bytes| {
+            let part = Part { after: after.to_owned(), limit, bytes, ..all("b") };
+            let Page { items, more } = store.state_part(id.clone(), part.clone()).await.unwrap();
+            let keys: Vec<String> = items.into_iter().map(|(key, _)| key).collect();
+            if bytes == usize::MAX {
+                let listed = store.list_state(id.clone(), part).await.unwrap();
+                let listed: Vec<String> = listed.items.into_iter().map(|(key, _)| key).collect();
+                assert_eq!(listed, keys);
+            }
+            (keys.join(" "), more)
+        };
+        let (part, most) = (|keys: &str, more| (keys.to_owned(), more), usize::MAX);
+        assert_eq!(keys("", most, most).await, part("b1 b2 b3", false));
+        assert_eq!(keys("", 2, most).await, part("b1 b2", true));
+        assert_eq!(keys("b2", 2, most).await, part("b3", false));
+        assert_eq!(keys("a", 3, most).await, part("b1 b2 b3", false), "before all of them");
+        assert_eq!(keys("b11", 1, most).await, part("b2", true), "a key that is gone");
+        assert_eq!(keys("b3", 9, most).await, part("", false));
+        assert_eq!(keys("c", 9, most).await, part("", false));
+        assert_eq!(keys("", most, 204).await, part("b1 b2", true));
+        assert_eq!(keys("", most, 203).await, part("b1", true));
+        assert_eq!(keys("", most, 1).await, part("b1", true), "one is always read");
+        assert_eq!(keys("b2", most, 1).await, part("b3", false));
+    });
+}
+
+#[test]
+fn a_number_that_is_beyond_all_is_followed_by_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(&directory.path().join("db")).unwrap();
+    block_on(async {
+        let row =
+            || NewAuditRow { kind: Kind::Single, plugin: None, content: Box::new(str::to_owned) };
+        store.append_audit(row()).await.unwrap();
+        let told = ("2026-01-01T00:00:00.000Z".to_owned(), "a".to_owned(), None, json!({}));
+        store.append_event(told.0, told.1, told.2, told.3, None).await.unwrap();
+        let (audited, events) =
+            (store.audit_since(0, None, 9).await, store.events_since(0, 9).await);
+        assert_eq!((audited.unwrap().len(), events.unwrap().len()), (1, 1));
+        for since in [1, i64::MAX as u64 + 1, u64::MAX] {
+            assert_eq!(store.audit_since(since, None, 9).await.unwrap(), []);
+            assert_eq!(store.audit_since(since, Some("a".parse().unwrap()), 9).await.unwrap(), []);
+            assert_eq!(store.events_since(since, 9).await.unwrap(), []);
+        }
     });
 }
 
@@ -267,7 +331,7 @@ fn a_damaged_file_is_told_and_left_alone() {
         block_on(async {
             let store = Store::open(path)?;
             store.plugins().await?;
-            store.list_state("a".parse().unwrap(), String::new()).await.map(|keys| keys.len())
+            store.list_state("a".parse().unwrap(), all("")).await.map(|keys| keys.items.len())
         })
     };
     let cases: [(&str, Damage); 5] = [

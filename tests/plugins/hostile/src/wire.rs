@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 
 use bulkhead_ipc_protocol::frame::{FRAGMENT, Lengths, MAX_BODY, PREFIX};
 use bulkhead_ipc_protocol::message::{Header, Outcome};
-use bulkhead_ipc_protocol::{CallError, Encoding, Hello, Payload, codec};
+use bulkhead_ipc_protocol::{CallError, Hello, Payload, codec, host};
 
 /// One end of a session.
 pub(crate) struct Wire {
@@ -93,17 +93,27 @@ impl Wire {
 
     /// Makes a call of ours, without waiting for its reply.
     pub(crate) fn call(&mut self, id: u64, method: &str) -> io::Result<()> {
+        self.ask(id, method, &Payload::json_bytes(b"null".to_vec()))
+    }
+
+    /// The same, for all keys of our state.
+    pub(crate) fn list(&mut self, id: u64) -> io::Result<()> {
+        let all = host::StateList { prefix: String::new() };
+        self.ask(id, host::STATE_LIST, &Payload::bincode(&all).map_err(io::Error::other)?)
+    }
+
+    fn ask(&mut self, id: u64, method: &str, argument: &Payload) -> io::Result<()> {
         let call = Header::Call {
             id,
             method: method.into(),
-            encoding: Encoding::Json,
+            encoding: argument.encoding,
             rest: 0,
             timeout: None,
             trace: None,
             on_behalf_of: None,
             streams: bulkhead_ipc_protocol::message::Streams::NONE,
         };
-        self.send(&call, b"null")
+        self.send(&call, &argument.body)
     }
 }
 

@@ -167,6 +167,18 @@ pub(super) static MODES: &[Mode] = &[
             Ok(Next::Well)
         }),
     ),
+    mode(
+        "list-flood",
+        "asks NUMBER times at once for all keys of its state",
+        250,
+        at!(Moment::Ready => |plugin| {
+            for id in 1..=plugin.number {
+                plugin.wire.list(id)?;
+            }
+            eprintln!("asked");
+            Ok(Next::Well)
+        }),
+    ),
     mode("never-reads", "reads nothing more once ready", 0, at!(Moment::Ready => |_| hang())),
     mode(
         "descriptor-flood",

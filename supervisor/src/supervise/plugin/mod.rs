@@ -26,7 +26,7 @@ pub(crate) use last_lines::Given;
 pub(crate) use machine::STATES;
 pub(crate) use plan::{StartPlan, check_config, granted};
 pub(crate) use quota::{Enforced, Fill, Kept, Pressure, files_of};
-pub(crate) use stop::{AFTER_KILL, StopOptions, StopReport};
+pub(crate) use stop::{AFTER_KILL, DisableRequest, StopOptions, StopReport, Stopping};
 
 use super::events::Events;
 use super::launcher_link::Launcher;

@@ -123,12 +123,12 @@ impl Registry {
             }
         }
         if share.halts {
-            halted = Some(self.disable_one(&handle, request.clone(), false).await);
+            halted = Some(self.disable_one(&handle, &request, false).await);
             self.turns.operation_ends(id).await;
             handle = self.get(id)?;
         }
         pause(self, DISABLE, WANT, Moment::Before);
-        let disabled = self.disable_one(&handle, request, true).await;
+        let disabled = self.disable_one(&handle, &request, true).await;
         pause(self, DISABLE, STOP, Moment::After);
         match (disabled, halted) {
             // What is told is the stop that there was.

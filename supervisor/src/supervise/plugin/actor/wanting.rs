@@ -4,9 +4,8 @@ use serde_json::Value;
 
 use tokio::sync::oneshot;
 
-use super::super::machine::{Input, State};
-use super::{Actor, Command, default_stop};
-use crate::clock::Monotonic;
+use super::super::machine::State;
+use super::{Actor, Command};
 use crate::failure::Failure;
 use crate::supervise::registry::{DISABLE, Moment, WANT, pause};
 use crate::supervise::retry::with_growing_pauses;
@@ -66,13 +65,5 @@ impl Actor {
                 !matches!(sent, Some(Ok(()))) || answered.await.unwrap_or(true)
             }
         }));
-    }
-
-    /// A plugin that was taken over though the operator had disabled it: the stop that a dead
-    /// supervisor had begun is finished.
-    pub(super) async fn finish_disable(&mut self) {
-        self.stop_asked = Monotonic::now();
-        self.stop_options = default_stop(&self.context, &self.manifest, "disable");
-        self.step(Input::Disable).await;
     }
 }

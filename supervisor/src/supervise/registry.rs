@@ -308,7 +308,13 @@ impl Registry {
         let options = StopOptions::of(&self.settings, &handle.manifest, request);
         let stopping = Stopping::now(options);
         let (answer, answered) = oneshot::channel();
-        ask(handle, Command::Disable { stopping, stays, answer }, answered).await
+        let command = Command::Disable { stopping: stopping.clone(), stays, answer };
+        handle.commands.send(command).map_err(|_| just_gone(handle))?;
+        // Its task may be waiting for the disk, for which the deadline does not.
+        if let Some(process) = handle.view().process {
+            stopping.arm(&self.launcher, &handle.manifest.id, process.generation).await;
+        }
+        answered.await.map_err(|_| just_gone(handle))?
     }
 
     /// Disables all, dependents first, for the end of the service; what the operator wants stays.
@@ -339,13 +345,16 @@ async fn ask<T>(
     command: Command,
     answered: oneshot::Receiver<Result<T, Failure>>,
 ) -> Result<T, Failure> {
-    let gone = || {
-        Failure::new(Code::NotFound, format!("{} was just uninstalled", handle.manifest.id))
-            .with("what", "plugin")
-            .with("name", &handle.manifest.id)
-    };
-    handle.commands.send(command).map_err(|_| gone())?;
-    answered.await.map_err(|_| gone())?
+    handle.commands.send(command).map_err(|_| just_gone(handle))?;
+    answered.await.map_err(|_| just_gone(handle))?
+}
+
+/// Its task has ended.
+fn just_gone(handle: &PluginHandle) -> Failure {
+    let id = &handle.manifest.id;
+    Failure::new(Code::NotFound, format!("{id} was just uninstalled"))
+        .with("what", "plugin")
+        .with("name", id)
 }
 
 /// There is no such plugin.

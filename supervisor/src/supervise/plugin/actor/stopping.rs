@@ -2,27 +2,39 @@
 
 use tokio::sync::oneshot;
 
-use super::super::machine::Input;
+use super::super::machine::{Input, State};
 use super::super::stop::{self, DisableRequest, StopOptions, StopReport, Stopping};
 use super::{Actor, News};
 use crate::failure::Failure;
 use crate::supervise::usage;
 
 impl Actor {
+    /// What runs is told to go before anything is stored, as a disk can take any time; a death in
+    /// between ends with the plugin as it was, or with the next request.
     pub(super) async fn disable(
         &mut self,
         stopping: Stopping,
         stays: bool,
         answer: oneshot::Sender<Result<StopReport, Failure>>,
     ) {
-        if stays {
-            self.want_disabled().await;
-        }
         if self.stopping.as_ref().is_none_or(|held| stopping.due() < held.due()) {
             self.stopping = Some(stopping);
         }
         self.waiting_for_stop.push(answer);
-        self.step(Input::Disable).await;
+        let runs = !matches!(
+            self.machine.state(),
+            State::Disabled | State::Restarting { .. } | State::Tripped { .. }
+        );
+        if runs {
+            self.step(Input::Disable).await;
+        }
+        if stays {
+            self.want_disabled().await;
+        }
+        // Where nothing runs it is over with this step, and answered.
+        if !runs {
+            self.step(Input::Disable).await;
+        }
     }
 
     /// How it is stopped: as it was asked for, or as at any other time where nobody has asked.

@@ -21,16 +21,15 @@ impl Actor {
         Ok(())
     }
 
-    /// Stores that it is to stay disabled, before it is stopped, so that a crash in between ends with
-    /// it done. A store that cannot be written must not keep a plugin running: it may be the very
-    /// plugin that filled the disk.
+    /// Stores that it is to stay disabled. A store that cannot be written must not keep a plugin
+    /// running: it may be the very plugin that filled the disk.
     pub(super) async fn want_disabled(&mut self) {
         if self.row.enabled || self.unstored.is_some() {
             let stored = self.context.store.set_enabled(self.row.id.clone(), false).await;
             self.row.enabled = false;
             self.unstored = stored.err();
         }
-        if matches!(self.machine.state(), State::Disabled) {
+        if self.machine.state() != State::Disabling {
             self.store_disabled().await;
         }
         pause(&self.context.registry, DISABLE, WANT, Moment::After);

@@ -27,6 +27,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::Context;
 use super::circuit::{Circuit, CircuitPolicy};
 use super::health::{self, Checks};
+use super::last_lines::last_lines;
 use super::machine::{Effect, Input, Machine, Origin, State};
 use super::plan::{StartPlan, granted};
 use super::process::{self, ExitBoard, Process, StartError};
@@ -302,6 +303,15 @@ impl Actor {
         match news {
             News::Started(process) => {
                 let process = Rc::new(*process);
+                if !disabling && let Some(exited) = self.exit_of(process.generation) {
+                    // It was heard of first, and nobody will tell of it again.
+                    let failure = process::died(&exited, "health");
+                    let (key, lines) =
+                        last_lines(&self.context, &self.manifest, process.generation).await;
+                    self.last_failure = Some(failure.with(key, lines));
+                    self.step(Input::StartFailed).await;
+                    return;
+                }
                 self.watch_session(&process);
                 self.watch_health(&process);
                 self.tell_permissions(&process);

@@ -383,7 +383,7 @@ pub(crate) async fn exited_soon(exits: Exits, generation: u64) -> Option<Arc<Exi
 }
 
 /// The plugin died at a stage of its start.
-fn died(exited: &Exited, stage: &str) -> Failure {
+pub(super) fn died(exited: &Exited, stage: &str) -> Failure {
     let explanation = exited.exit.0.explain();
     let message = format!("the plugin died at {stage}: {explanation}");
     let failure = Failure::new(Code::InitializationFailed, message)

@@ -155,6 +155,11 @@ impl Actor {
         stop::arm(&self.context.launcher, &self.row.id, generation, Duration::ZERO, kill_in).await;
     }
 
+    /// The end of a start, where it was heard of.
+    pub(super) fn exit_of(&self, generation: u64) -> Option<Arc<Exited>> {
+        self.exits.borrow().clone().filter(|exited| exited.generation == generation)
+    }
+
     pub(super) async fn exited(&mut self, mut exited: Box<Exited>, descriptors: Vec<OwnedFd>) {
         self.context.registry.denials.explain(&mut exited).await;
         let exited: Arc<Exited> = Arc::from(exited);

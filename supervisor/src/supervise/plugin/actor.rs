@@ -106,6 +106,10 @@ pub(crate) struct EnableReport {
 enum News {
     Started(Box<Process>),
     StartFailed(Box<Failure>),
+    /// What was taken over is to be stopped.
+    Unfit(Box<Process>, Box<Failure>),
+    /// That is done.
+    PutDown(Box<Failure>, Result<StopReport, Failure>),
     StartCancelled,
     Stopped(Result<StopReport, Failure>),
     SessionEnded {
@@ -337,6 +341,8 @@ impl Actor {
                     self.step(Input::StartFailed).await;
                 }
             }
+            News::Unfit(process, failure) => self.unfit(Rc::new(*process), *failure),
+            News::PutDown(failure, stopped) => self.put_down(*failure, stopped).await,
             News::StartCancelled => self.stopped(Ok(self.nothing_ran())).await,
             News::Stopped(result) => self.stopped(result).await,
             News::Configured(asked) => self.configured(asked).await,
@@ -391,6 +397,7 @@ impl Actor {
                 Ok(process) => News::Started(Box::new(process)),
                 Err(StartError::Failed(failure)) => News::StartFailed(Box::new(failure)),
                 Err(StartError::Cancelled) => News::StartCancelled,
+                Err(StartError::Unfit(process, failure)) => News::Unfit(process, Box::new(failure)),
             });
         });
     }
@@ -404,7 +411,8 @@ impl Actor {
         });
     }
 
-    /// Has its health checked for as long as its session lasts.
+    /// Has its health checked for as long as its session lasts; that of one that was taken over at
+    /// once, as nobody else has.
     fn watch_health(&mut self, process: &Rc<Process>) {
         self.checks = Checks::default();
         let lifecycle = &self.manifest.lifecycle;
@@ -413,10 +421,13 @@ impl Actor {
             return;
         }
         let limit = lifecycle.health_timeout.duration();
+        let taken_over = self.machine.state() == State::Enabling(Origin::Adoption);
         let (peer, generation) = (process.peer.clone(), process.generation);
         let news = self.news.clone();
         tokio::task::spawn_local(async move {
-            while tokio::time::timeout(interval, peer.closed()).await.is_err() {
+            let mut pause = if taken_over { Duration::ZERO } else { interval };
+            while tokio::time::timeout(pause, peer.closed()).await.is_err() {
+                pause = interval;
                 let Some(result) = health::check(&peer, limit).await else { continue };
                 if news.send(News::Checked { generation, result }).is_err() {
                     return;

@@ -61,6 +61,9 @@ pub(crate) enum StartError {
     Failed(Failure),
     /// Someone asked for the plugin to be disabled meanwhile.
     Cancelled,
+    /// What was taken over runs, and does not do what it should: it is to be stopped as at any other
+    /// time, as it may have something to save.
+    Unfit(Box<Process>, Failure),
 }
 
 /// Starts the plugin and brings it up. When it fails no process is left.
@@ -85,8 +88,23 @@ pub(crate) async fn start(
         Err(failure) => return Err(StartError::Failed(failure)),
     };
     Denials::begin(&context.registry, &plan.id, spawned.uid, spawned.generation, false);
-    context.given.begin(spawned.generation);
-    take_up(context, plan, exits, spawned, descriptors, cancelled).await
+    let generation = spawned.generation;
+    context.given.begin(generation);
+    let error = match attach(context, plan, exits, spawned, descriptors) {
+        Err(failure) => StartError::Failed(failure),
+        Ok(process) => match take_up(context, plan, &process, Until::Healthy, cancelled).await {
+            Ok(()) => return Ok(process),
+            Err(error) => error,
+        },
+    };
+    roll_back(context, plan, exits, generation).await;
+    Err(match error {
+        StartError::Failed(failure) => {
+            let (key, lines) = last_lines(context, &plan.manifest, generation).await;
+            StartError::Failed(failure.with(key, lines))
+        }
+        other => other,
+    })
 }
 
 /// What the SDK is told before there is a session.
@@ -116,7 +134,8 @@ async fn check_storage(context: &Context, plan: &StartPlan) -> Result<(), Failur
     }
 }
 
-/// Takes over a process that another supervisor started.
+/// Takes over a process that another supervisor started. It is no new one, so whatever it does, it is
+/// given back; one that is to be disabled meanwhile as one that is up.
 pub(crate) async fn adopt(
     context: &Context,
     plan: &StartPlan,
@@ -130,64 +149,56 @@ pub(crate) async fn adopt(
     // What was granted or withheld since its start is in force from its next.
     let granted = plan.granted.with_places(&plan.manifest, &adopted.places);
     let plan = &StartPlan { granted: Arc::new(granted), ..plan.clone() };
-    take_up(context, plan, exits, adopted.spawned, descriptors, cancelled).await
+    let process = match attach(context, plan, exits, adopted.spawned, descriptors) {
+        Ok(process) => process,
+        Err(failure) => {
+            // Nobody can ask it anything.
+            roll_back(context, plan, exits, generation).await;
+            return Err(StartError::Failed(failure));
+        }
+    };
+    match take_up(context, plan, &process, Until::Initialized, cancelled).await {
+        Err(StartError::Failed(failure)) => Err(StartError::Unfit(Box::new(process), failure)),
+        _ => Ok(process),
+    }
+}
+
+/// How far a process is brought up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Until {
+    /// Its health is checked as that of one that runs: a failed check is one of several.
+    Initialized,
+    Healthy,
 }
 
 async fn take_up(
     context: &Context,
     plan: &StartPlan,
-    exits: &ExitBoard,
-    spawned: Spawned,
-    descriptors: Vec<OwnedFd>,
+    process: &Process,
+    until: Until,
     mut cancelled: watch::Receiver<bool>,
-) -> Result<Process, StartError> {
-    let generation = spawned.generation;
-    let attached = attach(context, plan, exits, spawned, descriptors);
+) -> Result<(), StartError> {
+    within_bound(context, plan, process).map_err(StartError::Failed)?;
+    let effective = plan.effective(&context.launcher).await.map_err(StartError::Failed)?;
+    context.given.add(process.generation, &effective.secrets);
     let stage = watch::Sender::new("handshake");
-    let effective = plan.effective(&context.launcher).await;
-    let outcome = match attached
-        .and_then(|process| within_bound(context, plan, process))
-        .and_then(|process| Ok((process, effective.as_ref().map_err(Clone::clone)?)))
-    {
-        Err(failure) => Err(StartError::Failed(failure)),
-        Ok((process, effective)) => {
-            context.given.add(generation, &effective.secrets);
-            let brought_up = tokio::select! {
-                result = bring_up(plan, effective, &process, &stage) => result.map_err(StartError::Failed),
-                exited = process.exited() => {
-                    Err(StartError::Failed(died(&exited, &stage.borrow())))
-                }
-                _ = cancelled.wait_for(|cancelled| *cancelled) => Err(StartError::Cancelled),
-            };
-            brought_up.map(|()| process)
-        }
+    let brought_up = tokio::select! {
+        result = bring_up(plan, &effective, process, until, &stage) => result,
+        exited = process.exited() => Err(died(&exited, &stage.borrow())),
+        _ = cancelled.wait_for(|cancelled| *cancelled) => return Err(StartError::Cancelled),
     };
-    match outcome {
-        Ok(process) => Ok(process),
-        Err(error) => {
-            roll_back(context, plan, exits, generation).await;
-            Err(match error {
-                StartError::Failed(failure) => {
-                    let failure = match &effective {
-                        Ok(effective) => effective.secrets.mask(failure),
-                        Err(_) => failure,
-                    };
-                    let (key, lines) = last_lines(context, &plan.manifest, generation).await;
-                    StartError::Failed(failure.with(key, lines))
-                }
-                StartError::Cancelled => StartError::Cancelled,
-            })
-        }
-    }
+    brought_up.map_err(|failure| StartError::Failed(effective.secrets.mask(failure)))
 }
 
 /// What was measured may be worse than what was expected when the start was admitted.
-fn within_bound(context: &Context, plan: &StartPlan, process: Process) -> Result<Process, Failure> {
-    if let Some(maximum) = context.settings.admission.max_exposure {
-        Exposure::measured(&plan.granted.manifest(&plan.manifest), &process.enforcement)
-            .check(&plan.id, maximum)?;
+fn within_bound(context: &Context, plan: &StartPlan, process: &Process) -> Result<(), Failure> {
+    match context.settings.admission.max_exposure {
+        None => Ok(()),
+        Some(maximum) => {
+            Exposure::measured(&plan.granted.manifest(&plan.manifest), &process.enforcement)
+                .check(&plan.id, maximum)
+        }
     }
-    Ok(process)
 }
 
 /// Connects the descriptors of a process to the session, the log and the exits.
@@ -231,11 +242,12 @@ fn attach(
     })
 }
 
-/// Handshake, configuration, health: the same for a new process and one that was taken over.
+/// Handshake, configuration, health; without the last for one that was taken over.
 async fn bring_up(
     plan: &StartPlan,
     effective: &Effective,
     process: &Process,
+    until: Until,
     stage: &watch::Sender<&'static str>,
 ) -> Result<(), Failure> {
     let peer = &process.peer;
@@ -257,6 +269,9 @@ async fn bring_up(
     })?;
     if reply.resumed {
         tracing::info!(plugin = %plan.id, generation = process.generation, "resumed");
+    }
+    if until == Until::Initialized {
+        return Ok(());
     }
     stage.send_replace("health");
     let nothing = Payload::bincode(&())

@@ -1,8 +1,13 @@
 //! Its stop, from the request to its end.
 
+use std::rc::Rc;
+use std::sync::Arc;
+
 use tokio::sync::oneshot;
 
+use super::super::last_lines::last_lines;
 use super::super::machine::{Input, State};
+use super::super::process::Process;
 use super::super::stop::{self, DisableRequest, StopOptions, StopReport, Stopping};
 use super::{Actor, News};
 use crate::failure::Failure;
@@ -55,14 +60,51 @@ impl Actor {
             let _ = self.news.send(News::Stopped(Ok(self.nothing_ran())));
             return;
         };
+        let (stop, news) = (self.stop(process), self.news.clone());
+        tokio::task::spawn_local(async move {
+            let _ = news.send(News::Stopped(stop.await));
+        });
+    }
+
+    fn stop(
+        &mut self,
+        process: Rc<Process>,
+    ) -> impl Future<Output = Result<StopReport, Failure>> + use<> {
         self.sampled =
             process.cgroup.as_deref().map(|path| (process.generation, usage::read(path)));
         let (launcher, id) = (self.context.launcher.clone(), self.row.id.clone());
-        let (stopping, news) = (self.how_to_stop(), self.news.clone());
+        let stopping = self.how_to_stop();
+        async move { stop::stop(&launcher, &id, &process, &stopping).await }
+    }
+
+    /// What was taken over does not do what it should. It may have something to save all the same.
+    pub(super) fn unfit(&mut self, process: Rc<Process>, failure: Failure) {
+        // Whoever disables it meanwhile may have less patience.
+        self.process = Some(Rc::clone(&process));
+        let (context, manifest) = (self.context.clone(), Arc::clone(&self.manifest));
+        let (stop, news) = (self.stop(Rc::clone(&process)), self.news.clone());
         tokio::task::spawn_local(async move {
-            let stopped = stop::stop(&launcher, &id, &process, &stopping).await;
-            let _ = news.send(News::Stopped(stopped));
+            let stopped = stop.await;
+            let (key, lines) = last_lines(&context, &manifest, process.generation).await;
+            let _ = news.send(News::PutDown(Box::new(failure.with(key, lines)), stopped));
         });
+    }
+
+    pub(super) async fn put_down(
+        &mut self,
+        failure: Failure,
+        stopped: Result<StopReport, Failure>,
+    ) {
+        self.last_failure = Some(failure);
+        if self.machine.state() == State::Disabling {
+            self.stopped(stopped).await;
+            return;
+        }
+        if let Err(failure) = stopped {
+            tracing::error!(plugin = %self.row.id, %failure, "what was taken over is not gone");
+        }
+        self.process = None;
+        self.step(Input::StartFailed).await;
     }
 
     /// A stop is under way, and another was asked for.

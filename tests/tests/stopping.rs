@@ -80,6 +80,16 @@ fn one_that_stays_after_its_goodbye_is_ended() {
 }
 
 #[test]
+fn one_that_says_goodbye_and_exits_with_an_error_has_not_saved() {
+    let report = stop("goodbye-and-fail", "");
+    assert!(stages(&report).contains(&"goodbye".to_owned()), "{report}");
+    assert_eq!((&report["forced"], &report["stateSaved"]), (&false.into(), &false.into()));
+    assert_eq!(report["exit"]["status"]["exited"], 1, "{report}");
+    let report = stop("goodbye-and-fail 0", "");
+    assert_eq!(report["stateSaved"], true, "{report}");
+}
+
+#[test]
 fn one_that_has_stopped_itself_is_killed() {
     let report = stop("stop-in-drain", PROGRAM);
     assert_eq!(report["forced"], true, "{report}");

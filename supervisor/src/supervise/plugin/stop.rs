@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bulkhead_ipc_protocol::{Drain, EndReason};
+use bulkhead_sandbox::Cause;
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -107,7 +108,8 @@ pub(crate) struct StopReport {
     pub(crate) total_ms: u64,
     /// Whether SIGKILL was needed.
     pub(crate) forced: bool,
-    /// Whether the plugin finished its drain, and so saved what it wanted to save.
+    /// Whether the plugin was asked to save its state, finished its drain and exited with 0: what it
+    /// wanted to save is saved.
     pub(crate) state_saved: bool,
     pub(crate) timeline: Vec<Moment>,
     /// How the process ended; null if there was none.
@@ -191,7 +193,9 @@ pub(crate) async fn stop(
     if let Some(at) = process.host.saved_at() {
         stages.push(Stage { name: StageName::Saved, at });
     }
-    Ok(report(stopping, stages, drained, &exited))
+    // A plugin that could not save what it wanted to says goodbye all the same, and exits with an error.
+    let saved = options.save_state && drained && exited.exit.0.cause == Cause::Code(0);
+    Ok(report(stopping, stages, saved, &exited))
 }
 
 /// Tells the launcher when to send what. It may be gone already: then there is nothing to arm.
@@ -213,7 +217,7 @@ pub(crate) async fn arm(
 fn report(
     stopping: &Stopping,
     mut stages: Vec<Stage>,
-    drained: bool,
+    saved: bool,
     exited: &Arc<Exited>,
 ) -> StopReport {
     let Stopping { asked, options } = stopping;
@@ -224,7 +228,7 @@ fn report(
         budget_ms: options.budget.as_millis() as u64,
         total_ms: asked.until(last).as_millis() as u64,
         forced: stages.iter().any(|stage| stage.name == StageName::Sigkill),
-        state_saved: drained && options.save_state,
+        state_saved: saved,
         timeline: stages
             .iter()
             .map(|stage| Moment {

@@ -360,6 +360,8 @@ impl Actor {
                 Effect::Start(origin) => self.begin_start(origin),
                 Effect::CancelStart => {
                     self.cancel.send_replace(true);
+                    // What was taken over may be on its way out already, with more patience.
+                    self.hasten_stop().await;
                 }
                 Effect::Stop => self.begin_stop(),
                 Effect::HastenStop => self.hasten_stop().await,

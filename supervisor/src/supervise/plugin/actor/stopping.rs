@@ -14,8 +14,8 @@ use crate::failure::Failure;
 use crate::supervise::usage;
 
 impl Actor {
-    /// What runs is told to go before anything is stored, as a disk can take any time; a death in
-    /// between ends with the plugin as it was, or with the next request.
+    /// What runs is told to go before anything is stored, as a disk can take any time. A death in
+    /// between leaves it wanted: the next supervisor lets it go, and starts it again.
     pub(super) async fn disable(
         &mut self,
         stopping: Stopping,

@@ -7,7 +7,7 @@ in_machine() {
     case $1/$2 in
         tests/tidy | tests/promises | sandbox/closure) return 1 ;; # read the sources, with cargo
         sandbox/layers) return 1 ;; # each attack eight times; the machine has them once, in tests/exec
-        tests/crashes | tests/crowd | tests/interleaving) return 1 ;; # many services, of which no kernel matters
+        tests/crashes | tests/crowd | tests/interleaving | tests/slow_disk) return 1 ;; # many services, of which no kernel matters
         tests/signing | tests/cli | tests/api_docs | tests/review | tests/permissions | tests/clients | tests/top | tests/exposure) return 1 ;; # nor of these
         tests/conformance | tests/dev | tests/learn | tests/schedules | tests/calls | tests/health | tests/attacks | tests/history | tests/logs | tests/traces | tests/security | tests/deaths) return 1 ;; # what they run, others do in the machine
         sandbox/* | supervisor/* | tests/*) return 0 ;;

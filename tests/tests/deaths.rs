@@ -2,7 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "to fail here is to fail the test")]
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
 use bulkhead_tests::package::Package;
+use bulkhead_tests::process::DEADLINE;
 use bulkhead_tests::service::Service;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -151,4 +155,43 @@ fn a_plugin_that_is_stopped_for_what_it_did_is_explained_like_one_that_died() {
     assert!(details["lastLogLines"].is_array() && details["exit"].is_object(), "{plugin}");
     let error = told(&service, "victim");
     assert_eq!(&error["details"], details);
+}
+
+/// So many deaths, of which some come at the worst moment: before it is heard that the start is done.
+const DEATHS: u64 = 60;
+
+#[test]
+fn no_death_is_missed_while_the_task_of_the_plugin_is_busy() {
+    let service = Service::start();
+    let lines = "permissions = [\"read:a\"]\n[lifecycle.restart]\npolicy = \"always\"\n\
+        backoff = \"1ms\"\nbackoff_max = \"1ms\"\nlimit = 100000\nwindow = \"1h\"";
+    // It dies right after its first health check.
+    service.install(&Package::hostile("victim", "riot 0", lines));
+    let deadline = Instant::now() + DEADLINE;
+    // It may be gone before it is up.
+    while service.command(["enable", "victim"]).run().code() != 0 {
+        assert!(Instant::now() < deadline, "it never comes up");
+    }
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for granted in [r#"{"granted":[]}"#, r#"{"granted":["read:a"]}"#].repeat(2) {
+            let mut admin = service.admin();
+            let over = &over;
+            scope.spawn(move || {
+                while !over.load(Ordering::Relaxed) {
+                    let put = admin.ask("PUT", "/v1/plugins/victim/permissions", granted);
+                    assert_eq!(put.unwrap().status, 200);
+                }
+            });
+        }
+        let mut last = Value::Null;
+        while Instant::now() < deadline {
+            last = service.json(["inspect", "victim"]);
+            if last["failures"].as_u64() >= Some(DEATHS) {
+                break;
+            }
+        }
+        over.store(true, Ordering::Relaxed);
+        assert!(last["failures"].as_u64() >= Some(DEATHS), "it is not started again: {last}");
+    });
 }

@@ -2,9 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "to fail here is to fail the test")]
 
+use bulkhead_tests::census::processes;
 use bulkhead_tests::package::Package;
 use bulkhead_tests::process::Running;
 use bulkhead_tests::service::Service;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 /// Checked often, and started again soon.
@@ -22,6 +25,12 @@ fn next(events: &mut Running, names: &[&str]) -> Value {
         event["pluginId"] == "victim" && names.iter().any(|name| event["event"] == *name)
     };
     serde_json::from_str(&events.stdout.line(wanted)).unwrap()
+}
+
+/// The process below the init of its compartment.
+fn below_init(plugin: &Value) -> Pid {
+    let init = plugin["process"]["pid"].as_i64().unwrap() as i32;
+    Pid::from_raw(processes().into_iter().find(|process| process.parent == init).unwrap().pid)
 }
 
 fn pid(service: &Service, id: &str) -> Value {
@@ -126,4 +135,55 @@ fn one_that_hangs_in_its_start_holds_up_no_other() {
     assert_eq!(service.json(["inspect", "victim"])["state"], "enabling");
     service.json(["disable", "victim"]);
     hanging.wait().expect(1);
+}
+
+#[test]
+fn one_that_is_unwell_when_it_is_taken_over_has_failed_one_check_of_several() {
+    let service = Service::start();
+    let lines = "[lifecycle]\nhealth_interval = \"1h\"";
+    service.enable(&Package::hostile("victim", "sickens 1", lines));
+    let before = pid(&service, "victim");
+    kill(Pid::from_raw(service.supervisor()), Signal::SIGKILL).unwrap();
+    // Of the next supervisor, which tells what was before, too.
+    let mut events = follow(&service);
+    let kinds = ["plugin:warning", "plugin:error", "plugin:restarting"];
+    let warning = next(&mut events, &kinds);
+    assert_eq!(warning["code"], "HEALTH_CHECK_FAILED", "{warning}");
+    let plugin = service.wait_for("victim", |plugin| plugin["failedChecks"] == 1);
+    assert_eq!((&plugin["state"], &plugin["process"]["pid"]), (&json!("enabled"), &before));
+}
+
+#[test]
+fn one_that_cannot_be_taken_over_is_stopped_as_at_any_other_time() {
+    let service = Service::start();
+    service.enable(&Package::hostile("victim", "refuse-resume", ""));
+    let before = pid(&service, "victim");
+    kill(Pid::from_raw(service.supervisor()), Signal::SIGKILL).unwrap();
+    // Of the next supervisor, which tells what was before, too.
+    let mut events = follow(&service);
+    let error = next(&mut events, &["plugin:error"]);
+    assert_eq!(error["error"]["code"], "INITIALIZATION_FAILED", "{error}");
+    let plugin = service.wait_for("victim", |plugin| plugin["state"] == "enabled");
+    assert_ne!(plugin["process"]["pid"], before);
+    assert_eq!(plugin["lastExit"]["exit"]["status"]["exited"], 0, "it said goodbye: {plugin}");
+}
+
+#[test]
+fn one_that_is_disabled_while_it_is_taken_over_may_finish() {
+    let service = Service::start();
+    let lines = "[lifecycle]\ninit_timeout = \"50s\"";
+    let plugin = service.enable(&Package::hostile("victim", "well", lines));
+    let below = below_init(&plugin["plugin"]);
+    kill(below, Signal::SIGSTOP).unwrap();
+    kill(Pid::from_raw(service.supervisor()), Signal::SIGKILL).unwrap();
+    service.wait_for("victim", |plugin| plugin["state"] == "enabling");
+    let disabling = service.command(["disable", "victim", "--timeout", "30s", "--json"]).start();
+    service.wait_for("victim", |plugin| plugin["state"] == "disabling");
+    kill(below, Signal::SIGCONT).unwrap();
+    let report: Value = serde_json::from_str(&disabling.wait().expect(0).stdout).unwrap();
+    assert_eq!(
+        (&report["forced"], &report["stateSaved"]),
+        (&json!(false), &json!(true)),
+        "{report}"
+    );
 }

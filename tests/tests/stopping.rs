@@ -4,12 +4,17 @@
 
 use std::time::{Duration, Instant};
 
+use bulkhead_tests::census::processes;
 use bulkhead_tests::package::Package;
 use bulkhead_tests::service::Service;
 use bulkhead_tests::{lane, test_name};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 const BUDGET: Duration = Duration::from_secs(1);
+/// How long something is watched for that must not happen.
+const WATCHED: Duration = Duration::from_secs(2);
 /// Children need the seccomp profile that allows them.
 const PROGRAM: &str = "[sandbox]\nprofile = \"program\"";
 
@@ -72,6 +77,16 @@ fn one_that_ignores_the_drain_is_ended_by_sigterm() {
 fn one_that_stays_after_its_goodbye_is_ended() {
     let report = stop("goodbye-and-stay", "");
     assert!(stages(&report).contains(&"goodbye".to_owned()), "{report}");
+}
+
+#[test]
+fn one_that_says_goodbye_and_exits_with_an_error_has_not_saved() {
+    let report = stop("goodbye-and-fail", "");
+    assert!(stages(&report).contains(&"goodbye".to_owned()), "{report}");
+    assert_eq!((&report["forced"], &report["stateSaved"]), (&false.into(), &false.into()));
+    assert_eq!(report["exit"]["status"]["exited"], 1, "{report}");
+    let report = stop("goodbye-and-fail 0", "");
+    assert_eq!(report["stateSaved"], true, "{report}");
 }
 
 #[test]
@@ -184,4 +199,39 @@ fn the_end_of_the_service_stops_all_dependents_first() {
         .map(|line| if line.contains("\"consumer\"") { "consumer" } else { "provider" })
         .collect();
     assert_eq!(disabled, ["consumer", "provider"]);
+}
+
+#[test]
+fn a_second_request_has_a_budget_of_its_own_from_when_it_is_made() {
+    let service = Service::start();
+    service.enable(&Package::hostile("victim", "ignore-drain", ""));
+    let patient = service.command(["disable", "victim", "--timeout", "10m", "--json"]).start();
+    service.wait_for("victim", |plugin| plugin["state"] == "disabling");
+    let watched = Instant::now() + WATCHED;
+    while Instant::now() < watched {
+        assert_ne!(service.plugin_processes(), [0; 0], "it has ten minutes");
+    }
+    // The first has been under way for longer than all that the second has.
+    let report = service.json(["disable", "victim", "--timeout", "2s"]);
+    assert!(stages(&report).contains(&"sigterm".to_owned()), "{report}");
+    assert_eq!(report["forced"], false, "it ends at its SIGTERM: {report}");
+    assert_eq!(report["exit"]["status"]["signaled"]["signal"], 15, "{report}");
+    patient.wait().expect(0);
+}
+
+#[test]
+fn the_budget_of_one_disabling_is_not_that_of_a_later_emergency() {
+    let service = Service::start();
+    let lines = "[lifecycle]\nstop_timeout = \"500ms\"\nhealth_interval = \"50ms\"\n\
+        health_timeout = \"500ms\"\nhealth_failures = 1\n[lifecycle.restart]\npolicy = \"never\"";
+    service.enable(&Package::hostile("victim", "well", lines));
+    service.json(["disable", "victim", "--timeout", "10m"]);
+    let plugin = service.json(["enable", "victim"])["plugin"].clone();
+    // Below the init of its compartment. It hears no SIGTERM.
+    let init = plugin["process"]["pid"].as_i64().unwrap() as i32;
+    let below = processes().into_iter().find(|process| process.parent == init).unwrap();
+    kill(Pid::from_raw(below.pid), Signal::SIGSTOP).unwrap();
+    // Long before the ten minutes, which were of that disabling.
+    service.wait_for("victim", |plugin| plugin["state"] == "disabled");
+    assert_eq!(service.plugin_processes(), [0; 0]);
 }

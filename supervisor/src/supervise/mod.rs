@@ -224,8 +224,11 @@ async fn serve(launcher: Launcher, welcome: Welcome) -> Result<(), Fatal> {
                 let (registry, over) = (Arc::clone(&registry), over.clone());
                 tokio::task::spawn_local(async move {
                     let budget_ms = serde_json::json!({ "budgetMs": budget.as_millis() as u64 });
-                    registry.audit.service(Action::ServiceStopping, budget_ms).await;
-                    registry.shut_down(budget).await;
+                    // The budget has begun, whatever the disk takes.
+                    tokio::join!(
+                        registry.audit.service(Action::ServiceStopping, budget_ms),
+                        registry.shut_down(budget)
+                    );
                     // What ran was drained with its plugin.
                     let _ = tokio::time::timeout(SETTLING, registry.schedules.settle()).await;
                     registry.events.flush().await;

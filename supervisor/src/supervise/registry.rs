@@ -42,7 +42,9 @@ use super::events::Events;
 use super::launcher_link::Launcher;
 use super::logs::{Book, Dropped, Journalled, Rate, Rules, finish_spools};
 use super::metrics::Metrics;
-use super::plugin::{self, Command, Context, Given, PluginHandle, StopOptions, StopReport};
+use super::plugin::{
+    self, Command, Context, Given, PluginHandle, StopOptions, StopReport, Stopping,
+};
 use super::schedule::Schedules;
 use super::spans::Spans;
 use super::store::{PluginRow, Store};
@@ -54,6 +56,7 @@ use crate::journal::Journal;
 use crate::link::Settings;
 use crate::manifest::Manifest;
 
+pub(crate) use super::plugin::DisableRequest;
 pub(crate) use broken::Broken;
 pub(crate) use guarding::{at_its_end, tell_circuit};
 pub(crate) use install::Installed;
@@ -102,15 +105,6 @@ pub(crate) struct Registry {
     /// Plugins of which a process is still there that nobody manages: their start waits for its end.
     leaving: watch::Sender<BTreeSet<PluginId>>,
     closing: AtomicBool,
-}
-
-/// How to disable a plugin, as a request has it.
-#[derive(Clone, Debug)]
-pub(crate) struct DisableRequest {
-    pub(crate) save_state: bool,
-    /// The whole budget; the manifest's, or else the service's, where it is not given.
-    pub(crate) timeout: Option<Duration>,
-    pub(crate) reason: &'static str,
 }
 
 impl Registry {
@@ -312,21 +306,19 @@ impl Registry {
     pub(super) async fn disable_one(
         &self,
         handle: &PluginHandle,
-        request: DisableRequest,
+        request: &DisableRequest,
         stays: bool,
     ) -> Result<StopReport, Failure> {
-        let lifecycle = &handle.manifest.lifecycle;
-        let planned = lifecycle
-            .stop_timeout
-            .map_or(self.settings.stop_timeout, crate::manifest::TimeSpan::duration);
-        let options = StopOptions {
-            budget: request.timeout.unwrap_or(planned),
-            drain: lifecycle.drain_timeout.map(crate::manifest::TimeSpan::duration),
-            save_state: request.save_state,
-            reason: request.reason.to_owned(),
-        };
+        let options = StopOptions::of(&self.settings, &handle.manifest, request);
+        let stopping = Stopping::now(options);
         let (answer, answered) = oneshot::channel();
-        ask(handle, Command::Disable { options, stays, answer }, answered).await
+        let command = Command::Disable { stopping: stopping.clone(), stays, answer };
+        handle.commands.send(command).map_err(|_| just_gone(handle))?;
+        // Its task may be waiting for the disk, for which the deadline does not.
+        if let Some(process) = handle.view().process {
+            stopping.arm(&self.launcher, &handle.manifest.id, process.generation).await;
+        }
+        answered.await.map_err(|_| just_gone(handle))?
     }
 
     /// Disables all, dependents first, for the end of the service; what the operator wants stays.
@@ -339,14 +331,10 @@ impl Registry {
                 let registry = Arc::clone(self);
                 let left = deadline.saturating_duration_since(tokio::time::Instant::now());
                 stops.spawn(async move {
-                    let planned = registry.settings.stop_timeout;
-                    let request = DisableRequest {
-                        save_state: true,
-                        timeout: Some(planned.min(left)),
-                        reason: "shutdown",
-                    };
+                    let orderly = DisableRequest::orderly("shutdown");
+                    let request = DisableRequest { timeout: Some(left), ..orderly };
                     let id = handle.manifest.id.clone();
-                    if let Err(failure) = registry.disable_one(&handle, request, false).await {
+                    if let Err(failure) = registry.disable_one(&handle, &request, false).await {
                         tracing::error!(plugin = %id, %failure, "not stopped at the service's end");
                     }
                 });
@@ -361,13 +349,16 @@ async fn ask<T>(
     command: Command,
     answered: oneshot::Receiver<Result<T, Failure>>,
 ) -> Result<T, Failure> {
-    let gone = || {
-        Failure::new(Code::NotFound, format!("{} was just uninstalled", handle.manifest.id))
-            .with("what", "plugin")
-            .with("name", &handle.manifest.id)
-    };
-    handle.commands.send(command).map_err(|_| gone())?;
-    answered.await.map_err(|_| gone())?
+    handle.commands.send(command).map_err(|_| just_gone(handle))?;
+    answered.await.map_err(|_| just_gone(handle))?
+}
+
+/// Its task has ended.
+fn just_gone(handle: &PluginHandle) -> Failure {
+    let id = &handle.manifest.id;
+    Failure::new(Code::NotFound, format!("{id} was just uninstalled"))
+        .with("what", "plugin")
+        .with("name", id)
 }
 
 /// There is no such plugin.

@@ -1,6 +1,7 @@
 //! One operation, from its request to its record.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 use tokio::sync::oneshot;
@@ -12,6 +13,9 @@ use crate::supervise::plugin::PluginHandle;
 use crate::supervise::principal::Principal;
 use crate::supervise::registry::Registry;
 use crate::supervise::store::Kind;
+
+/// How long after its end what has a deadline waits for its record.
+const FOR_THE_RECORD: Duration = Duration::from_secs(10);
 
 /// An operation that somebody asks for.
 #[derive(Clone, Debug)]
@@ -91,20 +95,60 @@ impl Operation {
         T: Send + 'static,
         F: Future<Output = Result<T, Failure>> + Send + 'static,
     {
-        let begun = self.begin(registry).await?;
+        let urgent = self.entry.action == Action::Disable;
+        let begun = if urgent { None } else { self.begin(registry).await? };
         let work = work(Arc::clone(registry), self.entry.principal.clone());
         let registry = Arc::clone(registry);
         let task = tokio::spawn(async move {
+            if urgent {
+                return self.run_beside_its_record(registry, work).await;
+            }
             tokio::select! {
                 result = work => {
                     let subject = result.as_ref().ok().and_then(about);
-                    self.end(&registry, begun, subject, result).await
+                    let recorded = self.record(&registry, begun, subject, Outcome::of(&result)).await;
+                    told(self.entry.action, result, recorded)
                 }
                 () = given_up => Err(self.cancel(&registry, begun).await),
             }
         });
         task.await
             .unwrap_or_else(|error| Err(Failure::internal(format!("an operation ended: {error}"))))
+    }
+
+    /// Carries out what has a deadline: it waits for no disk, and its answer not for ever. What is not
+    /// recorded by then is once it can be.
+    async fn run_beside_its_record<T>(
+        self,
+        registry: Arc<Registry>,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let action = self.entry.action;
+        let path = registry.settings.state.clone();
+        let (over, outcome) = oneshot::channel();
+        let recording = tokio::spawn(async move {
+            let begun = self.begin(&registry).await?;
+            match outcome.await {
+                Ok(outcome) => self.record(&registry, begun, None, outcome).await,
+                // Its task was ended, as that of the supervisor's end is.
+                Err(_) => Ok(()),
+            }
+        });
+        let result = work.await;
+        let _ = over.send(Outcome::of(&result));
+        let recorded = match tokio::time::timeout(FOR_THE_RECORD, recording).await {
+            Ok(recorded) => recorded.unwrap_or_else(|error| Err(Failure::internal(error))),
+            Err(_) => Err(Failure::new(
+                Code::StorageFailed,
+                format!(
+                    "the disk has not taken it within {} s; see what else writes there. It is recorded \
+                     once it can be",
+                    FOR_THE_RECORD.as_secs()
+                ),
+            )
+            .with("path", path)),
+        };
+        told(action, result, recorded)
     }
 
     /// Nobody is left to be answered.
@@ -146,21 +190,23 @@ impl Operation {
         }
     }
 
-    async fn end<T>(
-        self,
+    /// Writes down how it came out.
+    async fn record(
+        &self,
         registry: &Registry,
         begun: Option<u64>,
         subject: Option<Subject>,
-        result: Result<T, Failure>,
-    ) -> Result<T, Failure> {
+        outcome: Outcome,
+    ) -> Result<(), Failure> {
         let action = self.entry.action;
-        let mut end = Entry { outcome: Outcome::of(&result), begun, ..self.entry };
+        let done = outcome == Outcome::Done;
+        let mut end = Entry { outcome, begun, ..self.entry.clone() };
         if let Some(Subject { plugin, version, granted }) = subject {
             end = end.about(&plugin).with("version", version).with("granted", granted);
         }
         let kind = match begun {
             None => Kind::Single,
-            Some(begun) if action == Action::Uninstall && result.is_ok() => Kind::Farewell(begun),
+            Some(begun) if action == Action::Uninstall && done => Kind::Farewell(begun),
             Some(begun) => Kind::End(begun),
         };
         let mut recorded = registry.store.append_audit(end.clone().row(kind)).await;
@@ -170,20 +216,29 @@ impl Operation {
         {
             recorded = registry.store.append_audit(end.row(kind)).await;
         }
-        match (result, recorded) {
-            (result, Ok(_)) => result,
-            (Err(failure), Err(unrecorded)) => {
-                tracing::error!(?action, failure = %unrecorded, "its end is not in the audit");
-                Err(failure)
-            }
-            (Ok(_), Err(failure)) => Err(Failure {
-                message: format!(
-                    "done, but its end could not be recorded in the audit: {}",
-                    failure.message
-                ),
-                ..failure
-            }),
+        recorded.map(drop)
+    }
+}
+
+/// What whoever asked is told.
+fn told<T>(
+    action: Action,
+    result: Result<T, Failure>,
+    recorded: Result<(), Failure>,
+) -> Result<T, Failure> {
+    match (result, recorded) {
+        (result, Ok(())) => result,
+        (Err(failure), Err(unrecorded)) => {
+            tracing::error!(?action, failure = %unrecorded, "its end is not in the audit");
+            Err(failure)
         }
+        (Ok(_), Err(failure)) => Err(Failure {
+            message: format!(
+                "done, but its end could not be recorded in the audit: {}",
+                failure.message
+            ),
+            ..failure
+        }),
     }
 }
 

@@ -9,6 +9,7 @@ mod configuring;
 mod endings;
 mod handle;
 mod permitting;
+mod stopping;
 mod telling;
 mod view;
 mod wanting;
@@ -26,16 +27,17 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::Context;
 use super::circuit::{Circuit, CircuitPolicy};
 use super::health::{self, Checks};
+use super::last_lines::last_lines;
 use super::machine::{Effect, Input, Machine, Origin, State};
 use super::plan::{StartPlan, granted};
 use super::process::{self, ExitBoard, Process, StartError};
-use super::stop::{self, StopOptions, StopReport};
+use super::stop::{StopReport, Stopping};
 use crate::clock::Monotonic;
 use crate::failure::{Code, Failure};
 use crate::link::{Adopted, Exited};
-use crate::manifest::{HostPath, Manifest, Permission, TimeSpan};
+use crate::manifest::{HostPath, Manifest, Permission};
 use crate::supervise::store::PluginRow;
-use crate::supervise::usage::{self, Usage};
+use crate::supervise::usage::Usage;
 
 use configuring::Asked;
 #[cfg(any(test, fuzzing))]
@@ -56,7 +58,7 @@ pub(crate) enum Command {
         answer: oneshot::Sender<Result<EnableReport, Failure>>,
     },
     Disable {
-        options: StopOptions,
+        stopping: Stopping,
         /// Whether the operator wants it to stay so; not when the service itself goes down.
         stays: bool,
         answer: oneshot::Sender<Result<StopReport, Failure>>,
@@ -106,11 +108,21 @@ pub(crate) struct EnableReport {
 enum News {
     Started(Box<Process>),
     StartFailed(Box<Failure>),
+    /// What was taken over is to be stopped.
+    Unfit(Box<Process>, Box<Failure>),
+    /// That is done.
+    PutDown(Box<Failure>, Result<StopReport, Failure>),
     StartCancelled,
     Stopped(Result<StopReport, Failure>),
-    SessionEnded { generation: u64, end: EndReason },
+    SessionEnded {
+        generation: u64,
+        end: EndReason,
+    },
     Configured(Asked),
-    Checked { generation: u64, result: Result<(), Failure> },
+    Checked {
+        generation: u64,
+        result: Result<(), Failure>,
+    },
 }
 
 struct Actor {
@@ -130,8 +142,8 @@ struct Actor {
     cancel: watch::Sender<bool>,
     timer: Option<Monotonic>,
     start_asked: Monotonic,
-    stop_asked: Monotonic,
-    stop_options: StopOptions,
+    /// While it is being disabled: of what was asked, what is due first. None: the service's own doing.
+    stopping: Option<Stopping>,
     /// A process to take over instead of starting one.
     adopting: Option<(Box<Adopted>, Vec<OwnedFd>)>,
     waiting_for_start: Vec<oneshot::Sender<Result<EnableReport, Failure>>>,
@@ -170,8 +182,6 @@ pub(crate) fn spawn(context: Context, row: PluginRow, manifest: Arc<Manifest>) -
         view: view.subscribe(),
         circuit: Arc::clone(&circuit),
     };
-    let now = Monotonic::now();
-    let stop_options = default_stop(&context, &manifest, "disable");
     let actor = Actor {
         context,
         row,
@@ -185,9 +195,8 @@ pub(crate) fn spawn(context: Context, row: PluginRow, manifest: Arc<Manifest>) -
         process: None,
         cancel: watch::Sender::new(false),
         timer: None,
-        start_asked: now,
-        stop_asked: now,
-        stop_options,
+        start_asked: Monotonic::now(),
+        stopping: None,
         adopting: None,
         waiting_for_start: vec![],
         waiting_for_stop: vec![],
@@ -228,19 +237,6 @@ fn circuit_policy(manifest: &Manifest) -> CircuitPolicy {
     CircuitPolicy { failures: circuit.failures, cool_down: circuit.cool_down.duration() }
 }
 
-/// How the plugin is stopped where nobody says otherwise.
-fn default_stop(context: &Context, manifest: &Manifest, reason: &str) -> StopOptions {
-    StopOptions {
-        budget: manifest
-            .lifecycle
-            .stop_timeout
-            .map_or(context.settings.stop_timeout, TimeSpan::duration),
-        drain: manifest.lifecycle.drain_timeout.map(TimeSpan::duration),
-        save_state: true,
-        reason: reason.to_owned(),
-    }
-}
-
 impl Actor {
     async fn run(
         mut self,
@@ -279,18 +275,8 @@ impl Actor {
                 self.waiting_for_start.push(answer);
                 self.step(Input::Enable).await;
             }
-            Command::Disable { options, stays, answer } => {
-                if stays {
-                    self.want_disabled().await;
-                }
-                if self.machine.state() != State::Disabling {
-                    self.stop_asked = Monotonic::now();
-                    self.stop_options = options;
-                } else if options.budget < self.stop_options.budget {
-                    self.stop_options.budget = options.budget;
-                }
-                self.waiting_for_stop.push(answer);
-                self.step(Input::Disable).await;
+            Command::Disable { stopping, stays, answer } => {
+                self.disable(stopping, stays, answer).await;
             }
             Command::Want { enabled, config, answer } => {
                 let _ = answer.send(self.want(enabled, config).await);
@@ -323,6 +309,15 @@ impl Actor {
         match news {
             News::Started(process) => {
                 let process = Rc::new(*process);
+                if !disabling && let Some(exited) = self.exit_of(process.generation) {
+                    // It was heard of first, and nobody will tell of it again.
+                    let failure = process::died(&exited, "health");
+                    let (key, lines) =
+                        last_lines(&self.context, &self.manifest, process.generation).await;
+                    self.last_failure = Some(failure.with(key, lines));
+                    self.step(Input::StartFailed).await;
+                    return;
+                }
                 self.watch_session(&process);
                 self.watch_health(&process);
                 self.tell_permissions(&process);
@@ -334,21 +329,23 @@ impl Actor {
                     self.last_failure = None;
                     self.step(Input::Started).await;
                     if !self.row.enabled {
-                        self.finish_disable().await;
+                        // Taken over though the operator had disabled it: the stop that a dead
+                        // supervisor had begun is finished.
+                        self.step(Input::Disable).await;
                     }
                 }
             }
             News::StartFailed(failure) => {
                 self.last_failure = Some(*failure);
                 if disabling {
-                    self.stopped(Ok(StopReport::nothing_ran(self.stop_options.budget))).await;
+                    self.stopped(Ok(self.nothing_ran())).await;
                 } else {
                     self.step(Input::StartFailed).await;
                 }
             }
-            News::StartCancelled => {
-                self.stopped(Ok(StopReport::nothing_ran(self.stop_options.budget))).await;
-            }
+            News::Unfit(process, failure) => self.unfit(Rc::new(*process), *failure),
+            News::PutDown(failure, stopped) => self.put_down(*failure, stopped).await,
+            News::StartCancelled => self.stopped(Ok(self.nothing_ran())).await,
             News::Stopped(result) => self.stopped(result).await,
             News::Configured(asked) => self.configured(asked).await,
             News::Checked { generation, result } => self.checked(generation, result).await,
@@ -365,6 +362,8 @@ impl Actor {
                 Effect::Start(origin) => self.begin_start(origin),
                 Effect::CancelStart => {
                     self.cancel.send_replace(true);
+                    // What was taken over may be on its way out already, with more patience.
+                    self.hasten_stop().await;
                 }
                 Effect::Stop => self.begin_stop(),
                 Effect::HastenStop => self.hasten_stop().await,
@@ -373,6 +372,9 @@ impl Actor {
                 Effect::Emit(notice) => self.emit(notice),
                 Effect::Answer(answer) => self.answer(input, answer),
             }
+        }
+        if self.machine.state() != State::Disabling {
+            self.stopping = None;
         }
         self.show();
     }
@@ -399,44 +401,9 @@ impl Actor {
                 Ok(process) => News::Started(Box::new(process)),
                 Err(StartError::Failed(failure)) => News::StartFailed(Box::new(failure)),
                 Err(StartError::Cancelled) => News::StartCancelled,
+                Err(StartError::Unfit(process, failure)) => News::Unfit(process, Box::new(failure)),
             });
         });
-    }
-
-    fn begin_stop(&mut self) {
-        let Some(process) = self.process.clone() else {
-            let report = StopReport::nothing_ran(self.stop_options.budget);
-            let _ = self.news.send(News::Stopped(Ok(report)));
-            return;
-        };
-        self.sampled =
-            process.cgroup.as_deref().map(|path| (process.generation, usage::read(path)));
-        let (launcher, id) = (self.context.launcher.clone(), self.row.id.clone());
-        let (options, asked) = (self.stop_options.clone(), self.stop_asked);
-        let news = self.news.clone();
-        tokio::task::spawn_local(async move {
-            let _ = news
-                .send(News::Stopped(stop::stop(&launcher, &id, &process, &options, asked).await));
-        });
-    }
-
-    /// The launcher keeps the earliest deadline it was ever given.
-    async fn hasten_stop(&mut self) {
-        let Some(process) = &self.process else { return };
-        let used = self.stop_asked.until(Monotonic::now());
-        let left = self.stop_options.budget.saturating_sub(used);
-        let drain = self.stop_options.drain_share().saturating_sub(used);
-        stop::arm(&self.context.launcher, &self.row.id, process.generation, drain, left).await;
-    }
-
-    async fn stopped(&mut self, result: Result<StopReport, Failure>) {
-        if let Err(failure) = &result {
-            self.last_failure = Some(failure.clone());
-        }
-        self.process = None;
-        self.last_stop = Some(result);
-        self.store_disabled().await;
-        self.step(Input::Stopped).await;
     }
 
     fn watch_session(&self, process: &Rc<Process>) {
@@ -448,7 +415,8 @@ impl Actor {
         });
     }
 
-    /// Has its health checked for as long as its session lasts.
+    /// Has its health checked for as long as its session lasts; that of one that was taken over at
+    /// once, as nobody else has.
     fn watch_health(&mut self, process: &Rc<Process>) {
         self.checks = Checks::default();
         let lifecycle = &self.manifest.lifecycle;
@@ -457,10 +425,13 @@ impl Actor {
             return;
         }
         let limit = lifecycle.health_timeout.duration();
+        let taken_over = self.machine.state() == State::Enabling(Origin::Adoption);
         let (peer, generation) = (process.peer.clone(), process.generation);
         let news = self.news.clone();
         tokio::task::spawn_local(async move {
-            while tokio::time::timeout(interval, peer.closed()).await.is_err() {
+            let mut pause = if taken_over { Duration::ZERO } else { interval };
+            while tokio::time::timeout(pause, peer.closed()).await.is_err() {
+                pause = interval;
                 let Some(result) = health::check(&peer, limit).await else { continue };
                 if news.send(News::Checked { generation, result }).is_err() {
                     return;

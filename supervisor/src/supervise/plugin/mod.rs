@@ -32,7 +32,7 @@ pub(crate) use plan::{StartPlan, check_config, granted};
 #[cfg(any(test, fuzzing))]
 pub(crate) use process::{init_reply, refused};
 pub(crate) use quota::{Enforced, Fill, Kept, Pressure, files_of};
-pub(crate) use stop::{AFTER_KILL, StopOptions, StopReport};
+pub(crate) use stop::{AFTER_KILL, DisableRequest, StopOptions, StopReport, Stopping};
 
 use super::events::Events;
 use super::launcher_link::Launcher;

@@ -63,6 +63,9 @@ pub(crate) enum StartError {
     Failed(Failure),
     /// Someone asked for the plugin to be disabled meanwhile.
     Cancelled,
+    /// What was taken over runs, and does not do what it should: it is to be stopped as at any other
+    /// time, as it may have something to save.
+    Unfit(Box<Process>, Failure),
 }
 
 /// Starts the plugin and brings it up. When it fails no process is left.
@@ -90,8 +93,23 @@ pub(crate) async fn start(
         Err(failure) => return Err(StartError::Failed(failure)),
     };
     Denials::begin(&context.registry, &plan.id, spawned.uid, spawned.generation, false);
-    context.given.begin(spawned.generation);
-    take_up(context, plan, exits, spawned, descriptors, cancelled).await
+    let generation = spawned.generation;
+    context.given.begin(generation);
+    let error = match attach(context, plan, exits, spawned, descriptors) {
+        Err(failure) => StartError::Failed(failure),
+        Ok(process) => match take_up(context, plan, &process, Until::Healthy, cancelled).await {
+            Ok(()) => return Ok(process),
+            Err(error) => error,
+        },
+    };
+    roll_back(context, plan, exits, generation).await;
+    Err(match error {
+        StartError::Failed(failure) => {
+            let (key, lines) = last_lines(context, &plan.manifest, generation).await;
+            StartError::Failed(failure.with(key, lines))
+        }
+        other => other,
+    })
 }
 
 /// What the SDK is told before there is a session.
@@ -130,7 +148,8 @@ fn no_room(failure: &Failure) -> bool {
         && (*resource == link::JOBS || *resource == link::MEASURES)
 }
 
-/// Takes over a process that another supervisor started.
+/// Takes over a process that another supervisor started. It is no new one, so whatever it does, it is
+/// given back; one that is to be disabled meanwhile as one that is up.
 pub(crate) async fn adopt(
     context: &Context,
     plan: &StartPlan,
@@ -144,58 +163,46 @@ pub(crate) async fn adopt(
     // What was granted or withheld since its start is in force from its next.
     let granted = plan.granted.with_places(&plan.manifest, &adopted.places);
     let plan = &StartPlan { granted: Arc::new(granted), ..plan.clone() };
-    take_up(context, plan, exits, adopted.spawned, descriptors, cancelled).await
+    let process = match attach(context, plan, exits, adopted.spawned, descriptors) {
+        Ok(process) => process,
+        Err(failure) => {
+            // Nobody can ask it anything.
+            roll_back(context, plan, exits, generation).await;
+            return Err(StartError::Failed(failure));
+        }
+    };
+    match take_up(context, plan, &process, Until::Initialized, cancelled).await {
+        Err(StartError::Failed(failure)) => Err(StartError::Unfit(Box::new(process), failure)),
+        _ => Ok(process),
+    }
+}
+
+/// How far a process is brought up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Until {
+    /// Its health is checked as that of one that runs: a failed check is one of several.
+    Initialized,
+    Healthy,
 }
 
 async fn take_up(
     context: &Context,
     plan: &StartPlan,
-    exits: &ExitBoard,
-    spawned: Spawned,
-    descriptors: Vec<OwnedFd>,
+    process: &Process,
+    until: Until,
     mut cancelled: watch::Receiver<bool>,
-) -> Result<Process, StartError> {
-    let generation = spawned.generation;
-    let attached = attach(context, plan, exits, spawned, descriptors);
+) -> Result<(), StartError> {
+    let maximum = context.settings.admission.max_exposure;
+    within_bound(plan, &process.enforcement, maximum).map_err(StartError::Failed)?;
+    let effective = plan.effective(&context.launcher).await.map_err(StartError::Failed)?;
+    context.given.add(process.generation, &effective.secrets);
     let stage = watch::Sender::new("handshake");
-    let effective = plan.effective(&context.launcher).await;
-    let outcome = match attached
-        .and_then(|process| {
-            let maximum = context.settings.admission.max_exposure;
-            within_bound(plan, &process.enforcement, maximum).map(|()| process)
-        })
-        .and_then(|process| Ok((process, effective.as_ref().map_err(Clone::clone)?)))
-    {
-        Err(failure) => Err(StartError::Failed(failure)),
-        Ok((process, effective)) => {
-            context.given.add(generation, &effective.secrets);
-            let brought_up = tokio::select! {
-                result = bring_up(plan, effective, &process, &stage) => result.map_err(StartError::Failed),
-                exited = process.exited() => {
-                    Err(StartError::Failed(died(&exited, &stage.borrow())))
-                }
-                _ = cancelled.wait_for(|cancelled| *cancelled) => Err(StartError::Cancelled),
-            };
-            brought_up.map(|()| process)
-        }
+    let brought_up = tokio::select! {
+        result = bring_up(plan, &effective, process, until, &stage) => result,
+        exited = process.exited() => Err(died(&exited, &stage.borrow())),
+        _ = cancelled.wait_for(|cancelled| *cancelled) => return Err(StartError::Cancelled),
     };
-    match outcome {
-        Ok(process) => Ok(process),
-        Err(error) => {
-            roll_back(context, plan, exits, generation).await;
-            Err(match error {
-                StartError::Failed(failure) => {
-                    let failure = match &effective {
-                        Ok(effective) => effective.secrets.mask(failure),
-                        Err(_) => failure,
-                    };
-                    let (key, lines) = last_lines(context, &plan.manifest, generation).await;
-                    StartError::Failed(failure.with(key, lines))
-                }
-                StartError::Cancelled => StartError::Cancelled,
-            })
-        }
-    }
+    brought_up.map_err(|failure| StartError::Failed(effective.secrets.mask(failure)))
 }
 
 /// What was measured may be worse than what was expected when the start was admitted.
@@ -250,11 +257,12 @@ fn attach(
     })
 }
 
-/// Handshake, configuration, health: the same for a new process and one that was taken over.
+/// Handshake, configuration, health; without the last for one that was taken over.
 async fn bring_up(
     plan: &StartPlan,
     effective: &Effective,
     process: &Process,
+    until: Until,
     stage: &watch::Sender<&'static str>,
 ) -> Result<(), Failure> {
     let peer = &process.peer;
@@ -273,6 +281,9 @@ async fn bring_up(
     let reply = call(process, lifecycle::INIT, payload, plan.timeouts.init, "init").await?;
     if init_reply(&reply)?.resumed {
         tracing::info!(plugin = %plan.id, generation = process.generation, "resumed");
+    }
+    if until == Until::Initialized {
+        return Ok(());
     }
     stage.send_replace("health");
     let nothing = Payload::bincode(&())
@@ -407,7 +418,7 @@ pub(crate) async fn exited_soon(exits: Exits, generation: u64) -> Option<Arc<Exi
 }
 
 /// The plugin died at a stage of its start.
-fn died(exited: &Exited, stage: &str) -> Failure {
+pub(super) fn died(exited: &Exited, stage: &str) -> Failure {
     let explanation = exited.exit.0.explain();
     let message = format!("the plugin died at {stage}: {explanation}");
     let failure = Failure::new(Code::InitializationFailed, message)

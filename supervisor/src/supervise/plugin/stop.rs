@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bulkhead_ipc_protocol::{Drain, EndReason};
+use bulkhead_sandbox::Cause;
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -19,11 +20,28 @@ use super::process::Process;
 use crate::clock::Monotonic;
 use crate::failure::{Code, Failure};
 use crate::id::PluginId;
-use crate::link::{Exited, Request, Stage, StageName};
+use crate::link::{Exited, Request, Settings, Stage, StageName};
+use crate::manifest::{Manifest, TimeSpan};
 use crate::supervise::launcher_link::Launcher;
 
 /// How long after a SIGKILL a process may take to be gone before that is an error.
 pub(crate) const AFTER_KILL: Duration = Duration::from_secs(5);
+
+/// How to disable a plugin, as a request has it.
+#[derive(Clone, Debug)]
+pub(crate) struct DisableRequest {
+    pub(crate) save_state: bool,
+    /// The whole budget; the manifest's, or else the service's, where it is not given.
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) reason: &'static str,
+}
+
+impl DisableRequest {
+    /// With its state saved, in its own budget.
+    pub(crate) fn orderly(reason: &'static str) -> Self {
+        Self { save_state: true, timeout: None, reason }
+    }
+}
 
 /// How to stop.
 #[derive(Clone, Debug)]
@@ -34,13 +52,51 @@ pub(crate) struct StopOptions {
     pub(crate) drain: Option<Duration>,
     pub(crate) save_state: bool,
     /// `disable`, `shutdown`, `uninstall`, …; the plugin is told.
-    pub(crate) reason: String,
+    pub(crate) reason: &'static str,
 }
 
 impl StopOptions {
+    pub(crate) fn of(settings: &Settings, manifest: &Manifest, request: &DisableRequest) -> Self {
+        let lifecycle = &manifest.lifecycle;
+        let own = lifecycle.stop_timeout.map_or(settings.stop_timeout, TimeSpan::duration);
+        Self {
+            budget: request.timeout.unwrap_or(own),
+            drain: lifecycle.drain_timeout.map(TimeSpan::duration),
+            save_state: request.save_state,
+            reason: request.reason,
+        }
+    }
+
     /// When SIGTERM is sent; what follows it gets the rest.
     pub(crate) fn drain_share(&self) -> Duration {
         self.drain.unwrap_or(self.budget * 3 / 5).min(self.budget)
+    }
+}
+
+/// A stop that was asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct Stopping {
+    pub(crate) asked: Monotonic,
+    pub(crate) options: StopOptions,
+}
+
+impl Stopping {
+    /// One that is asked for now.
+    pub(crate) fn now(options: StopOptions) -> Self {
+        Self { asked: Monotonic::now(), options }
+    }
+
+    /// When nothing is left.
+    pub(crate) fn due(&self) -> Monotonic {
+        self.asked.plus(self.options.budget)
+    }
+
+    /// Tells the launcher of it, which keeps the earliest deadlines that it was ever given.
+    pub(crate) async fn arm(&self, launcher: &Launcher, id: &PluginId, generation: u64) {
+        let used = self.asked.until(Monotonic::now());
+        let term_in = self.options.drain_share().saturating_sub(used);
+        let kill_in = self.options.budget.saturating_sub(used);
+        arm(launcher, id, generation, term_in, kill_in).await;
     }
 }
 
@@ -52,7 +108,8 @@ pub(crate) struct StopReport {
     pub(crate) total_ms: u64,
     /// Whether SIGKILL was needed.
     pub(crate) forced: bool,
-    /// Whether the plugin finished its drain, and so saved what it wanted to save.
+    /// Whether the plugin was asked to save its state, finished its drain and exited with 0: what it
+    /// wanted to save is saved.
     pub(crate) state_saved: bool,
     pub(crate) timeline: Vec<Moment>,
     /// How the process ended; null if there was none.
@@ -91,23 +148,16 @@ pub(crate) async fn stop(
     launcher: &Launcher,
     id: &PluginId,
     process: &Process,
-    options: &StopOptions,
-    asked: Monotonic,
+    stopping: &Stopping,
 ) -> Result<StopReport, Failure> {
+    let Stopping { asked, options } = stopping;
+    stopping.arm(launcher, id, process.generation).await;
     let used = asked.until(Monotonic::now());
-    arm(
-        launcher,
-        id,
-        process.generation,
-        options.drain_share().saturating_sub(used),
-        options.budget.saturating_sub(used),
-    )
-    .await;
     let mut stages = vec![Stage { name: StageName::Drain, at: Monotonic::now() }];
     process.host.begin_drain(options.save_state);
     process.peer.drain(Drain {
         budget: options.drain_share().saturating_sub(used),
-        reason: options.reason.clone(),
+        reason: options.reason.to_owned(),
         save_state: options.save_state,
     });
     let patience = options.budget.saturating_sub(used) + AFTER_KILL;
@@ -143,7 +193,9 @@ pub(crate) async fn stop(
     if let Some(at) = process.host.saved_at() {
         stages.push(Stage { name: StageName::Saved, at });
     }
-    Ok(report(asked, options, stages, drained, &exited))
+    // A plugin that could not save what it wanted to says goodbye all the same, and exits with an error.
+    let saved = options.save_state && drained && exited.exit.0.cause == Cause::Code(0);
+    Ok(report(stopping, stages, saved, &exited))
 }
 
 /// Tells the launcher when to send what. It may be gone already: then there is nothing to arm.
@@ -163,20 +215,20 @@ pub(crate) async fn arm(
 }
 
 fn report(
-    asked: Monotonic,
-    options: &StopOptions,
+    stopping: &Stopping,
     mut stages: Vec<Stage>,
-    drained: bool,
+    saved: bool,
     exited: &Arc<Exited>,
 ) -> StopReport {
+    let Stopping { asked, options } = stopping;
     stages.extend(exited.stages.iter().copied());
     stages.sort_by_key(|stage| stage.at);
-    let last = stages.last().map_or(asked, |stage| stage.at);
+    let last = stages.last().map_or(*asked, |stage| stage.at);
     StopReport {
         budget_ms: options.budget.as_millis() as u64,
         total_ms: asked.until(last).as_millis() as u64,
         forced: stages.iter().any(|stage| stage.name == StageName::Sigkill),
-        state_saved: drained && options.save_state,
+        state_saved: saved,
         timeline: stages
             .iter()
             .map(|stage| Moment {

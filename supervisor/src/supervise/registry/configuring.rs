@@ -43,8 +43,8 @@ impl Registry {
         };
         self.check_dependents(id).map_err(kept)?;
         // It stays wanted, so that a death in between does not leave it disabled.
-        let request = DisableRequest { save_state: true, timeout: None, reason: "configure" };
-        self.disable_one(&handle, request, false).await.map_err(kept)?;
+        let request = DisableRequest::orderly("configure");
+        self.disable_one(&handle, &request, false).await.map_err(kept)?;
         drop(share);
         match self.enable(id, None, &Principal::service()).await {
             Ok(_) => Ok(Applied::Restarted),

@@ -3,8 +3,9 @@
 //! Theory of operation. An enabling that changes what is wanted of the plugin is a journalled
 //! [`operation`](super::operation): that it is wanted is stored before anything is started, and a failure
 //! puts back what was wanted before. One of a plugin that is wanted already, as at the start of the
-//! service, changes nothing that could be undone. A disabling needs no journal: it is stored before
-//! anything is stopped, and cannot fail in a way that leaves the plugin wanted.
+//! service, changes nothing that could be undone. A disabling needs no journal: what runs is told to go,
+//! and it is stored beside that, so that no disk holds up a deadline. A death in between leaves a plugin
+//! that is wanted and on its way out: the next supervisor lets it go, and starts it again.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -112,28 +113,33 @@ impl Registry {
         id: &PluginId,
         request: DisableRequest,
     ) -> Result<StopReport, Failure> {
-        let mut handle = self.get(id)?;
+        let handle = self.get(id)?;
         self.check_dependents(id)?;
         let share = self.turns.share(id, Request::Disable)?;
-        let mut halted = None;
-        if share.halts || self.is_unfinished(id) {
-            self.heed_in_unfinished(id);
-            if let Err(failure) = self.store.disable_operation(id.clone()).await {
+        let concerns_operation = share.halts || self.is_unfinished(id);
+        self.heed_in_unfinished(id);
+        let storing = async {
+            if concerns_operation
+                && let Err(failure) = self.store.disable_operation(id.clone()).await
+            {
                 // A store that cannot be written must not keep a plugin running.
                 tracing::error!(plugin = %id, %failure, "that it stays disabled is not stored yet");
             }
-        }
-        if share.halts {
-            halted = Some(self.disable_one(&handle, request.clone(), false).await);
-            self.turns.operation_ends(id).await;
-            handle = self.get(id)?;
-        }
+        };
         pause(self, DISABLE, WANT, Moment::Before);
-        let disabled = self.disable_one(&handle, request, true).await;
+        // Beside each other, as the stop has a deadline and the disk has none.
+        let (stopped, ()) =
+            tokio::join!(self.disable_one(&handle, &request, !share.halts), storing);
+        if !share.halts {
+            pause(self, DISABLE, STOP, Moment::After);
+            return stopped;
+        }
+        self.turns.operation_ends(id).await;
+        let disabled = self.disable_one(&self.get(id)?, &request, true).await;
         pause(self, DISABLE, STOP, Moment::After);
-        match (disabled, halted) {
+        match (disabled, stopped) {
             // What is told is the stop that there was.
-            (Ok(_), Some(Ok(report))) => Ok(report),
+            (Ok(_), Ok(report)) => Ok(report),
             (disabled, _) => disabled,
         }
     }

@@ -40,8 +40,8 @@ impl Registry {
         let Some(handle) = self.find(id) else { return };
         // In whatever state it is then, it can be stopped.
         let _ = handle.up(TAKE_OVER).await;
-        let request = DisableRequest { save_state: true, timeout: None, reason: "restart" };
-        if let Err(failure) = self.disable_one(&handle, request, false).await {
+        let request = DisableRequest::orderly("restart");
+        if let Err(failure) = self.disable_one(&handle, &request, false).await {
             tracing::error!(plugin = %id, %failure, "not stopped");
         }
     }

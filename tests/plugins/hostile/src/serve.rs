@@ -26,7 +26,8 @@ pub(crate) struct Plugin {
     /// The configuration, as `init` gave it.
     pub(crate) config: String,
     mode: &'static Mode,
-    initialized: bool,
+    /// `init` was answered, perhaps in an earlier session.
+    pub(crate) initialized: bool,
 }
 
 /// Lives until its `Goodbye`, or until there are no more sessions.

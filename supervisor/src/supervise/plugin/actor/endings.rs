@@ -77,7 +77,7 @@ impl Actor {
         }
         let (term_in, kill_in) = match &end {
             EndReason::Violation(_) => (Duration::ZERO, Duration::ZERO),
-            _ => (EXIT_AFTER_CLOSE, EXIT_AFTER_CLOSE + self.stop_options.budget),
+            _ => (EXIT_AFTER_CLOSE, EXIT_AFTER_CLOSE + self.how_to_stop().options.budget),
         };
         if !matches!(end, EndReason::Closed | EndReason::Goodbye(_)) {
             let code = match &end {
@@ -152,8 +152,13 @@ impl Actor {
             self.context.events.emit("plugin:error", &self.row.id, json!({ "error": failure }));
             self.last_failure = Some(failure);
         }
-        let kill_in = self.stop_options.budget;
+        let kill_in = self.how_to_stop().options.budget;
         stop::arm(&self.context.launcher, &self.row.id, generation, Duration::ZERO, kill_in).await;
+    }
+
+    /// The end of a start, where it was heard of.
+    pub(super) fn exit_of(&self, generation: u64) -> Option<Arc<Exited>> {
+        self.exits.borrow().clone().filter(|exited| exited.generation == generation)
     }
 
     pub(super) async fn exited(&mut self, mut exited: Box<Exited>, descriptors: Vec<OwnedFd>) {

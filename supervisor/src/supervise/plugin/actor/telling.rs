@@ -6,7 +6,6 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::super::machine::{Answer, Input, Notice, State};
-use super::super::stop::StopReport;
 use super::{Actor, EnableReport};
 use crate::clock::Monotonic;
 use crate::failure::{Code, Failure};
@@ -24,7 +23,7 @@ impl Actor {
             }
             (Answer::Satisfied, _) => {
                 if let Some(waiting) = self.waiting_for_stop.pop() {
-                    let _ = waiting.send(Ok(StopReport::nothing_ran(self.stop_options.budget)));
+                    let _ = waiting.send(Ok(self.nothing_ran()));
                 }
             }
             (Answer::Refused(state), _) => {
@@ -52,10 +51,7 @@ impl Actor {
                 }
             }
             (Answer::StopEnded, _) => {
-                let result = self
-                    .last_stop
-                    .take()
-                    .unwrap_or_else(|| Ok(StopReport::nothing_ran(self.stop_options.budget)));
+                let result = self.last_stop.take().unwrap_or_else(|| Ok(self.nothing_ran()));
                 let result = match &self.unstored {
                     Some(failure) => Err(Failure {
                         message: format!(
@@ -100,7 +96,7 @@ impl Actor {
             }
             Notice::Error => ("plugin:error", json!({ "error": self.last_failure })),
             Notice::Disabling => {
-                ("plugin:disabling", json!({ "reason": self.stop_options.reason }))
+                ("plugin:disabling", json!({ "reason": self.how_to_stop().options.reason }))
             }
             Notice::Disabled => {
                 let report = self.last_stop.as_ref().and_then(|stop| stop.as_ref().ok());

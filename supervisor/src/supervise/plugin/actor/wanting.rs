@@ -4,9 +4,8 @@ use serde_json::Value;
 
 use tokio::sync::oneshot;
 
-use super::super::machine::{Input, State};
-use super::{Actor, Command, default_stop};
-use crate::clock::Monotonic;
+use super::super::machine::State;
+use super::{Actor, Command};
 use crate::failure::Failure;
 use crate::supervise::registry::{DISABLE, Moment, WANT, pause};
 use crate::supervise::retry::with_growing_pauses;
@@ -22,16 +21,15 @@ impl Actor {
         Ok(())
     }
 
-    /// Stores that it is to stay disabled, before it is stopped, so that a crash in between ends with
-    /// it done. A store that cannot be written must not keep a plugin running: it may be the very
-    /// plugin that filled the disk.
+    /// Stores that it is to stay disabled. A store that cannot be written must not keep a plugin
+    /// running: it may be the very plugin that filled the disk.
     pub(super) async fn want_disabled(&mut self) {
         if self.row.enabled || self.unstored.is_some() {
             let stored = self.context.store.set_enabled(self.row.id.clone(), false).await;
             self.row.enabled = false;
             self.unstored = stored.err();
         }
-        if matches!(self.machine.state(), State::Disabled) {
+        if self.machine.state() != State::Disabling {
             self.store_disabled().await;
         }
         pause(&self.context.registry, DISABLE, WANT, Moment::After);
@@ -66,13 +64,5 @@ impl Actor {
                 !matches!(sent, Some(Ok(()))) || answered.await.unwrap_or(true)
             }
         }));
-    }
-
-    /// A plugin that was taken over though the operator had disabled it: the stop that a dead
-    /// supervisor had begun is finished.
-    pub(super) async fn finish_disable(&mut self) {
-        self.stop_asked = Monotonic::now();
-        self.stop_options = default_stop(&self.context, &self.manifest, "disable");
-        self.step(Input::Disable).await;
     }
 }

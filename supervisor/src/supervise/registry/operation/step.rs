@@ -118,8 +118,8 @@ impl Registry {
         let plan = &operation.plan;
         // One that is broken has no task, and does not run.
         let Some(handle) = self.find(&operation.plugin) else { return Ok(()) };
-        let request = DisableRequest { save_state: true, timeout: None, reason: plan.kind.name() };
-        match self.disable_one(&handle, request, plan.to.is_none()).await {
+        let request = DisableRequest::orderly(plan.kind.name());
+        match self.disable_one(&handle, &request, plan.to.is_none()).await {
             Err(failure) if plan.force => {
                 tracing::warn!(plugin = %operation.plugin, %failure, "going on all the same");
                 Ok(())
@@ -215,8 +215,8 @@ impl Registry {
     /// back to what it was.
     async fn halt_what_failed(&self, plugin: &PluginId) -> Result<(), Failure> {
         let Some(handle) = self.find(plugin) else { return Ok(()) };
-        let request = DisableRequest { save_state: false, timeout: None, reason: "rollback" };
-        match self.disable_one(&handle, request, false).await {
+        let request = DisableRequest { save_state: false, ..DisableRequest::orderly("rollback") };
+        match self.disable_one(&handle, &request, false).await {
             Err(failure) if failure.code == Code::NotFound => Ok(()),
             other => other.map(drop),
         }

@@ -42,6 +42,15 @@ pub(super) static MODES: &[Mode] = &[
         }),
     ),
     mode(
+        "goodbye-and-fail",
+        "says goodbye to Drain and exits with NUMBER, as one does that could not save",
+        1,
+        at!(Moment::Drain => |plugin| {
+            plugin.wire.send(&Header::Goodbye { cause: GoodbyeCause::Done, reason: "drained".into() }, &[])?;
+            exit(plugin.number)
+        }),
+    ),
+    mode(
         "stop-self",
         "stops itself (SIGSTOP) once ready",
         0,

@@ -295,6 +295,19 @@ pub(super) static MODES: &[Mode] = &[
         }),
     ),
     mode(
+        "refuse-resume",
+        "refuses the `init` of a supervisor that takes it over",
+        0,
+        Act::At(|plugin, moment| match moment {
+            Moment::Init { id } if plugin.initialized => {
+                let error = bulkhead_ipc_protocol::CallError::new("NOT_AGAIN", "once is enough");
+                plugin.wire.fail(id, &error)?;
+                Ok(Next::Instead)
+            }
+            _ => Ok(Next::Well),
+        }),
+    ),
+    mode(
         "hang-in-health",
         "never answers a health check",
         0,

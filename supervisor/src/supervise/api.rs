@@ -125,7 +125,7 @@ fn router(registry: Arc<Registry>) -> Router {
 /// All of it as one meets it who may do all, without a socket.
 #[cfg(any(test, fuzzing))]
 pub(super) fn of_an_admin(registry: Arc<Registry>) -> Router {
-    let admin = Caller { uid: 0, pid: 1, role: caller::Role::Admin };
+    let admin = caller::Caller { uid: 0, pid: 1, role: caller::Role::Admin };
     router(registry).layer(axum::Extension(axum::extract::ConnectInfo(admin)))
 }
 

@@ -121,7 +121,9 @@ pub const ATTACKS: &[Attack] = &[
     attack("vsock", "talk to the hypervisor", Target::Kernel, NONE, |_| made(libc::AF_VSOCK, libc::SOCK_STREAM, 0)),
     attack("listen", "listen on a port", Target::Made, NONE, |_| std::net::TcpListener::bind("127.0.0.1:0").map(drop)),
     attack("udp", "send datagrams, ask the DNS", Target::UdpPort, NONE, |port| {
-        UdpSocket::bind("0.0.0.0:0")?.send_to(b"?", ("127.0.0.1", number(port)?)).map(drop)
+        let socket = UdpSocket::from(internet_socket(libc::SOCK_DGRAM)?);
+        socket.connect(("127.0.0.1", number(port)?))?;
+        socket.send(b"?").map(drop)
     }),
     attack("tcp", "make a TCP socket", Target::Kernel, NONE, |_| made(libc::AF_INET, libc::SOCK_STREAM, 0)),
     attack("mptcp", "connect by another protocol than the one with rules", Target::Kernel, NONE, |_| made(libc::AF_INET, libc::SOCK_STREAM, 262)),
@@ -262,15 +264,20 @@ fn made(domain: i32, kind: i32, protocol: i32) -> io::Result<()> {
     call(libc::SYS_socket, [domain as u64, kind as u64, protocol as u64, 0])
 }
 
-/// Connects without `connect`: past Landlock's rule on ports.
-fn fast_open(port: &str) -> io::Result<()> {
+/// Not bound, as one that only asks.
+fn internet_socket(kind: i32) -> io::Result<OwnedFd> {
     // SAFETY: numbers only.
-    let stream = unsafe { libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0) };
-    if stream == -1 {
+    let socket = unsafe { libc::socket(libc::AF_INET, kind, 0) };
+    if socket == -1 {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: the kernel has just made this descriptor for us alone.
-    let stream = unsafe { OwnedFd::from_raw_fd(stream) };
+    Ok(unsafe { OwnedFd::from_raw_fd(socket) })
+}
+
+/// Connects without `connect`: past Landlock's rule on ports.
+fn fast_open(port: &str) -> io::Result<()> {
+    let stream = internet_socket(libc::SOCK_STREAM)?;
     let address = libc::sockaddr_in {
         sin_family: libc::AF_INET as u16,
         sin_port: number::<u16>(port)?.to_be(),

@@ -67,7 +67,7 @@ fn every_good_manifest_is_one_for_both() {
         "[[schedule]]\nmethod = 'm'\ncron = '*/15 0-5,7 1 12 7'",
         "[[schedule]]\nmethod = 'm'\ncron = '* * * * *'\nname = 'n'\njitter = '5m'\ntimeout = '1h'",
         "[events]\nsubscribes = ['*', 'plugin:enabled']",
-        "[lifecycle]\nstop_timeout = '1d2h3m4s5ms'\nhealth_interval = '0s'",
+        "[lifecycle]\nstop_timeout = '50m3s5ms'\ninit_timeout = '1d2h3m4s5ms'\nhealth_interval = '0s'",
     ] {
         let text = format!("{MINIMAL}{section}");
         parse(&text).unwrap();

@@ -30,7 +30,7 @@ pub(crate) fn why_no_user_namespace(errno: Errno) -> (String, String) {
     if setting("/proc/sys/kernel/apparmor_restrict_unprivileged_userns").as_deref() == Some("1") {
         return (
             format!("AppArmor restricts user namespaces ({})", errno.desc()),
-            "load an AppArmor profile for this program with `userns,` in it, or run as root"
+            "load packaging/bulkhead.apparmor, which allows this program `userns,`, or run as root"
                 .to_owned(),
         );
     }

@@ -228,3 +228,44 @@ fn a_document_that_proves_less_than_it_has_to_is_seen() {
     let more = ["6.12-root", "6.1-root", "newest-root"];
     assert_ne!(faults(FOUND, ATTACKS, SECURITY, &more), [""; 0], "an environment is missing");
 }
+
+/// As it is written outside: `NotFound` is `NOT_FOUND`.
+fn screaming(name: &str) -> String {
+    let mut all = String::new();
+    for (at, letter) in name.char_indices() {
+        if at > 0 && letter.is_ascii_uppercase() {
+            all.push('_');
+        }
+        all.push(letter.to_ascii_uppercase());
+    }
+    all
+}
+
+#[test]
+fn the_page_of_the_api_has_every_code_and_every_event() {
+    let page = std::fs::read_to_string(root().join("docs/api.md")).unwrap();
+    let text = std::fs::read_to_string(root().join("supervisor/src/failure.rs")).unwrap();
+    let (_, codes) = text.split_once("pub(crate) enum Code {\n").unwrap();
+    let (codes, _) = codes.split_once("\n}\n").unwrap();
+    let codes = codes.lines().filter_map(|line| line.trim().strip_suffix(','));
+    let codes: Vec<String> = codes.filter(|name| !name.contains(' ')).map(screaming).collect();
+    assert!(codes.len() > 30, "{codes:?}: the list has changed, and this test must follow it");
+    let (mut sources, mut events) = (Vec::new(), BTreeSet::new());
+    files(&root().join("supervisor/src/supervise"), "rs", &mut sources);
+    sources.retain(|path| !path.to_string_lossy().ends_with("tests.rs"));
+    for path in sources {
+        let text = std::fs::read_to_string(path).unwrap();
+        // What only tests emit comes after this.
+        let text = text.split("#[cfg(test)]\nmod ").next().unwrap();
+        for piece in text.split("\"plugin:").skip(1) {
+            let name = piece.split('"').next().unwrap();
+            if !name.is_empty() && name.chars().all(|c| c.is_ascii_lowercase() || c == ':') {
+                events.insert(format!("plugin:{name}"));
+            }
+        }
+    }
+    assert!(events.len() > 15, "{events:?}");
+    for name in codes.iter().chain(&events) {
+        assert!(page.contains(&format!("`{name}`")), "docs/api.md does not speak of {name}");
+    }
+}

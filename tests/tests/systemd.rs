@@ -139,6 +139,28 @@ fn json(arguments: &[&str]) -> Value {
 }
 
 #[test]
+fn the_page_for_installing_puts_each_file_where_it_is_tested() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let page = fs::read_to_string(root.join("docs/installing.md")).unwrap();
+    for (file, place) in [
+        ("bulkhead.service", UNIT),
+        ("bulkhead-audit.socket", AUDIT),
+        ("bulkhead.sysusers", SYSUSERS),
+        ("bulkhead.toml", CONFIGURATION),
+    ] {
+        let line = format!("install -m 644 packaging/{file} {place}\n");
+        assert!(page.contains(&line), "{line}");
+    }
+    assert!(page.contains(&format!("install -m 755 target/release/bulkhead {PROGRAM}\n")));
+    // Nothing is packaged that no page speaks of.
+    let monitoring = fs::read_to_string(root.join("docs/monitoring.md")).unwrap();
+    for entry in fs::read_dir(root.join("packaging")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        assert!(page.contains(&name) || monitoring.contains(&name), "{name}");
+    }
+}
+
+#[test]
 fn the_unit_starts_serves_a_plugin_and_stops_without_a_trace() {
     let Some(installed) = Installed::new(test_name!()) else { return };
     start();

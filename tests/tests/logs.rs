@@ -60,7 +60,9 @@ fn a_flood_costs_neither_memory_nor_disk_nor_the_calls_of_a_sibling() {
     const LINES: u64 = 60_000;
     let service = Service::start();
     service.enable(&Package::hostile("sibling", "well", ""));
-    service.install(&Package::hostile("flood", &format!("log-flood {LINES}"), ""));
+    // It answers nothing before it has written it all, which takes an emulated machine a while.
+    let patient = "[lifecycle]\nhealth_timeout = \"60s\"\n";
+    service.install(&Package::hostile("flood", &format!("log-flood {LINES}"), patient));
     let logs = service.directory().join("state/supervisor/logs/flood");
     let supervisor = service.supervisor();
     let mut log = follow(&service, &["logs", "flood"]);

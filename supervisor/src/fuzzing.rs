@@ -3,6 +3,7 @@
 #![allow(dead_code, unused_imports, reason = "the program uses the rest")]
 
 mod audit_chain;
+mod capacity;
 mod clock;
 mod config;
 mod exposure;

@@ -105,32 +105,37 @@ impl AdminListener {
     }
 }
 
+/// A user, and whether it is root or the launcher's own.
+type User = (bool, u32);
+
 /// How many connections each user has.
 #[derive(Default)]
-struct Connections(Mutex<BTreeMap<u32, usize>>);
+struct Connections(Mutex<BTreeMap<User, usize>>);
 
 /// The place of one connection, until it is dropped.
 pub(super) struct Place {
-    uid: u32,
+    user: User,
     connections: Arc<Connections>,
 }
 
 impl Connections {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u32, usize>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<User, usize>> {
         // Nothing that holds it can leave a number half changed.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A place for one more connection of a user. Those of root are bounded by themselves, so that nobody
-    /// takes all places from it.
+    /// takes all places from it, nor it from the others.
     fn admit(self: &Arc<Self>, uid: u32, is_root: bool) -> Result<Place, Failure> {
         let mut connections = self.lock();
-        let own = connections.get(&uid).copied().unwrap_or(0);
+        let user = (is_root, uid);
+        let own = connections.get(&user).copied().unwrap_or(0);
         let most = if is_root { OF_ROOT } else { OF_ONE };
         if own >= most {
             return Err(too_many(format!("user {uid} has {own} connections"), most, own));
         }
-        let all: usize = connections.values().sum();
+        let others = connections.iter().filter(|((is_root, _), _)| !is_root);
+        let all: usize = others.map(|(_, count)| count).sum();
         if !is_root && all >= OF_ALL {
             return Err(too_many(
                 format!("all users together have {all} connections"),
@@ -138,18 +143,18 @@ impl Connections {
                 all,
             ));
         }
-        connections.insert(uid, own + 1);
-        Ok(Place { uid, connections: Arc::clone(self) })
+        connections.insert(user, own + 1);
+        Ok(Place { user, connections: Arc::clone(self) })
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let mut connections = self.connections.lock();
-        if let Some(own) = connections.get_mut(&self.uid) {
+        if let Some(own) = connections.get_mut(&self.user) {
             *own -= 1;
             if *own == 0 {
-                connections.remove(&self.uid);
+                connections.remove(&self.user);
             }
         }
     }
@@ -182,6 +187,8 @@ mod tests {
                 }
             }
         };
+        let (root, refusal) = fill(0, true);
+        assert_eq!((root.len(), &refusal.details["limit"]), (OF_ROOT, &OF_ROOT.into()));
         let (mut one, refusal) = fill(1000, false);
         assert_eq!((one.len(), refusal.code), (OF_ONE, Code::ResourceExhausted));
         assert_eq!(
@@ -192,9 +199,9 @@ mod tests {
         assert_eq!(fill(1000, false).0.len(), 1, "a place that is left is free");
         let others: Vec<_> = (1001..1020).map(|uid| fill(uid, false).0).collect();
         assert_eq!(one.len() + others.iter().map(Vec::len).sum::<usize>(), OF_ALL);
-        let (root, refusal) = fill(0, true);
-        assert_eq!((root.len(), &refusal.details["limit"]), (OF_ROOT, &OF_ROOT.into()));
-        drop((one, others, root));
+        drop(root);
+        assert_eq!(fill(0, true).0.len(), OF_ROOT, "whatever the others have");
+        drop((one, others));
         assert!(connections.lock().is_empty());
     }
 }

@@ -11,6 +11,7 @@ use bulkhead_ipc_protocol::{
 };
 use bulkhead_sandbox::Enforcement;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::Context;
 use super::effective::Effective;
@@ -33,6 +34,8 @@ use crate::supervise::timestamp;
 const EXIT_AFTER_CLOSE: Duration = Duration::from_secs(2);
 /// When a count that the launcher had no room for is asked for again.
 const COUNT_AGAIN: Duration = Duration::from_millis(50);
+/// For so long.
+const COUNT_PATIENCE: Duration = Duration::from_secs(30);
 /// A longer variable is left out: the kernel takes 128 KiB of one (MAX_ARG_STRLEN).
 const MAX_VARIABLE: usize = 64 * 1024;
 
@@ -128,15 +131,22 @@ fn environment(context: &Context, plan: &StartPlan) -> Vec<(String, String)> {
 }
 
 /// A plugin that keeps more than it may would be stopped again at once. While the launcher has no room for
-/// one more count, this waits.
+/// one more count, this waits, but not for ever: others ask for counts as well. What cannot be counted now is
+/// when it runs.
 async fn check_storage(context: &Context, plan: &StartPlan) -> Result<(), Failure> {
+    let late = Instant::now() + COUNT_PATIENCE;
     loop {
         match Kept::measure(&context.launcher, &context.store, &plan.id).await {
             Ok(kept) => return kept.check(&plan.id, plan.manifest.limits.storage.bytes()),
-            Err(failure) if no_room(&failure) => tokio::time::sleep(COUNT_AGAIN).await,
+            Err(failure) if no_room(&failure) && Instant::now() < late => {
+                tokio::time::sleep(COUNT_AGAIN).await;
+            }
             // Nothing is kept by what has no storage yet.
             Err(failure) if failure.code == Code::NotFound => return Ok(()),
-            Err(failure) => return Err(failure),
+            Err(failure) => {
+                tracing::warn!(plugin = %plan.id, %failure, "it starts before what it keeps was counted");
+                return Ok(());
+            }
         }
     }
 }

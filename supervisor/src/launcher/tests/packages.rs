@@ -114,11 +114,10 @@ fn whatever_opening_it_comes_to_nothing_is_left() {
 
 #[test]
 fn one_that_takes_too_long_is_killed() {
-    let trusting = Trusting::start("");
-    fs::write(trusting.service.path().join("unpack-within"), "700").unwrap();
-    // The launcher reads it when it starts.
-    let mut trusting = trusting;
+    let mut trusting = Trusting::start("");
     trusting.service.ready();
+    // The launcher reads it when it starts: the next one, not this one while it is written.
+    fs::write(trusting.service.path().join("unpack-within"), "700").unwrap();
     trusting.service.signal(Signal::SIGKILL);
     trusting.service.wait();
     let mut launcher = trusting.service.another();

@@ -18,7 +18,7 @@ use serde_json::Value;
 pub(super) use archive::{archives, total};
 pub(super) use layers::{brief, enforcement, machine};
 pub(super) use measure::{bytes, short_bytes, short_span, span};
-pub(super) use plugin::{Plugin, list, tone};
+pub(super) use plugin::{Plugin, list, standing};
 pub(super) use record::{audit, death, event, log, state};
 pub(super) use review::{asks, review};
 pub(super) use schedule::{runs, schedules};

@@ -194,12 +194,21 @@ struct Unfinished {
 }
 
 /// What a state means.
-pub(in crate::cli) fn tone(state: &str) -> Tone {
+fn tone(state: &str) -> Tone {
     match state {
         "enabled" => Tone::Good,
         "disabled" => Tone::Faint,
         "tripped" | "broken" => Tone::Bad,
         _ => Tone::Doubtful,
+    }
+}
+
+/// A state as it is shown, and what it means: of one that is down against the operator's will, that it is.
+pub(in crate::cli) fn standing(state: &str, is_wanted: bool) -> (String, Tone) {
+    if is_wanted && state == "disabled" {
+        (format!("{state}, wanted"), Tone::Bad)
+    } else {
+        (state.to_owned(), tone(state))
     }
 }
 
@@ -222,7 +231,7 @@ pub(in crate::cli) fn list<W: Write>(screen: &mut Screen<W>, plugins: &[Plugin])
             vec![
                 (plugin.id.clone(), Tone::Strong),
                 (plugin.version.clone(), Tone::Plain),
-                (plugin.standing(), plugin.tone()),
+                standing(&plugin.state, plugin.is_wanted()),
                 (process.map_or_else(none, |it| it.pid.to_string()), Tone::Plain),
                 (process.map_or_else(none, |it| span(it.uptime_ms)), Tone::Plain),
                 (usage.and_then(|it| it.memory_bytes).map_or_else(none, bytes), Tone::Plain),
@@ -243,23 +252,16 @@ pub(in crate::cli) fn list<W: Write>(screen: &mut Screen<W>, plugins: &[Plugin])
 }
 
 impl Plugin {
-    /// Its state; of one that is down against the operator's will, that it is.
-    pub(in crate::cli) fn standing(&self) -> String {
-        if self.is_down() { format!("{}, wanted", self.state) } else { self.state.clone() }
-    }
-
-    fn is_down(&self) -> bool {
-        self.state == "disabled" && self.desired == "enabled"
-    }
-
-    fn tone(&self) -> Tone {
-        if self.is_down() { Tone::Bad } else { tone(&self.state) }
+    /// Whether the operator wants it to be enabled.
+    pub(in crate::cli) fn is_wanted(&self) -> bool {
+        self.desired == "enabled"
     }
 
     /// All that is known of it.
     pub(in crate::cli) fn show<W: Write>(&self, screen: &mut Screen<W>) -> io::Result<()> {
         let id = screen.paint(Tone::Strong, &printable(&self.id));
-        let state = screen.paint(self.tone(), &printable(&self.standing()));
+        let (state, tone) = standing(&self.state, self.is_wanted());
+        let state = screen.paint(tone, &printable(&state));
         screen.line(&format!("{id} {}  {state}", printable(&self.version)))?;
         let mut about = printable(&self.name);
         if !self.author.is_empty() {

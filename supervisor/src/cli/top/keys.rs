@@ -5,6 +5,7 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use super::super::render::Tone;
 use super::model::{Command, Input, Model};
 use super::page::{Page, Scroll, Subject, Text};
+use super::sample::Row;
 
 /// What a filter may have at most, in characters: ids are not longer.
 const MAX_FILTER: usize = 64;
@@ -108,8 +109,8 @@ fn about_selected(model: &mut Model, key: KeyCode) -> Vec<Command> {
             vec![Command::Follow(id)]
         }
         KeyCode::Char('d') => {
-            let state = model.plugins.get(&id).map(|watched| watched.row.state.as_str());
-            if state == Some("disabled") {
+            let is_done = |row: &Row| row.state == "disabled" && !row.is_wanted;
+            if model.plugins.get(&id).is_some_and(|watched| is_done(&watched.row)) {
                 model.say(Tone::Plain, format!("{id} is disabled already"));
             } else {
                 model.input = Input::Disable(id);

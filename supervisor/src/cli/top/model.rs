@@ -137,7 +137,7 @@ impl Model {
     pub(super) fn visible(&self) -> Vec<&Watched> {
         let matches = |watched: &&Watched| {
             let row = &watched.row;
-            row.id.contains(&self.filter) || row.state.contains(&self.filter)
+            row.id.contains(&self.filter) || row.standing().0.contains(&self.filter)
         };
         let mut visible: Vec<&Watched> = self.plugins.values().filter(matches).collect();
         visible.sort_by(|one, other| self.order.compare(self.falling, one, other));

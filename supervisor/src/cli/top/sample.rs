@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::counters::Counters;
 use crate::cli::problem::printable;
-use crate::cli::render::Plugin;
+use crate::cli::render::{Plugin, Tone, standing};
 
 /// Milliseconds since `top` was started; negative before that.
 pub(super) type Moment = i64;
@@ -26,6 +26,8 @@ pub(super) struct Row {
     pub(super) id: String,
     pub(super) version: String,
     pub(super) state: String,
+    /// Whether the operator wants it to be enabled.
+    pub(super) is_wanted: bool,
     pub(super) process: Option<Process>,
     pub(super) memory: Option<u64>,
     pub(super) memory_limit: Option<u64>,
@@ -72,6 +74,11 @@ pub(super) struct Storage {
 }
 
 impl Row {
+    /// Its state as it is shown.
+    pub(super) fn standing(&self) -> (String, Tone) {
+        standing(&self.state, self.is_wanted)
+    }
+
     pub(super) fn new(plugin: &Plugin) -> Self {
         let usage = plugin.usage.as_ref();
         let layers = plugin.enforcement.as_ref().map(|enforcement| {
@@ -85,7 +92,8 @@ impl Row {
         Self {
             id: printable(&plugin.id),
             version: printable(&plugin.version),
-            state: printable(&plugin.standing()),
+            state: printable(&plugin.state),
+            is_wanted: plugin.is_wanted(),
             process: plugin.process.as_ref().map(|process| Process {
                 generation: process.generation,
                 pid: process.pid,
@@ -160,6 +168,18 @@ mod tests {
         let layers = found.layers.unwrap();
         assert_eq!((layers.enforced, layers.asked()), (1, 2));
         assert_eq!(layers.missing, ["memory"]);
+        // Only what is down against the operator's will is shown otherwise than it is called.
+        let shown = |state: &str, desired: &str| {
+            let row = row(json!({"id": "c", "state": state, "desired": desired}));
+            (row.state.clone(), row.standing().0)
+        };
+        let as_it_is = |state: &str| (state.to_owned(), state.to_owned());
+        assert_eq!(shown("enabled", "enabled"), as_it_is("enabled"));
+        assert_eq!(shown("disabled", "disabled"), as_it_is("disabled"));
+        assert_eq!(
+            shown("disabled", "enabled"),
+            ("disabled".to_owned(), "disabled, wanted".to_owned())
+        );
         let broken = row(json!({"id": "b", "state": "broken", "process": null}));
         assert_eq!((broken.process, broken.layers), (None, None));
     }

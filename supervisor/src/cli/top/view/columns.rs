@@ -4,7 +4,7 @@ use ratatui::text::{Line, Span};
 
 use super::blocks;
 use super::theme::Theme;
-use crate::cli::render::{Tone, short_bytes, short_span, tone};
+use crate::cli::render::{Tone, short_bytes, short_span};
 use crate::cli::top::history::Stretch;
 use crate::cli::top::model::Watched;
 use crate::cli::top::order::Order;
@@ -133,8 +133,8 @@ impl Column {
         match self {
             Id => widest(8, MAX_ID, |watched| watched.row.id.chars().count()),
             Version => widest(7, 12, |watched| watched.row.version.chars().count()),
-            // `uninstalling` is the longest there is.
-            State => widest(8, 12, |watched| watched.row.state.chars().count()),
+            // `disabled, wanted` is the longest there is.
+            State => widest(8, 16, |watched| watched.row.standing().0.chars().count()),
             Uptime | Cpu | Deaths | Layers => 6,
             // Of the limit: `12.3M/64M`. Where nothing is measured it is one sign.
             Memory => widest(6, 10, |watched| if watched.row.memory.is_some() { 10 } else { 1 }),
@@ -162,7 +162,10 @@ impl Column {
         match self {
             Id => Line::from(theme.span(Tone::Strong, row.id.clone())),
             Version => Line::raw(row.version.clone()),
-            State => Line::from(theme.span(tone(&row.state), row.state.clone())),
+            State => {
+                let (state, tone) = row.standing();
+                Line::from(theme.span(tone, state))
+            }
             Pid => or_none(row.process.map(|process| process.pid.to_string())),
             Uptime => or_none(row.process.map(|process| short_span(process.uptime_ms))),
             Memory => of(row.memory.map(short_bytes), row.memory_limit.map(short_bytes), theme),

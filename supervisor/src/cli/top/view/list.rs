@@ -9,7 +9,7 @@ use super::blocks;
 use super::columns::{Column, GAP, fit, memory, percent, pressure};
 use super::theme::Theme;
 use super::{cut, put};
-use crate::cli::render::{Tone, bytes, span, tone};
+use crate::cli::render::{Tone, bytes, span};
 use crate::cli::top::history::{KEPT, Stretch};
 use crate::cli::top::model::{Model, Watched};
 
@@ -104,11 +104,12 @@ fn aligned(buffer: &mut Buffer, at: (u16, u16), column: Column, width: u16, line
 /// Its graphs over the last quarter of an hour, its compartment and its last end.
 fn detail(model: &Model, watched: &Watched, theme: Theme, area: Rect, buffer: &mut Buffer) {
     let row = &watched.row;
+    let (state, tone) = row.standing();
     let mut title = vec![
         theme.span(Tone::Faint, "── "),
         theme.span(Tone::Strong, row.id.clone()),
         Span::raw(format!(" {}  ", row.version)),
-        theme.span(tone(&row.state), row.state.clone()),
+        theme.span(tone, state),
     ];
     if let Some(process) = row.process {
         title.push(Span::raw(format!("  pid {}  up {}", process.pid, span(process.uptime_ms))));

@@ -18,6 +18,7 @@ fn model(width: u16, height: u16) -> Model {
         id: id.to_owned(),
         version: "1.2.0".to_owned(),
         state: "enabled".to_owned(),
+        is_wanted: true,
         process: Some(Process {
             generation: 1,
             pid: 4242,

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::launch::Identity;
 use crate::policy::{Access, Mount, Network, Policy};
-use crate::root::SYSTEM;
+use crate::root::is_system;
 use crate::seccomp;
 
 pub use ceilings::Ceilings;
@@ -151,8 +151,7 @@ pub fn is_reserved(target: &Path) -> bool {
 /// Whether the compartment shows that of itself, as it is on the machine: libraries, programs, their
 /// configuration. Nothing else may take its place there.
 pub fn is_shown(target: &Path) -> bool {
-    target.starts_with("/etc")
-        || SYSTEM.iter().any(|name| target.starts_with(Path::new("/").join(name)))
+    target.starts_with("/etc") || is_system(target)
 }
 
 /// Holds an identity against the floors.

@@ -38,6 +38,16 @@ pub enum Layer {
 }
 
 impl Layer {
+    /// Those of a compartment, all of which it has or none.
+    pub(crate) const NAMESPACES: [Self; 6] = [
+        Layer::UserNamespace,
+        Layer::PidNamespace,
+        Layer::MountNamespace,
+        Layer::IpcNamespace,
+        Layer::UtsNamespace,
+        Layer::NetNamespace,
+    ];
+
     /// The serialised name, for example `landlock-files`.
     pub const fn name(self) -> &'static str {
         match self {

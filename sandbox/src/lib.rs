@@ -71,7 +71,7 @@ pub use policy::{
     Access, CpuMax, DiskMax, Filesystem, IoMax, Limits, Mount, Network, Policy, Strictness, overlap,
 };
 pub use process::{Child, ChildError};
-pub use root::SYSTEM;
+pub use root::{SYSTEM, is_system};
 pub use ruleset::{CONFIGURATION, LOADERS};
 pub use spawn::{SpawnError, spawn};
 pub use stage::Stage;

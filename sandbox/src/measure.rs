@@ -174,15 +174,7 @@ impl Readings<'_> {
     fn namespaces(&self) -> Vec<Measured> {
         let mut layers = Vec::new();
         let (why, remedy) = self.no_namespaces.cloned().unwrap_or_default();
-        let wanted = [
-            Layer::UserNamespace,
-            Layer::PidNamespace,
-            Layer::MountNamespace,
-            Layer::IpcNamespace,
-            Layer::UtsNamespace,
-            Layer::NetNamespace,
-        ];
-        for layer in wanted {
+        for layer in Layer::NAMESPACES {
             if !self.policy.involves(layer) {
                 continue;
             }

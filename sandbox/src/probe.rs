@@ -165,18 +165,8 @@ pub fn probe_with(tree: Result<&Tree, &CgroupError>) -> Machine {
 
 /// Whether a compartment has namespaces: all of them, and a root of its own, or none.
 fn namespaced(layers: &[Capability]) -> bool {
-    let needed = [
-        Layer::UserNamespace,
-        Layer::PidNamespace,
-        Layer::MountNamespace,
-        Layer::IpcNamespace,
-        Layer::UtsNamespace,
-        Layer::NetNamespace,
-        Layer::PrivateRoot,
-    ];
-    let lacking =
-        |found: &Capability| needed.contains(&found.layer) && found.state != State::Enforced;
-    !layers.iter().any(lacking)
+    let is_needed = |layer| layer == Layer::PrivateRoot || Layer::NAMESPACES.contains(&layer);
+    !layers.iter().any(|found| is_needed(found.layer) && found.state != State::Enforced)
 }
 
 /// `counted`: a limit of processes for a uid counts those of the compartment and no others.

@@ -85,6 +85,12 @@ const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
 /// first are links into it.
 pub const SYSTEM: [&str; 6] = ["usr", "bin", "sbin", "lib", "lib32", "lib64"];
 
+/// Whether a path is one of these, or beneath it.
+pub fn is_system(path: &Path) -> bool {
+    let inside = path.strip_prefix("/");
+    inside.is_ok_and(|inside| SYSTEM.iter().any(|name| inside.starts_with(name)))
+}
+
 impl Root {
     pub(crate) fn plan(
         filesystem: &Filesystem,

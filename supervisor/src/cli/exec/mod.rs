@@ -26,7 +26,7 @@ use bulkhead_sandbox::cgroup::{CgroupError, Tree};
 use bulkhead_sandbox::kernel_audit::{self, Awaited, Gathered};
 use bulkhead_sandbox::{
     Access, Cause, Child, Exit, Identity, Launch, Policy, Program, ProgramFile, SpawnError, Status,
-    Stdio, Strictness,
+    Stdio, Strictness, is_system,
 };
 use nix::errno::Errno;
 use nix::unistd::{User, geteuid};
@@ -260,7 +260,7 @@ fn say_what_is_missing(child: &Child) {
 /// Our working directory where the compartment shows it, else where the command can write.
 fn inside(directory: &Path, policy: &Policy) -> PathBuf {
     let shown = policy.filesystem.mounts.iter().any(|mount| directory.starts_with(&mount.target));
-    let system = policy.filesystem.system && program::is_system(directory);
+    let system = policy.filesystem.system && is_system(directory);
     if shown || system {
         directory.to_owned()
     } else if policy.filesystem.tmp_bytes > 0 {

@@ -7,14 +7,11 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use bulkhead_sandbox::{Access, Filesystem, Mount};
+use bulkhead_sandbox::{Access, Filesystem, Mount, is_system};
 
 use super::{NOT_EXECUTABLE, NOT_FOUND};
 use crate::cli::problem::{Problem, printable};
 use crate::failure::Code;
-
-/// The directories that the sandbox shows where the policy says `system`.
-const SYSTEM: &[&str] = &["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"];
 
 /// Linux reads at most so much of the first line of a script (execve(2)).
 const SHEBANG_MAX: u64 = 256;
@@ -25,10 +22,6 @@ pub(super) struct Found {
     pub(super) path: PathBuf,
     /// The program's own file, and its interpreter's, where nothing else shows them.
     pub(super) mounts: Vec<Mount>,
-}
-
-pub(super) fn is_system(path: &Path) -> bool {
-    SYSTEM.iter().any(|directory| path.starts_with(directory))
 }
 
 /// Finds `command`: with a slash as a path from `working_directory`, else along `search` (`PATH`).

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use bulkhead_sandbox::floors::is_shown;
 use bulkhead_sandbox::learning::Doing;
-use bulkhead_sandbox::{CONFIGURATION, SYSTEM};
+use bulkhead_sandbox::{CONFIGURATION, is_system};
 
 use super::homes::Homes;
 use crate::manifest::HostPath;
@@ -148,18 +149,13 @@ fn writable(real: &Path, is_directory: bool, ground: &Ground) -> Need {
     if let Some(place) = ground.place(real, Doing::Write) {
         return Need::Write(place.clone());
     }
-    if is_system(real) || real.starts_with("/etc") {
+    if is_shown(real) {
         let real = real.display();
         return Need::Not(format!(
             "it would change {real}, which is the machine's; have it use /data"
         ));
     }
     granted(real, is_directory, ground, Need::Write)
-}
-
-/// Beneath a directory that every compartment shows.
-fn is_system(path: &Path) -> bool {
-    is_beneath(path, &SYSTEM.map(|name| ["/", name].concat()))
 }
 
 fn granted(
@@ -183,9 +179,8 @@ fn granted(
 fn by_link(path: &Path, real: &Path, doing: Doing, ground: &Ground) -> Need {
     let need = need(real, doing, ground);
     let link = path.ancestors().filter(|part| part.is_symlink()).last();
-    let is_shown = link.is_none_or(|link| {
-        is_system(link) || link.starts_with("/etc") || ground.place(link, Doing::Look).is_some()
-    });
+    let is_shown =
+        link.is_none_or(|link| is_shown(link) || ground.place(link, Doing::Look).is_some());
     if is_shown || need == Need::Nothing {
         return need;
     }

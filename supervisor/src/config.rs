@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::exposure::Score;
 use crate::failure::{Code, Failure};
-use crate::manifest::{ByteSize, TimeSpan};
+use crate::manifest::{ByteSize, MAX_STOP, TimeSpan};
 
 pub(crate) use ceilings::Ceilings;
 pub(crate) use endpoint::OtlpEndpoint;
@@ -405,7 +405,7 @@ impl Config {
             }
         }
         let spans = [
-            ("stop_timeout", self.stop_timeout, 100, 3_600_000),
+            ("stop_timeout", self.stop_timeout, 100, MAX_STOP.millis()),
             ("resume_timeout", self.resume_timeout, 1000, 3_600_000),
             ("heartbeat", self.heartbeat, 50, 60_000),
             ("usage_interval", self.usage_interval, 100, 3_600_000),

@@ -13,6 +13,8 @@
 
 use std::time::Duration;
 
+use crate::manifest::MAX_STOP;
+
 mod message;
 mod socket;
 
@@ -31,9 +33,10 @@ pub(crate) const JOBS: &str = "jobs";
 pub(crate) const MEASURES: &str = "measures";
 /// Leases in one reply: with ids of the longest it fills half of a packet.
 pub(crate) const LEASES: usize = 512;
-/// How far away the end of a stop can be: the hour that a manifest or an operator can give it, and what
-/// comes before. What is asked for beyond is this.
-pub(crate) const LONGEST_STOP: Duration = Duration::from_secs(3600 + 60);
+/// How far away the end of a stop can be: what a manifest or an operator can give it at most, and what comes
+/// before. What is asked for beyond is this.
+pub(crate) const LONGEST_STOP: Duration =
+    MAX_STOP.duration().saturating_add(Duration::from_secs(60));
 /// Where a test holds an operation: the launcher passes it on. Debug builds only.
 #[cfg(debug_assertions)]
 pub(crate) const PAUSE_VARIABLE: &str = "BULKHEAD_PAUSE_AT";

@@ -7,8 +7,8 @@ use super::units::TimeSpan;
 /// Nothing else can be done to the plugin meanwhile.
 const MAX_PROBATION: TimeSpan = TimeSpan::from_secs(600);
 
-/// A guarantee that is further away is none.
-const MAX_STOP: TimeSpan = TimeSpan::from_secs(3600);
+/// The longest budget of a stop, whoever gives it: a guarantee that is further away is none.
+pub(crate) const MAX_STOP: TimeSpan = TimeSpan::from_secs(3600);
 
 /// Deadlines, health and restarts. Every field has a default.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

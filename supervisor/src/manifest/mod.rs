@@ -36,7 +36,7 @@ use crate::failure::{Code, Failure};
 use crate::id::PluginId;
 use crate::nesting::{DEEPEST, is_too_deep};
 
-pub(crate) use lifecycle::{Lifecycle, RestartPolicy};
+pub(crate) use lifecycle::{Lifecycle, MAX_STOP, RestartPolicy};
 pub(crate) use limits::Limits;
 pub(crate) use network::{HostPort, Network};
 pub(crate) use path::{BadPath, EntryPath, HostPath};

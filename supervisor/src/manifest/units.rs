@@ -201,7 +201,7 @@ impl TimeSpan {
         Self { millis: secs as u64 * 1000 }
     }
 
-    pub(crate) fn duration(self) -> Duration {
+    pub(crate) const fn duration(self) -> Duration {
         Duration::from_millis(self.millis)
     }
 

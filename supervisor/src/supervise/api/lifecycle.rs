@@ -16,12 +16,10 @@ use super::request::{Server, body, id};
 use super::view::Plugin;
 use crate::failure::{Code, Failure};
 use crate::id::PluginId;
+use crate::manifest::MAX_STOP;
 use crate::supervise::audit::{Action, Operation};
 use crate::supervise::plugin::StopReport;
 use crate::supervise::registry::DisableRequest;
-
-/// The longest budget of a stop: a guarantee that is further away is none.
-const MAX_STOP_MS: u64 = 3_600_000;
 
 /// How to enable.
 #[derive(Deserialize, Default, ToSchema)]
@@ -131,10 +129,11 @@ pub(super) async fn disable(
 ) -> Result<Json<Disabled>, Problem> {
     let id = id(&text)?;
     let DisableBody { save_state, timeout } = body(&bytes)?;
-    if let Some(timeout) = timeout.filter(|timeout| *timeout > MAX_STOP_MS) {
-        let message = format!("timeout: {timeout} ms is more than the {MAX_STOP_MS} of an hour");
+    let most = MAX_STOP.millis();
+    if let Some(timeout) = timeout.filter(|timeout| *timeout > most) {
+        let message = format!("timeout: {timeout} ms is more than the {most} of an hour");
         return Err(Failure::new(Code::InvalidRequest, message)
-            .with("limit", MAX_STOP_MS)
+            .with("limit", most)
             .with("used", timeout)
             .into());
     }

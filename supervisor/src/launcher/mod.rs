@@ -72,8 +72,8 @@ use shutdown::End;
 /// Serves until SIGTERM or SIGINT, and stops every plugin before it returns.
 ///
 /// Must be called on the main thread of a process that has no other: plugins die with the thread
-/// that started them, which is this one, and privilege is given up by each thread for itself. The exit code is 0 after a stop that was asked for, 1 if the service could not
-/// start, or could not go on, or could not end a process.
+/// that started them, which is this one, and privilege is given up by each thread for itself. The exit
+/// code is 0 after a stop that was asked for, 1 if the service could not start, or could not go on, or could not end a process.
 pub(crate) fn serve(config: &Config, learning: Option<Learning>) -> ExitCode {
     // First of all: what the service manager gave is known by its number, which is nothing else's only until
     // something is opened.

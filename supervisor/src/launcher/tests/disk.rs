@@ -70,9 +70,7 @@ fn what_is_asked_of_the_head_is_as_if_each_had_waited_for_the_one_before() {
 fn a_disk_that_hangs_puts_off_no_deadline() {
     let service = Service::start("");
     let mut supervisor = service.ready();
-    let script = "trap '' TERM; echo up; while :; do read x <&3; done";
-    let mut plugin = supervisor.shell(&service, "deaf", script);
-    plugin.stdout.wait_for("up");
+    let plugin = supervisor.deaf(&service, "deaf");
     let slow = Slow::of(&service);
     let anchored = supervisor.send(anchor(Head::START, b"a"));
     let behind = supervisor.send(Request::Allot { id: "behind".parse().unwrap() });

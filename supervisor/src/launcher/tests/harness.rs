@@ -303,6 +303,14 @@ impl Supervisor {
         self.spawn(shell(id, digest, script))
     }
 
+    /// Installs and starts, as `id`, one that hears no SIGTERM; it is up.
+    pub(super) fn deaf(&mut self, service: &Service, id: &str) -> Running {
+        let script = "trap '' TERM; echo up; while :; do read x <&3; done";
+        let mut plugin = self.shell(service, id, script);
+        plugin.stdout.wait_for("up");
+        plugin
+    }
+
     /// The next exit.
     pub(super) fn exit(&mut self) -> (Exited, Vec<OwnedFd>) {
         match self.next() {

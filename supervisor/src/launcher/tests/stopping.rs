@@ -83,9 +83,7 @@ fn what_it_leaves_behind_is_killed_with_it() {
 fn a_stop_is_brought_forward_and_never_put_off() {
     let service = Service::start("");
     let mut supervisor = service.ready();
-    let deaf = "trap '' TERM; echo up; while :; do read x <&3; done";
-    let mut plugin = supervisor.shell(&service, "deaf", deaf);
-    plugin.stdout.wait_for("up");
+    let plugin = supervisor.deaf(&service, "deaf");
     let begin = Instant::now();
     supervisor.done(plugin.stop(Duration::ZERO, 3600 * SECOND));
     supervisor.done(plugin.stop(Duration::ZERO, SECOND));
@@ -100,9 +98,7 @@ fn a_stop_is_brought_forward_and_never_put_off() {
 fn a_large_import_puts_off_no_deadline() {
     let service = Service::start("");
     let mut supervisor = service.ready();
-    let mut plugin =
-        supervisor.shell(&service, "deaf", "trap '' TERM; echo up; while :; do read x <&3; done");
-    plugin.stdout.wait_for("up");
+    let plugin = supervisor.deaf(&service, "deaf");
     let package = service.package("large", std::path::Path::new("/bin/sh"));
     let asset = fs::File::create(package.join("asset")).unwrap();
     // Sparse: it costs the test nothing, and the launcher the hashing of all of it.
@@ -114,13 +110,6 @@ fn a_large_import_puts_off_no_deadline() {
     let took = begin.elapsed();
     assert!(took < Duration::from_millis(200) + MARGIN, "{took:?}");
     assert_eq!(exited.exit.0.cause, Cause::Killed);
-}
-
-fn deaf(service: &Service, supervisor: &mut Supervisor) -> Running {
-    let script = "trap '' TERM; echo up; while :; do read x <&3; done";
-    let mut plugin = supervisor.shell(service, "deaf", script);
-    plugin.stdout.wait_for("up");
-    plugin
 }
 
 /// Has it killed at once and asks for these meanwhile. Whether it was killed before so many of them were
@@ -149,7 +138,7 @@ fn kill_amid(
 fn starts_of_large_packages_put_off_no_deadline() {
     let service = Service::start("");
     let mut supervisor = service.ready();
-    let plugin = deaf(&service, &mut supervisor);
+    let plugin = supervisor.deaf(&service, "deaf");
     let digest = service.long_list(2000);
     let ids: Vec<String> = (0..8).map(|number| format!("large-{number}")).collect();
     for id in &ids {
@@ -169,7 +158,7 @@ fn what_is_due_is_done_before_the_next_request() {
     const REQUESTS: usize = 32;
     let service = Service::start("");
     let mut supervisor = service.ready();
-    let plugin = deaf(&service, &mut supervisor);
+    let plugin = supervisor.deaf(&service, "deaf");
     // Such a trust store takes a moment to be looked at, which each of these requests does.
     let trust = service.path().join("trust");
     fs::create_dir(&trust).unwrap();

@@ -142,12 +142,7 @@ fn a_plugin_that_dies_while_no_supervisor_is_there_is_told_to_the_next() {
 fn five_failed_starts_in_a_row_stop_everything() {
     let mut service = Service::start("stop_timeout = \"1s\"");
     let mut supervisor = service.ready();
-    let mut plugin = supervisor.shell(
-        &service,
-        "bystander",
-        "trap '' TERM; echo up; while :; do read x <&3; done",
-    );
-    plugin.stdout.wait_for("up");
+    let mut plugin = supervisor.deaf(&service, "bystander");
     supervisor.kill();
     for _ in 0..5 {
         let mut failed = service.supervisor();
@@ -214,9 +209,7 @@ fn plugins_do_not_wait_for_a_supervisor_for_ever() {
 fn a_stop_of_a_supervisor_that_is_gone_is_not_waited_for_for_ever() {
     let service = Service::start("resume_timeout = \"1s\"\nstop_timeout = \"1s\"");
     let mut supervisor = service.ready();
-    let script = "trap '' TERM; echo up; while :; do read x <&3; done";
-    let mut plugin = supervisor.shell(&service, "waiting", script);
-    plugin.stdout.wait_for("up");
+    let plugin = supervisor.deaf(&service, "waiting");
     supervisor.done(plugin.stop(Duration::MAX, Duration::MAX));
     supervisor.kill();
     let mut supervisor = service.supervisor();

@@ -1,8 +1,8 @@
 //! What plugins say.
 
 use bulkhead_ipc_protocol::host::{
-    CONNECT, Connect, Connected, METRICS_PUSH, STATE_DELETE, STATE_GET, STATE_LIST, STATE_SET,
-    StateDelete, StateEntry, StateGet, StateList, StateSet,
+    CONNECT, Connect, Connected, METRICS_PUSH, STATE_DELETE, STATE_GET, STATE_LIST, STATE_PAGE,
+    STATE_SET, StateDelete, StateEntry, StateGet, StateKeys, StateList, StatePage, StateSet,
 };
 use bulkhead_ipc_protocol::lifecycle::{ConfigureReply, InitReply};
 use bulkhead_ipc_protocol::message::MAX_NAME;
@@ -66,6 +66,7 @@ pub(crate) fn message(bytes: &[u8]) {
             }
         }
         10 => log(rest),
+        11 => state_page(&body),
         _ => {}
     }
 }
@@ -146,6 +147,18 @@ fn state_list(payload: &Payload) {
     for (key, _) in read::<Vec<(String, u64)>>(&reply) {
         assert!(key.starts_with(&prefix), "{key:?} does not begin with {prefix:?}");
     }
+}
+
+/// The keys are in their order, each after the one that was named: so whoever goes on comes to an end.
+fn state_page(payload: &Payload) {
+    let Some(reply) = asked::<StatePage>(STATE_PAGE, payload) else { return };
+    let StatePage { prefix, after } = read(payload);
+    let StateKeys { keys, more } = read(&reply);
+    assert!(!more || !keys.is_empty());
+    let all: Vec<&String> =
+        std::iter::once(&after).chain(keys.iter().map(|(key, _)| key)).collect();
+    assert!(all.is_sorted_by(|one, other| one < other), "{all:?}");
+    assert!(all[1..].iter().all(|key| key.starts_with(&prefix)), "{all:?}: {prefix:?}");
 }
 
 /// Whatever is pushed, the exposition is lines of a name, labels and a number.

@@ -109,6 +109,9 @@ fn a_new_version_that_fails_is_undone_with_all_that_it_wrote() {
         service.json(["call", "doc", "write", r#"["note", 7]"#]);
         let error = failing_upgrade(&service, &Package::revision("doc", "2.0.0", mode, lines));
         assert_eq!((&error["code"], &error["details"]["stage"]), (&json!(code), &json!(stage)));
+        let back = (&error["details"]["restored"], &error["details"]["state"]);
+        assert_eq!(back, (&json!("1.0.0"), &json!("enabled")), "{mode}: {error}");
+        assert!(error["message"].as_str().unwrap().ends_with("; 1.0.0 is back, and enabled"));
         let plugin = service.json(["inspect", "doc"]);
         assert_eq!(
             (&plugin["version"], &plugin["state"], &plugin["previous"], &plugin["desired"]),

@@ -14,9 +14,6 @@ use crate::failure::{Code, Failure};
 use crate::id::PluginId;
 use crate::manifest::Manifest;
 
-/// What no plugin has.
-const UNKNOWN: &str = "bulkhead.test/no-such-method";
-
 /// Which process answered for the plugin.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Process(Value);
@@ -46,6 +43,11 @@ impl Exercise {
         });
         let schedules = manifest.schedule.iter();
         methods.chain(schedules.map(|schedule| Self::Schedule(schedule.name().to_owned())))
+    }
+
+    /// A method that no plugin has.
+    fn unknown() -> Self {
+        Self::Method("bulkhead.test/no-such-method".to_owned())
     }
 
     pub(in crate::cli) async fn of(&self, client: &Client, id: &PluginId) -> Found {
@@ -106,8 +108,7 @@ pub(super) async fn check(
         let found = exercise.of(client, id).await;
         checks.note(&exercise.to_string(), declared(&exercise, found))?;
     }
-    let unknown_method = Exercise::Method(UNKNOWN.to_owned());
-    let found = unknown_method.of(client, id).await;
+    let found = Exercise::unknown().of(client, id).await;
     checks.note("unknown method", unknown(found))?;
     let found = steady(client, id, process).await;
     checks.note("steady", found)?;
@@ -157,7 +158,7 @@ fn unknown(found: Found) -> Result<String, Problem> {
 /// That it is still the process that it was. The call before makes sure that whatever the plugin sent
 /// until now has been read: a session is a stream.
 async fn steady(client: &Client, id: &PluginId, process: &Process) -> Result<String, Problem> {
-    if let Found::Lost(problem) = Exercise::Method(UNKNOWN.to_owned()).of(client, id).await {
+    if let Found::Lost(problem) = Exercise::unknown().of(client, id).await {
         return Err(problem);
     }
     let plugin = client.json(Ask::get(format!("/v1/plugins/{id}"))).await?;

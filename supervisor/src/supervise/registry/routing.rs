@@ -166,7 +166,7 @@ impl Registry {
             )
         } else {
             format!(
-                "no plugin that {} depends on provides {service}, and of those {} is not installed; install it",
+                "no plugin that {} depends on provides {service}, and of those these are not installed: {}; install them",
                 caller.id,
                 absent.join(", ")
             )

@@ -7,7 +7,7 @@ use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
 use super::problem::Problem;
-use super::request::{Server, id};
+use super::request::{Server, at_most, id};
 use crate::audit_chain::{BadHead, Head};
 use crate::failure::{Code, Failure};
 use crate::supervise::audit::{self, Verified};
@@ -77,14 +77,7 @@ pub(super) async fn list(
     Query(query): Query<AuditQuery>,
 ) -> Result<Json<AuditRows>, Problem> {
     let plugin = query.plugin.as_deref().map(id).transpose()?;
-    let limit = query.limit.unwrap_or(ROWS);
-    if !(1..=MAX_ROWS).contains(&limit) {
-        let message = format!("limit: {limit} must be from 1 to {MAX_ROWS}");
-        return Err(Failure::new(Code::InvalidRequest, message)
-            .with("limit", MAX_ROWS)
-            .with("used", limit)
-            .into());
-    }
+    let limit = at_most(query.limit.unwrap_or(ROWS), MAX_ROWS)?;
     let rows = registry.audit.since(query.since, plugin, limit).await?;
     let next = rows.last().filter(|_| rows.len() == limit).map(|row| row.sequence);
     Ok(Json(AuditRows { rows: rows.iter().map(audit::shown).collect(), next }))

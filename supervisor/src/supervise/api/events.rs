@@ -181,7 +181,9 @@ fn event(recorded: &Recorded, role: Role) -> Event {
         plugin_id: recorded.plugin.as_ref(),
         more: recorded.body.as_object().cloned().unwrap_or_default(),
     };
-    let event = Event::default().event(recorded.name.clone()).data(role.shown(told).to_string());
+    let event = Event::default()
+        .event(recorded.name.clone())
+        .data(serde_json::json!(role.shown(told)).to_string());
     match sequence {
         Some(sequence) => event.id(sequence.to_string()),
         None => event,

@@ -3,10 +3,9 @@
 use axum::Json;
 use axum::extract::{ConnectInfo, Path, State};
 use serde::Serialize;
-use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::caller::Caller;
+use super::caller::{Caller, Shown};
 use super::problem::Problem;
 use super::request::{Server, id};
 use super::view::{BrokenPlugin, Listed, Plugin};
@@ -24,7 +23,7 @@ pub(super) struct PluginList {
 pub(super) async fn list(
     State(registry): Server,
     ConnectInfo(caller): ConnectInfo<Caller>,
-) -> Json<Value> {
+) -> Json<Shown<PluginList>> {
     let managed = registry.all();
     let managed = managed.iter().map(|handle| Plugin::new(handle, &registry).into());
     let broken = registry.all_broken();
@@ -43,7 +42,7 @@ pub(super) async fn inspect(
     State(registry): Server,
     ConnectInfo(caller): ConnectInfo<Caller>,
     Path(text): Path<String>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Shown<Listed>>, Problem> {
     let id = id(&text)?;
     let found: Listed = match registry.find_broken(&id) {
         Some(broken) => BrokenPlugin::new(&broken).into(),

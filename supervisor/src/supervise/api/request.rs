@@ -37,6 +37,15 @@ pub(super) fn json<T: DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T, F
     })
 }
 
+/// The parameter `limit`: how much of a list is asked for at once.
+pub(super) fn at_most(limit: usize, most: usize) -> Result<usize, Failure> {
+    if (1..=most).contains(&limit) {
+        return Ok(limit);
+    }
+    let message = format!("limit: {limit} must be from 1 to {most}");
+    Err(Failure::new(Code::InvalidRequest, message).with("limit", most).with("used", limit))
+}
+
 pub(super) fn text_header<'a>(
     headers: &'a HeaderMap,
     name: &str,

@@ -7,8 +7,7 @@ use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
 use super::problem::Problem;
-use super::request::{Server, id};
-use crate::failure::{Code, Failure};
+use super::request::{Server, at_most, id};
 use crate::supervise::store::{Page, Part};
 
 /// How many entries a client gets at the most, whatever it says.
@@ -64,14 +63,7 @@ pub(super) async fn show(
 ) -> Result<Json<SavedState>, Problem> {
     let id = id(&text)?;
     registry.get(&id)?;
-    let limit = limit.unwrap_or(MAX_ENTRIES);
-    if !(1..=MAX_ENTRIES).contains(&limit) {
-        let message = format!("limit: {limit} must be from 1 to {MAX_ENTRIES}");
-        return Err(Failure::new(Code::InvalidRequest, message)
-            .with("limit", MAX_ENTRIES)
-            .with("used", limit)
-            .into());
-    }
+    let limit = at_most(limit.unwrap_or(MAX_ENTRIES), MAX_ENTRIES)?;
     let part = Part { prefix: String::new(), after, limit, bytes: MAX_BYTES };
     let Page { items, more } = registry.store.state_part(id, part).await?;
     let next = items.last().filter(|_| more).map(|(key, _)| key.clone());

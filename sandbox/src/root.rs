@@ -44,7 +44,12 @@ pub(crate) struct Root {
 enum Entry {
     Directory(CString),
     File(CString),
-    Link { content: CString, path: CString },
+    /// What the mount of that index is attached to: a directory or a file, as its source is.
+    Target(usize),
+    Link {
+        content: CString,
+        path: CString,
+    },
 }
 
 /// One source and where it goes.
@@ -121,7 +126,7 @@ impl Root {
             if !path.exists() {
                 continue;
             }
-            root.mount(&path, &path, libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC, false)?;
+            root.mount(&path, &path, libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC)?;
         }
         if root.has_tmp {
             root.entries.push(Entry::Directory(c"tmp".to_owned()));
@@ -142,9 +147,9 @@ impl Root {
                 Access::ReadData => libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOEXEC | SAFE,
                 Access::ReadWrite => libc::MOUNT_ATTR_NOEXEC | SAFE,
             };
-            // A source that does not exist is the child's to report, as the source it opens.
-            let directory = fs::metadata(&mount.source).is_ok_and(|found| found.is_dir());
-            root.mount(&mount.source, &mount.target, attributes, directory)?;
+            // It is the child that looks at the source: of a file system that does not answer, it is the child
+            // that waits, and can be killed.
+            root.mount(&mount.source, &mount.target, attributes)?;
             root.mounts.last_mut().expect("it was just added").plain = true;
         }
         Ok(root)
@@ -160,14 +165,14 @@ impl Root {
                     self.entries.push(Entry::Link { content, path });
                 }
             } else if found.is_dir() {
-                self.mount(&path, &path, libc::MOUNT_ATTR_RDONLY | SAFE, true)?;
+                self.mount(&path, &path, libc::MOUNT_ATTR_RDONLY | SAFE)?;
             }
         }
         let etc = Path::new("/etc");
         if !etc.is_dir() {
             return Ok(());
         }
-        self.mount(etc, etc, libc::MOUNT_ATTR_RDONLY | SAFE | libc::MOUNT_ATTR_NOEXEC, true)
+        self.mount(etc, etc, libc::MOUNT_ATTR_RDONLY | SAFE | libc::MOUNT_ATTR_NOEXEC)
     }
 
     fn mount(
@@ -175,7 +180,6 @@ impl Root {
         source: &Path,
         target: &Path,
         attributes: u64,
-        directory: bool,
     ) -> Result<(), FloorViolation> {
         if target == Path::new("/") {
             return Err(FloorViolation::Target { target: target.to_owned() });
@@ -198,12 +202,10 @@ impl Root {
             if beneath {
                 continue;
             }
-            let path = terminated(&made)?;
-            let leaf = index + 1 == parts.len();
-            self.entries.push(if leaf && !directory {
-                Entry::File(path)
+            self.entries.push(if index + 1 == parts.len() {
+                Entry::Target(self.mounts.len())
             } else {
-                Entry::Directory(path)
+                Entry::Directory(terminated(&made)?)
             });
         }
         self.mounts.push(Planned {
@@ -241,6 +243,15 @@ impl Root {
                 Entry::Directory(path) => syscall::make_directory(path, 0o755)?,
                 Entry::File(path) => syscall::make_file(path, 0o444)?,
                 Entry::Link { content, path } => syscall::make_link(content, path)?,
+                Entry::Target(index) => {
+                    let target = &self.mounts[*index].target;
+                    match &trees[*index] {
+                        Some(tree) if !syscall::is_directory(tree.as_fd())? => {
+                            syscall::make_file(target, 0o444)?;
+                        }
+                        _ => syscall::make_directory(target, 0o755)?,
+                    }
+                }
             }
         }
         for (index, (mount, tree)) in self.mounts.iter().zip(trees).enumerate() {

@@ -123,8 +123,7 @@ impl Rules {
         }
         let mut files = Vec::with_capacity(wanted.len());
         for (path, access) in wanted {
-            let at = if private_root { source_of(policy, &path) } else { path.clone() };
-            files.push((terminated(&path)?, possible(access, &at)));
+            files.push((terminated(&path)?, access));
         }
         let (network, ports) = match &policy.network {
             Network::Host => (BitFlags::EMPTY, Vec::new()),
@@ -155,7 +154,7 @@ impl Rules {
         let files = readable
             .chain(writable)
             .chain(reached)
-            .map(|(path, access)| Ok((terminated(path)?, possible(access, path))))
+            .map(|(path, access)| Ok((terminated(path)?, access)))
             .collect::<Result<_, FloorViolation>>()?;
         let network = AccessNet::BindTcp.into();
         Ok(Rules { files, entry: BitFlags::EMPTY, network, ports: Vec::new() })
@@ -166,7 +165,8 @@ impl Rules {
         self.files.len() + self.ports.len()
     }
 
-    /// With no new privileges set: puts the rules in force for the calling thread, for good.
+    /// With no new privileges set: puts the rules in force for the calling thread, for good. A path that is not
+    /// there is passed over.
     pub(crate) fn restrict(&self, program: Option<BorrowedFd<'_>>) -> Call<LandlockStatus> {
         let number = |error: RulesetError| errno(&error);
         let mut ruleset = Ruleset::default()
@@ -183,7 +183,13 @@ impl Rules {
                 Err(Errno::ENOENT | Errno::ENOTDIR) => continue,
                 other => other?,
             };
-            created = created.add_rule(PathBeneath::new(file, *access)).map_err(number)?;
+            // A rule on a file cannot have rights of a directory.
+            let possible = if syscall::is_directory(file.as_fd())? {
+                *access
+            } else {
+                *access & AccessFs::from_file(VETTED)
+            };
+            created = created.add_rule(PathBeneath::new(file, possible)).map_err(number)?;
         }
         if let Some(program) = program {
             created =
@@ -200,16 +206,6 @@ impl Rules {
             RulesetStatus::PartiallyEnforced => LandlockStatus::Partial,
             RulesetStatus::NotEnforced => LandlockStatus::None,
         })
-    }
-}
-
-/// A rule on a file cannot have rights of a directory. A path that is not there (here, or in the private
-/// root) is passed over when the rules are put in force.
-fn possible(access: BitFlags<AccessFs>, at: &Path) -> BitFlags<AccessFs> {
-    if std::fs::metadata(at).is_ok_and(|found| !found.is_dir()) {
-        access & AccessFs::from_file(VETTED)
-    } else {
-        access
     }
 }
 

@@ -176,7 +176,7 @@ impl Start<'_> {
         let in_time = wait_closed(control, PATIENCE);
         let told = report.told();
         if !in_time {
-            return Err(newborn.vanished(&told, "it took too long").into());
+            return Err(late(&prepared.plan, &told).into());
         }
         if let Some(errno) = told.failed {
             return Err(failure(&prepared.plan, &told, errno));
@@ -298,6 +298,20 @@ impl Drop for Newborn {
 
 fn is_denied(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::PermissionDenied
+}
+
+/// A step that the child does not get done; it is killed.
+fn late(plan: &Plan, told: &Told) -> SpawnError {
+    let hint = match told.stage {
+        Stage::Sources => "is the server of its file system there?",
+        _ => "is the machine overloaded, or a disk?",
+    };
+    SpawnError::Stage {
+        stage: told.stage,
+        subject: prepare::subject(plan, told),
+        source: Errno::ETIMEDOUT.into(),
+        hint: Some(hint),
+    }
 }
 
 /// A step that failed in the child.

@@ -66,6 +66,16 @@ pub(crate) fn read_start(file: RawFd, buffer: &mut [u8]) -> Call<usize> {
 /// statx(2) of `name` in a directory, or of an open file where that is empty: its device, and its mount where
 /// the kernel tells it (`stx_mask`). No link is followed, and nothing mounted for it.
 pub(crate) fn stat_mount(file: BorrowedFd<'_>, name: &CStr) -> Call<libc::statx> {
+    stat(file, name, 0, libc::STATX_MNT_ID)
+}
+
+/// Whether an open file is a directory, by what is known of it here: a server is not asked.
+pub(crate) fn is_directory(file: BorrowedFd<'_>) -> Call<bool> {
+    let found = stat(file, c"", libc::AT_STATX_DONT_SYNC, libc::STATX_TYPE)?;
+    Ok(libc::mode_t::from(found.stx_mode) & libc::S_IFMT == libc::S_IFDIR)
+}
+
+fn stat(file: BorrowedFd<'_>, name: &CStr, flags: c_int, mask: c_uint) -> Call<libc::statx> {
     // SAFETY: plain integers, for which zero is a value.
     let mut stat: libc::statx = unsafe { std::mem::zeroed() };
     // SAFETY: `name` is terminated and lives for the call; `stat` is what this call writes, and outlives it.
@@ -74,8 +84,8 @@ pub(crate) fn stat_mount(file: BorrowedFd<'_>, name: &CStr) -> Call<libc::statx>
             libc::SYS_statx,
             file.as_raw_fd(),
             name.as_ptr(),
-            libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW | libc::AT_NO_AUTOMOUNT,
-            libc::STATX_MNT_ID,
+            libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW | libc::AT_NO_AUTOMOUNT | flags,
+            mask,
             &raw mut stat,
         )
     })?;

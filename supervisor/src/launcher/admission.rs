@@ -42,9 +42,9 @@ pub(super) struct Rules {
     pub(super) own: Vec<PathBuf>,
 }
 
-/// Checks a request and gives the policy to enforce, its sources resolved. Without `/plugin` and
-/// `/data`: see [`complete`].
-pub(super) fn admit(spawn: &Spawn, rules: &Rules) -> Result<Policy, Failure> {
+/// Checks a request by what it names, without a look at any of it, and gives the policy to enforce. Without
+/// `/plugin` and `/data`: see [`complete`].
+pub(super) fn examine(spawn: &Spawn, rules: &Rules) -> Result<Policy, Failure> {
     check_path(&spawn.entry).map_err(|why| {
         Failure::new(
             Code::EntryInvalid,
@@ -54,7 +54,7 @@ pub(super) fn admit(spawn: &Spawn, rules: &Rules) -> Result<Policy, Failure> {
         .with("stage", "lookup")
     })?;
     check_words(spawn)?;
-    let mut policy = spawn.policy.0.clone();
+    let policy = spawn.policy.0.clone();
     if rules.strict && policy.strictness != Strictness::Strict {
         return Err(denied(
             "strictness",
@@ -71,10 +71,44 @@ pub(super) fn admit(spawn: &Spawn, rules: &Rules) -> Result<Policy, Failure> {
             .with("limit", MAX_SOURCES)
             .with("used", named));
     }
-    for mount in &mut policy.filesystem.mounts {
-        check_mount(mount, rules)?;
+    for mount in &policy.filesystem.mounts {
+        check_target(mount)?;
+        check_own(mount, rules)?;
     }
-    floors::check(&policy, &rules.sources, &rules.ceilings).map_err(floor)?;
+    // Judged by name first: what is not allowed is not even looked at. The others are judged in [`settle`].
+    let is_allowed = |path: &Path| {
+        let sources = &rules.sources;
+        sources.read_only.iter().chain(&sources.read_write).any(|allowed| path.starts_with(allowed))
+    };
+    let mut named = policy.clone();
+    named.filesystem.mounts.retain(|mount| !is_allowed(&mount.source));
+    floors::check(&named, &rules.sources, &rules.ceilings).map_err(floor)?;
+    Ok(policy)
+}
+
+/// What the paths of sources are after every link. Waits for the file systems that they are of.
+pub(super) fn resolve(sources: Vec<PathBuf>) -> Result<Vec<PathBuf>, Failure> {
+    let resolved = |source: PathBuf| {
+        std::fs::canonicalize(&source).map_err(|error| {
+            Failure::new(Code::NotFound, format!("cannot mount {}: {error}", source.display()))
+                .with("what", "mount source")
+                .with("name", source)
+        })
+    };
+    sources.into_iter().map(resolved).collect()
+}
+
+/// Replaces the sources by what they are after every link, so that the floors see the true places.
+pub(super) fn settle(
+    policy: &mut Policy,
+    resolved: Vec<PathBuf>,
+    rules: &Rules,
+) -> Result<(), Failure> {
+    for (mount, source) in policy.filesystem.mounts.iter_mut().zip(resolved) {
+        mount.source = source;
+        check_own(mount, rules)?;
+    }
+    floors::check(policy, &rules.sources, &rules.ceilings).map_err(floor)?;
     // What a plugin may write is not executed by any, however a request would have it shown.
     let is_written =
         |source: &Path| rules.sources.read_write.iter().any(|written| overlap(written, source));
@@ -83,7 +117,7 @@ pub(super) fn admit(spawn: &Spawn, rules: &Rules) -> Result<Policy, Failure> {
             mount.access = Access::ReadData;
         }
     }
-    Ok(policy)
+    Ok(())
 }
 
 fn check_words(spawn: &Spawn) -> Result<(), Failure> {
@@ -121,8 +155,7 @@ fn check_words(spawn: &Spawn) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Replaces the source by what it is after every link, so that the floors see the true place.
-fn check_mount(mount: &mut Mount, rules: &Rules) -> Result<(), Failure> {
+fn check_target(mount: &Mount) -> Result<(), Failure> {
     for own in [PLUGIN_TARGET, DATA_TARGET] {
         if mount.target.starts_with(own) || Path::new(own).starts_with(&mount.target) {
             return Err(denied(
@@ -153,21 +186,11 @@ fn check_mount(mount: &mut Mount, rules: &Rules) -> Result<(), Failure> {
         )
         .with("path", &mount.source));
     }
-    // Judged by name first: what is not allowed is not even looked at.
-    let allowed = |path: &Path| {
-        let sources = &rules.sources;
-        sources.read_only.iter().chain(&sources.read_write).any(|allowed| path.starts_with(allowed))
-    };
-    if allowed(&mount.source) {
-        mount.source = std::fs::canonicalize(&mount.source).map_err(|error| {
-            Failure::new(
-                Code::NotFound,
-                format!("cannot mount {}: {error}", mount.source.display()),
-            )
-            .with("what", "mount source")
-            .with("name", &mount.source)
-        })?;
-    }
+    Ok(())
+}
+
+/// Nothing of the service's own is shown, nor what has it in it.
+fn check_own(mount: &Mount, rules: &Rules) -> Result<(), Failure> {
     if let Some(own) = rules.own.iter().find(|own| overlap(own, &mount.source)) {
         let what = if mount.source.starts_with(own) { "is" } else { "has in it what is" };
         return Err(denied(

@@ -24,6 +24,14 @@ fn spawn(change: impl FnOnce(&mut Spawn)) -> Spawn {
     spawn
 }
 
+/// All that is checked of a request, one after the other.
+fn admit(spawn: &Spawn, rules: &Rules) -> Result<Policy, Failure> {
+    let mut policy = examine(spawn, rules)?;
+    let sources = policy.filesystem.mounts.iter().map(|mount| mount.source.clone()).collect();
+    settle(&mut policy, resolve(sources)?, rules)?;
+    Ok(policy)
+}
+
 fn refused(rules: &Rules, change: impl FnOnce(&mut Spawn)) -> Failure {
     admit(&spawn(change), rules).unwrap_err()
 }

@@ -8,9 +8,9 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 
-use super::disk::Write;
 use super::event_loop::Launcher;
 use super::requests::Answer;
+use super::worker::Worker;
 use crate::audit_chain::Head;
 use crate::failure::{Code, Failure};
 use crate::id::{Digest, PluginId};
@@ -20,6 +20,17 @@ use crate::link::{Reply, RequestNumber};
 const MAX_QUESTIONS: usize = 64;
 /// The same for new storage.
 const MAX_STORAGE: usize = 1024;
+
+/// What is written by a thread of its own, and what came of it.
+pub(super) type Disk = Worker<(Write, io::Result<()>)>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Write {
+    /// The head of the audit.
+    Head,
+    /// The names of the plugins' storage.
+    Storage,
+}
 
 /// What can be asked of the audit's head.
 pub(super) enum Question {
@@ -85,8 +96,9 @@ impl Launcher {
         if self.anchor.head() == Ok(Some(head)) {
             return Ok(Answer::Now(Reply::AuditHead(Some(head)), Vec::new()));
         }
-        let write = self.disk.order(Write::Head, self.anchor.writing(head));
-        write.map_err(|error| self.anchor.not_kept(&error))?;
+        let write = self.anchor.writing(head);
+        let ordered = self.disk.order(move || (Write::Head, write()));
+        ordered.map_err(|error| self.anchor.not_kept(&error))?;
         self.waiting.head = Some((Some(number), head));
         Ok(Answer::Later)
     }
@@ -113,14 +125,14 @@ impl Launcher {
         self.waiting.syncing = made.map(|(number, id)| (Some(number), id)).collect();
         let path = self.storage.path().to_owned();
         let sync = move || File::open(&path)?.sync_all();
-        if let Err(error) = self.disk.order(Write::Storage, sync) {
+        if let Err(error) = self.disk.order(move || (Write::Storage, sync())) {
             self.storage_synced(&Err(error));
         }
     }
 
     /// Answers for what the disk has by now.
     pub(super) fn disk_has_written(&mut self) {
-        for (what, result) in self.disk.written() {
+        for (what, result) in self.disk.done() {
             match what {
                 Write::Head => self.head_written(&result),
                 Write::Storage => {

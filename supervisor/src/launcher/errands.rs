@@ -103,7 +103,7 @@ impl Launcher {
         task: Task,
         purpose: Purpose,
     ) -> Result<(), (Failure, Purpose)> {
-        let one_shot = match OneShot::start(self.tree.as_ref(), task) {
+        let one_shot = match OneShot::start(self.tree.as_deref(), task) {
             Ok(one_shot) => one_shot,
             Err(failure) => return Err((failure, purpose)),
         };

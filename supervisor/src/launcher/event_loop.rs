@@ -2,12 +2,12 @@
 //!
 //! Each turn takes what epoll tells (signals, requests, ends of plugins), then what is due by the
 //! clock, then one piece of one job. Nothing in a turn waits for long: a piece of an import syncs one file
-//! or directory, the record of a change that root made to the trust store is synced, and a start waits for
-//! the program to be executed. All else that waits for the disk is done by a thread of its own
-//! ([`super::disk`]).
+//! or directory, and the record of a change that root made to the trust store is synced. All else that waits
+//! for the disk, and the start of a plugin, is done by threads of their own ([`super::worker`]).
 
 use std::collections::HashSet;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bulkhead_sandbox::Child;
@@ -20,8 +20,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use super::admin_socket::AdminSocket;
 use super::admission::Rules;
 use super::audit_anchor::AuditAnchor;
-use super::disk::Disk;
-use super::durable::Waiting;
+use super::durable::{Disk, Waiting};
 use super::errands::{Errands, Role};
 use super::jobs::{Jobs, Outcome};
 use super::learning::Learning;
@@ -30,17 +29,20 @@ use super::package_store::PackageStore;
 use super::plugins::Plugins;
 use super::restarts::Restarts;
 use super::shutdown::{End, Stop};
+use super::starts::Starts;
 use super::storage::{Ownership, Storage};
 use super::supervision::{SERVING, Supervision};
 use super::supervisor::Command;
 use super::trust_log::TrustLog;
 use crate::clock::Monotonic;
-use crate::link::{Reply, Settings, StageName};
+use crate::link::{Settings, StageName};
 use crate::trust::TrustStore;
 
 const SIGNALS: u64 = 0;
 pub(super) const LINK: u64 = 1;
 const DISK: u64 = 2;
+const LOOKED: u64 = 3;
+const STARTED: u64 = 4;
 /// A plugin's tokens are its generation, doubled, plus one for the cgroup's events. Generations
 /// begin with a time of day in milliseconds, far above the tokens before.
 const CGROUP: u64 = 1;
@@ -61,7 +63,7 @@ pub(super) struct Launcher {
     pub(super) ownership: Ownership,
     pub(super) rules: Rules,
     pub(super) command: Command,
-    pub(super) tree: Option<Tree>,
+    pub(super) tree: Option<Arc<Tree>>,
     pub(super) store: PackageStore,
     pub(super) storage: Storage,
     pub(super) anchor: AuditAnchor,
@@ -69,6 +71,7 @@ pub(super) struct Launcher {
     pub(super) waiting: Waiting,
     pub(super) plugins: Plugins,
     pub(super) jobs: Jobs,
+    pub(super) starts: Starts,
     pub(super) errands: Errands,
     /// What opens packages.
     pub(super) unpack: Role,
@@ -101,10 +104,12 @@ pub(super) fn block_signals() -> nix::Result<SignalFd> {
     SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
 }
 
-pub(super) fn new_epoll(signals: &SignalFd, disk: &Disk) -> nix::Result<Epoll> {
+pub(super) fn new_epoll(signals: &SignalFd, disk: &Disk, starts: &Starts) -> nix::Result<Epoll> {
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
     epoll.add(signals, EpollEvent::new(EpollFlags::EPOLLIN, SIGNALS))?;
     epoll.add(disk, EpollEvent::new(EpollFlags::EPOLLIN, DISK))?;
+    epoll.add(&starts.looked, EpollEvent::new(EpollFlags::EPOLLIN, LOOKED))?;
+    epoll.add(&starts.starter, EpollEvent::new(EpollFlags::EPOLLIN, STARTED))?;
     Ok(epoll)
 }
 
@@ -130,6 +135,8 @@ impl Launcher {
                 match event.data() {
                     SIGNALS => self.read_signals(),
                     DISK => self.disk_has_written(),
+                    LOOKED => self.places_found(),
+                    STARTED => self.started(),
                     LINK => self.serve_link(event.events(), SERVING),
                     token => {
                         touched.insert(token >> 1);
@@ -176,6 +183,7 @@ impl Launcher {
             .chain(self.resume_deadline(now))
             .chain(self.watchdog_at)
             .chain(self.errands.next_deadline())
+            .chain(self.starts.next_deadline())
             .min()
     }
 
@@ -252,6 +260,7 @@ impl Launcher {
             Supervision::Paused { until } if *until <= now => self.start_supervisor(),
             Supervision::Running(_) | Supervision::Paused { .. } | Supervision::Over => {}
         }
+        self.give_up_looking(now);
         self.feed_watchdog(now);
         self.advance_stop(now);
     }
@@ -278,11 +287,9 @@ impl Launcher {
             None => {}
             Some(Outcome::Answer(number, result)) => self.answer(number, result, Vec::new()),
             Some(Outcome::Start(number, start, verified)) => {
-                let (result, descriptors) = match self.start_plugin(*start, verified) {
-                    Ok((spawned, descriptors)) => (Ok(Reply::Spawned(spawned)), descriptors),
-                    Err(failure) => (Err(failure), Vec::new()),
-                };
-                self.answer(number, result, descriptors);
+                if let Err(failure) = self.begin_start(number, *start, verified) {
+                    self.answer(number, Err(failure), Vec::new());
+                }
             }
             Some(Outcome::Open(number, package, signer)) => {
                 if let Err(failure) = self.open_package(number, &package, *signer) {

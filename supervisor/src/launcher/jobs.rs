@@ -88,9 +88,10 @@ impl Jobs {
         self.0.is_empty()
     }
 
-    /// RESOURCE_EXHAUSTED: too many are under way.
-    pub(super) fn check_room(&self) -> Result<(), Failure> {
-        if self.0.len() < MAX_JOBS {
+    /// RESOURCE_EXHAUSTED: too many are under way, with so many `others` that are no job just now.
+    pub(super) fn check_room(&self, others: usize) -> Result<(), Failure> {
+        let used = self.0.len() + others;
+        if used < MAX_JOBS {
             return Ok(());
         }
         Err(Failure::new(
@@ -99,14 +100,14 @@ impl Jobs {
         )
         .with("resource", link::JOBS)
         .with("limit", MAX_JOBS)
-        .with("used", self.0.len()))
+        .with("used", used))
     }
 
     /// The same for one more count.
-    pub(super) fn check_room_to_measure(&self) -> Result<(), Failure> {
+    pub(super) fn check_room_to_measure(&self, others: usize) -> Result<(), Failure> {
         let used = self.0.iter().filter(|job| matches!(job.work, Work::Measure { .. })).count();
         if used < MAX_MEASURES {
-            return self.check_room();
+            return self.check_room(others);
         }
         Err(Failure::new(
             Code::ResourceExhausted,

@@ -1,8 +1,8 @@
 //! The launcher: the one process with privilege.
 //!
-//! Theory of operation. One loop ([`event_loop`]) in one thread, beside which another only waits for the
-//! disk ([`disk`]), no parser of anything a plugin or a
-//! client wrote. It does what the supervisor asks over the link ([`requests`]), after it has held
+//! Theory of operation. One loop ([`event_loop`]) in one thread, no parser of anything a plugin or a client
+//! wrote. Beside it threads that decide nothing do what it must not wait for ([`worker`]): one waits for the disk,
+//! one starts the plugins, and some look at places of the machine ([`starts`]). It does what the supervisor asks over the link ([`requests`]), after it has held
 //! each request against what it knows itself ([`admission`]): its own store ([`package_store`]), its
 //! own storage and uids ([`storage`]), the administrator's configuration and the sandbox's floors.
 //! Whatever would take long is done piece by piece ([`jobs`]), so that a deadline of a stop
@@ -30,12 +30,12 @@ mod channels;
 mod clearing;
 mod credentials;
 mod data;
-mod disk;
 mod durable;
 mod errands;
 mod event_loop;
 mod jobs;
 mod learning;
+mod mailbox;
 mod measuring;
 mod notify;
 mod one_shot;
@@ -47,6 +47,7 @@ pub(crate) mod removal;
 mod requests;
 mod restarts;
 mod shutdown;
+mod starts;
 mod startup;
 mod stopping;
 mod storage;
@@ -57,6 +58,7 @@ mod tests;
 mod trust_log;
 pub(crate) mod unpacking;
 mod whole_file;
+mod worker;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -71,9 +73,8 @@ use shutdown::End;
 
 /// Serves until SIGTERM or SIGINT, and stops every plugin before it returns.
 ///
-/// Must be called on the main thread of a process that has no other: plugins die with the thread
-/// that started them, which is this one, and privilege is given up by each thread for itself. The exit
-/// code is 0 after a stop that was asked for, 1 if the service could not start, or could not go on, or could not end a process.
+/// Must be called on the main thread of a process that has no other: privilege is given up by each thread for
+/// itself, and the threads that are started here have what is left. The exit code is 0 after a stop that was asked for, 1 if the service could not start, or could not go on, or could not end a process.
 pub(crate) fn serve(config: &Config, learning: Option<Learning>) -> ExitCode {
     // First of all: what the service manager gave is known by its number, which is nothing else's only until
     // something is opened.

@@ -147,7 +147,7 @@ impl Launcher {
         signature: &str,
         package: OwnedFd,
     ) -> Result<(), Failure> {
-        self.jobs.check_room()?;
+        self.jobs.check_room(self.starts.count())?;
         let under_way = self.jobs.packages() + self.errands.packages();
         if under_way >= MAX_PACKAGES {
             let message = format!("{under_way} packages are being opened; try again later");

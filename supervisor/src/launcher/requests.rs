@@ -1,31 +1,21 @@
 //! Answering the supervisor's requests.
 
-use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
 use bulkhead_sandbox::descriptors::is_tcp_connection;
-use bulkhead_sandbox::{Launch, Program, ProgramFile};
 
-use super::admission::{DATA_TARGET, PLUGIN_TARGET, admit, complete, demand};
-use super::channels::Channels;
 use super::credentials;
 use super::durable::Question;
 use super::event_loop::Launcher;
-use super::jobs::{Start, Work};
+use super::jobs::Work;
 use super::measuring::Measure;
-use super::package_store::Verified;
-use super::plugins::{Plugin, no_descriptors, offer_session};
-use super::stopping::Stopping;
 use super::supervision::Supervision;
-use crate::capacity::Capacity;
 use crate::clock::Monotonic;
 use crate::failure::{Code, Failure};
 use crate::id::{Digest, PluginId};
-use crate::link::{
-    Hidden, Json, LEASES, MAX_PACKET, Numbered, Reply, Request, RequestNumber, Spawn, Spawned,
-};
+use crate::link::{Hidden, Json, LEASES, MAX_PACKET, Numbered, Reply, Request, RequestNumber};
 
 /// What a request that is not refused is answered with.
 pub(super) enum Answer {
@@ -137,7 +127,7 @@ impl Launcher {
     }
 
     /// Whether a tree may run as that plugin by what is trusted now.
-    fn authorize(&mut self, id: &PluginId, digest: Digest) -> Result<(), Failure> {
+    pub(super) fn authorize(&mut self, id: &PluginId, digest: Digest) -> Result<(), Failure> {
         self.trust_log.look(&self.trust);
         let signers = self.store.signers(digest)?;
         if signers.is_empty() && self.allow_directories {
@@ -156,7 +146,7 @@ impl Launcher {
             )
             .with("permission", "allow_directories"));
         }
-        self.jobs.check_room()?;
+        self.jobs.check_room(self.starts.count())?;
         let import = self.store.import(source)?;
         self.jobs.push(number, Work::Import(import));
         Ok(Answer::Later)
@@ -171,14 +161,14 @@ impl Launcher {
             )
             .with("state", "running"));
         }
-        if self.jobs.use_tree(digest) {
+        if self.jobs.use_tree(digest) || self.starts.use_tree(digest) {
             return Err(Failure::new(
                 Code::Conflict,
                 format!("package {digest} is in use just now"),
             )
             .with("state", "busy"));
         }
-        self.jobs.check_room()?;
+        self.jobs.check_room(self.starts.count())?;
         match self.store.discard(digest)? {
             None => Ok(DONE),
             Some(removal) => {
@@ -190,7 +180,7 @@ impl Launcher {
 
     fn release(&mut self, number: RequestNumber, id: PluginId) -> Result<Answer, Failure> {
         self.check_idle(&id)?;
-        self.jobs.check_room()?;
+        self.jobs.check_room(self.starts.count())?;
         match self.storage.release(&id)? {
             None => Ok(DONE),
             Some(release) => {
@@ -201,7 +191,7 @@ impl Launcher {
     }
 
     fn measure(&mut self, number: RequestNumber, id: PluginId) -> Result<Answer, Failure> {
-        self.jobs.check_room_to_measure()?;
+        self.jobs.check_room_to_measure(self.starts.count())?;
         let Some(allotment) = self.storage.get(&id) else {
             return Err(Failure::new(Code::NotFound, format!("plugin {id} has no storage"))
                 .with("what", "storage")
@@ -221,113 +211,13 @@ impl Launcher {
     pub(super) fn check_idle(&self, id: &PluginId) -> Result<(), Failure> {
         let state = if let Some(plugin) = self.plugins.by_id(id) {
             if plugin.stopping.is_armed() { "stopping" } else { "running" }
-        } else if self.jobs.concern(id) || self.errands.concern(id) {
+        } else if self.jobs.concern(id) || self.starts.concern(id) || self.errands.concern(id) {
             "busy"
         } else {
             return Ok(());
         };
         Err(Failure::new(Code::Conflict, format!("plugin {id} is {state}; wait until it is gone"))
             .with("state", state))
-    }
-
-    fn spawn(&mut self, number: RequestNumber, spawn: Spawn) -> Result<Answer, Failure> {
-        self.check_serving()?;
-        self.check_idle(&spawn.id)?;
-        self.plugins.check_backlog()?;
-        self.jobs.check_room()?;
-        if self.storage.get(&spawn.id).is_none() {
-            return Err(Failure::new(
-                Code::NotFound,
-                format!("plugin {} has no storage; allot it first", spawn.id),
-            )
-            .with("what", "storage")
-            .with("name", &spawn.id));
-        }
-        self.authorize(&spawn.id, spawn.digest)?;
-        let policy = admit(&spawn, &self.rules)?;
-        let running = self.plugins.running().map(|plugin| plugin.demand);
-        let others = running.chain(self.jobs.starting().map(demand));
-        // Told by the supervisor before, unless somebody has taken it over.
-        let capacity = Capacity::measure(&self.settings.admission);
-        capacity.check(&spawn.id, others, demand(&policy))?;
-        let verification = self.store.verify(spawn.digest, &spawn.entry);
-        self.jobs
-            .push(number, Work::Verify { start: Box::new(Start { spawn, policy }), verification });
-        Ok(Answer::Later)
-    }
-
-    /// Starts what was admitted and verified.
-    pub(super) fn start_plugin(
-        &mut self,
-        start: Start,
-        verified: Verified,
-    ) -> Result<(Spawned, Vec<OwnedFd>), Failure> {
-        // The service may have been told to stop while the tree was verified.
-        self.check_serving()?;
-        let Start { spawn, policy } = start;
-        let Spawn { id, digest, entry, args, env, policy: Json(asked) } = spawn;
-        let places = asked.filesystem.mounts.into_iter().map(|mount| mount.source).collect();
-        let allotment = self.storage.get(&id).ok_or_else(|| {
-            Failure::internal(format!("the storage of plugin {id} went while it was started"))
-        })?;
-        let policy = complete(policy, &verified.path, &allotment.data);
-        let channels = Channels::open().map_err(|error| no_descriptors(&error))?;
-        // Before it starts: one that ends at once is then an exit like any other.
-        let session =
-            offer_session(&channels.bootstrap_ours).map_err(|error| no_descriptors(&error))?;
-        let learner = match &self.learning {
-            Some(learning) => learning.learner(&id)?,
-            None => None,
-        };
-        let mut argv = vec![format!("{PLUGIN_TARGET}/{entry}").into()];
-        argv.extend(args.into_iter().map(Into::into));
-        let launch = Launch {
-            name: id.as_str(),
-            policy: &policy,
-            identity: self.ownership.identity(allotment.uid),
-            program: Program {
-                file: ProgramFile::Descriptor(verified.entry),
-                args: argv,
-                env: environment(env, &entry),
-                cwd: DATA_TARGET.into(),
-            },
-            stdio: channels.stdio,
-            bootstrap: Some(channels.bootstrap_theirs),
-            learner,
-        };
-        let started = Monotonic::now();
-        let child = bulkhead_sandbox::spawn(self.tree.as_ref(), launch)?;
-        let spawned = Spawned {
-            generation: self.generation,
-            pid: child.pid(),
-            uid: allotment.uid,
-            started,
-            cgroup: child.cgroup().map(|cgroup| cgroup.path().to_owned()),
-            enforcement: Json(child.enforcement().clone()),
-        };
-        self.generation += 1;
-        tracing::info!(plugin = %id, generation = spawned.generation, pid = spawned.pid, "plugin started");
-        let plugin = Plugin {
-            id,
-            digest,
-            spawned: spawned.clone(),
-            places,
-            demand: demand(&policy),
-            child,
-            bootstrap: channels.bootstrap_ours,
-            stdout: channels.stdout,
-            stderr: channels.stderr,
-            stopping: Stopping::default(),
-            ended: None,
-            stubborn: false,
-        };
-        // From here on a failure drops the plugin, and with it all of its compartment.
-        self.watch(&plugin.child, plugin.generation())
-            .map_err(|errno| no_descriptors(&errno.into()))?;
-        let descriptors = plugin.descriptors(session).map_err(|error| no_descriptors(&error))?;
-        self.plugins.insert(plugin);
-        self.announce();
-        Ok((spawned, descriptors))
     }
 
     /// Nothing but a TCP connection is passed on: to a plugin any other descriptor could be a way out.
@@ -370,15 +260,4 @@ impl Launcher {
         plugin.stopping.arm(Monotonic::now(), term_in, kill_in);
         Ok(DONE)
     }
-}
-
-/// The variables that were asked for, and the one by which glibc's loader knows where the program
-/// lies (`$ORIGIN` of its RUNPATH): in a compartment without /proc it cannot find out by itself. A
-/// request could not set it.
-fn environment(asked: Vec<(String, String)>, entry: &str) -> Vec<(OsString, OsString)> {
-    let directory = Path::new(PLUGIN_TARGET).join(entry);
-    let directory = directory.parent().unwrap_or(Path::new(PLUGIN_TARGET));
-    let origin = (OsString::from("LD_ORIGIN_PATH"), directory.into());
-    let asked = asked.into_iter().map(|(name, value)| (name.into(), value.into()));
-    asked.chain([origin]).collect()
 }

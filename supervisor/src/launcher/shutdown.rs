@@ -116,7 +116,8 @@ impl Launcher {
         let over = matches!(self.supervision, Supervision::Over);
         // Removals that the budget has no time for are done by the next start.
         let cleared = self.jobs.is_empty() || stop.deadline <= Monotonic::now();
-        if over && cleared && self.plugins.count() == 0 && self.errands.is_empty() {
+        let idle = self.plugins.count() == 0 && self.errands.is_empty() && self.starts.is_empty();
+        if over && cleared && idle {
             return Some(if stop.failed { End::Failed } else { End::Stopped });
         }
         if stop.deadline.plus(LAST_RESORT) <= Monotonic::now() {

@@ -6,6 +6,7 @@ use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bulkhead_sandbox::cgroup::{Cgroup, CgroupError, Tree};
@@ -23,8 +24,7 @@ use nix::unistd::{Gid, Group, Uid, User, chown, geteuid};
 use super::admin_socket::{Access, AdminSocket, SocketError};
 use super::admission::Rules;
 use super::audit_anchor::AuditAnchor;
-use super::disk::Disk;
-use super::durable::Waiting;
+use super::durable::{Disk, Waiting};
 use super::errands::{Errands, Role};
 use super::event_loop::{Launcher, block_signals, new_epoll};
 use super::jobs::Jobs;
@@ -33,6 +33,7 @@ use super::notify::Notify;
 use super::package_store::PackageStore;
 use super::plugins::Plugins;
 use super::restarts::Restarts;
+use super::starts::Starts;
 use super::storage::{Ownership, Storage, StorageError, UidRange};
 use super::supervision::Supervision;
 use super::supervisor::Command;
@@ -72,8 +73,8 @@ pub(super) enum StartError {
     Storage(#[from] StorageError),
     #[error("privilege that is not needed cannot be given up: {0}")]
     Privilege(io::Error),
-    #[error("the thread that writes to the disk cannot be started: {0}")]
-    Disk(io::Error),
+    #[error("a thread cannot be started: {0}")]
+    Thread(io::Error),
     #[error("cannot wait for events: {0}")]
     Events(#[from] Errno),
 }
@@ -96,8 +97,9 @@ pub(super) fn prepare(
     let kernel_audit = kernel_audit(given);
     privilege::keep_only_the_launchers().map_err(StartError::Privilege)?;
     // Not before: a thread keeps the privilege that it began with.
-    let disk = Disk::start().map_err(StartError::Disk)?;
-    let epoll = new_epoll(&signals, &disk)?;
+    let disk = Disk::start("disk").map_err(StartError::Thread)?;
+    let starts = Starts::new().map_err(StartError::Thread)?;
+    let epoll = new_epoll(&signals, &disk, &starts)?;
     let privileged = geteuid().is_root();
     directory(&config.state, 0o755)?;
     // What is mounted from it must be named without a symbolic link.
@@ -183,7 +185,7 @@ pub(super) fn prepare(
         ownership,
         rules,
         command: command(config, user),
-        tree,
+        tree: tree.map(Arc::new),
         store,
         storage,
         anchor,
@@ -191,6 +193,7 @@ pub(super) fn prepare(
         waiting: Waiting::default(),
         plugins: Plugins::default(),
         jobs: Jobs::default(),
+        starts,
         errands: Errands::default(),
         unpack: unpack(config),
         trust: TrustStore::at(&config.trust),

@@ -228,6 +228,7 @@ impl Launcher {
     fn supervisor_ended(&mut self, ready: Option<Monotonic>) {
         let now = Monotonic::now();
         self.jobs.disown();
+        self.starts.disown();
         self.errands.disown();
         self.waiting.disown();
         self.orphaned_since.get_or_insert(now);

@@ -10,6 +10,7 @@ mod hostile_requests;
 mod packages;
 mod roles;
 mod service;
+mod silent_places;
 mod stopping;
 mod supervision;
 mod taken_over;

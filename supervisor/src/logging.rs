@@ -4,7 +4,6 @@ use std::io::IsTerminal as _;
 use std::sync::Mutex;
 
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
@@ -34,17 +33,11 @@ pub(crate) fn init() {
     let json = format.as_deref() == Some("json");
     let journald = journal::has_our_output();
     let journal = journald.then(Journal::open).and_then(Result::ok);
-    // What goes to journald must not wait for it.
-    let writer = if journald {
-        BoxMakeWriter::new(Mutex::new(Streamed::new(json)))
-    } else {
-        BoxMakeWriter::new(std::io::stderr)
-    };
     let base = tracing_subscriber::fmt()
         .with_env_filter(filter.clone())
         .with_target(false)
         .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(writer);
+        .with_writer(Mutex::new(Streamed::new(json)));
     // Whoever called first has set it up: tests in one process.
     let _ = match (format, journal) {
         (None, Some(journal)) => {

@@ -17,7 +17,6 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::clearing::Leftover;
 use super::removal::Removal;
 use crate::failure::{Code, Failure};
 use crate::id::Digest;
@@ -47,7 +46,7 @@ pub(super) struct PackageStore {
     /// The number of the last import.
     imports: u64,
     /// What a dead launcher left half done.
-    left: Vec<Leftover>,
+    left: Vec<PathBuf>,
     /// Fingerprints of verified files by tree.
     known: HashMap<Digest, Arc<verification::Known>>,
 }
@@ -76,7 +75,7 @@ impl PackageStore {
                 // What is still there keeps its number.
                 let number = name.rsplit('-').next().and_then(|text| text.parse().ok());
                 imports = imports.max(number.unwrap_or(0));
-                left.push(Leftover::new(entry.path(), None));
+                left.push(entry.path());
             } else if let Some(digest) =
                 name.strip_suffix(".sums").or_else(|| name.strip_suffix(signers::SUFFIX))
             {
@@ -97,7 +96,7 @@ impl PackageStore {
     }
 
     /// What a dead launcher left half done, once.
-    pub(super) fn take_left(&mut self) -> Vec<Leftover> {
+    pub(super) fn take_left(&mut self) -> Vec<PathBuf> {
         std::mem::take(&mut self.left)
     }
 

@@ -1,15 +1,17 @@
 //! From a configuration to a launcher that can run: directories, the lock, identities, the socket,
 //! and the end of whatever a dead launcher left.
 
+use std::collections::HashSet;
 use std::fs::{DirBuilder, File};
 use std::io::{self, ErrorKind};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use bulkhead_sandbox::cgroup::{Cgroup, CgroupError, Tree};
+use bulkhead_sandbox::cgroup::{CgroupError, Tree};
 use bulkhead_sandbox::floors::AllowedSources;
 use bulkhead_sandbox::kernel_audit;
 use bulkhead_sandbox::privilege;
@@ -17,7 +19,6 @@ use bulkhead_sandbox::probe::probe;
 use bulkhead_sandbox::unprivileged;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Gid, Group, Uid, User, chown, geteuid};
 
@@ -44,6 +45,8 @@ use crate::config::{AdvisoriesPolicy, Config, Mode};
 use crate::link::{Admission, Advisories, Settings};
 use crate::trust::TrustStore;
 
+/// How long a start waits for the places of `[mounts]`.
+const LOOKING: Duration = Duration::from_secs(2);
 /// How long what a dead launcher left is given to disappear after SIGKILL.
 const LEFTOVERS: Duration = Duration::from_secs(5);
 
@@ -124,10 +127,13 @@ pub(super) fn prepare(
     // Before there is a store: a death in between is another first start.
     let first = !store_path.exists();
     let anchor = AuditAnchor::open(&state, first).map_err(|error| path_error(&state, error))?;
-    let store =
+    let mut store =
         PackageStore::open(store_path.clone()).map_err(|error| path_error(&store_path, error))?;
     let mut storage = Storage::open(state.join("plugins"), ownership)?;
     storage.hold(stuck);
+    for left in store.take_left() {
+        storage.leave(left);
+    }
     let trust_log = TrustLog::open(&state).map_err(|error| path_error(&state, error))?;
     let access = Access {
         admin_gid: group(config.admin_group.as_deref(), "admin_group")?,
@@ -335,7 +341,8 @@ fn end_leftovers(tree: &Tree, at_most: Duration) -> Result<Vec<u32>, StartError>
     let deadline = Instant::now() + at_most;
     let mut stuck = Vec::new();
     for (name, cgroup) in left {
-        if wait_empty(&cgroup, deadline).map_err(|error| failed(&name, &error))? {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if cgroup.wait_empty(left).map_err(|error| failed(&name, &error))? {
             if let Err(error) = cgroup.remove() {
                 tracing::warn!(%name, %error, "the cgroup of a dead service's compartment stays");
             }
@@ -369,24 +376,6 @@ fn uids_in(cgroup: &Path) -> Vec<u32> {
     uids.sort_unstable();
     uids.dedup();
     uids
-}
-
-fn wait_empty(cgroup: &Cgroup, deadline: Instant) -> Result<bool, CgroupError> {
-    loop {
-        if cgroup.is_empty()? {
-            return Ok(true);
-        }
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Ok(false);
-        }
-        let millis = left.as_micros().div_ceil(1000).min(60_000) as u16;
-        // Interrupted or not, the file is read again.
-        let _ = poll(
-            &mut [PollFd::new(cgroup.events_fd().as_fd(), PollFlags::POLLPRI)],
-            PollTimeout::from(millis),
-        );
-    }
 }
 
 /// The supervisor's user: the configured one, else `bulkhead`, else the first uid of the range.
@@ -430,11 +419,38 @@ fn group(name: Option<&str>, field: &'static str) -> Result<Option<u32>, StartEr
     Ok(Some(found.gid.as_raw()))
 }
 
+/// What paths are after every link, of those that answer in time: a file server that is gone does not keep the
+/// service from starting.
+fn found(paths: &[PathBuf]) -> Vec<PathBuf> {
+    let (sender, receiver) = channel();
+    let mut silent: HashSet<&PathBuf> = paths.iter().collect();
+    for path in paths {
+        let (sender, path) = (sender.clone(), path.clone());
+        std::thread::spawn(move || sender.send((std::fs::canonicalize(&path), path)));
+    }
+    drop(sender);
+    let until = Instant::now() + LOOKING;
+    let mut found = Vec::new();
+    while let Ok((result, path)) =
+        receiver.recv_timeout(until.saturating_duration_since(Instant::now()))
+    {
+        silent.remove(&path);
+        found.extend(result.ok());
+    }
+    for path in silent {
+        tracing::warn!(
+            path = %path.display(),
+            "a place of [mounts] does not answer: until the next start it is known by this name only"
+        );
+    }
+    found
+}
+
 fn rules(config: &Config) -> Rules {
     // A source is judged by where it truly is, so the allowed ones are, too.
     let resolved = |paths: &[PathBuf]| {
-        let mut resolved = paths.to_vec();
-        resolved.extend(paths.iter().filter_map(|path| std::fs::canonicalize(path).ok()));
+        let mut resolved = found(paths);
+        resolved.extend_from_slice(paths);
         resolved.sort();
         resolved.dedup();
         resolved

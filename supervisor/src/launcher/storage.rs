@@ -182,11 +182,13 @@ impl Storage {
     }
 
     /// Keeps what a dead launcher was removing for later, and its uid leased until then.
-    fn leave(&mut self, path: PathBuf) {
+    pub(super) fn leave(&mut self, path: PathBuf) {
         let owner = |path: &Path| fs::symlink_metadata(path).ok().map(|found| found.uid());
         let uid = match self.ownership {
-            Ownership::Leased(range) => [owner(&path), owner(&path.join("data"))]
+            // Of storage, and of a package that was being unpacked.
+            Ownership::Leased(range) => [&path, &path.join("data"), &path.join("tree")]
                 .into_iter()
+                .map(|path| owner(path))
                 .flatten()
                 .find(|uid| range.contains(*uid)),
             Ownership::Invoker(_) => None,

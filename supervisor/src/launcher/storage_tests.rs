@@ -5,6 +5,7 @@ use nix::unistd::geteuid;
 
 use super::*;
 use crate::launcher::clearing::Clearing;
+use crate::launcher::package_store::PackageStore;
 
 fn id(text: &str) -> PluginId {
     text.parse().unwrap()
@@ -147,6 +148,26 @@ fn what_was_interrupted_is_cleared_at_the_start() {
     clear(&mut storage);
     assert_eq!(fs::read_dir(&path).unwrap().count(), 0);
     assert_eq!(storage.taken().count(), 0);
+}
+
+#[test]
+fn what_is_left_of_a_package_that_was_opened_keeps_its_uid() {
+    if !leased("what_is_left_of_a_package_that_was_opened_keeps_its_uid") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = PackageStore::open(directory.path().join("store")).unwrap();
+    // Never dropped, as where a launcher dies.
+    std::mem::forget(store.scratch(1_900_100_001, ownership(2)).unwrap());
+    let mut store = PackageStore::open(directory.path().join("store")).unwrap();
+    let mut storage = Storage::open(directory.path().join("plugins"), ownership(2)).unwrap();
+    for left in store.take_left() {
+        storage.leave(left);
+    }
+    assert_eq!(storage.allot(&id("a")).unwrap().uid, 1_900_100_000);
+    assert_eq!(storage.allot(&id("b")).unwrap_err().code, Code::ResourceExhausted);
+    clear(&mut storage);
+    assert_eq!(storage.allot(&id("b")).unwrap().uid, 1_900_100_001);
 }
 
 /// Does what is done after a start.

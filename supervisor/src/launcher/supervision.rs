@@ -275,8 +275,7 @@ impl Launcher {
 
     /// Goes on with what a dead launcher was removing: however much that is, no start waits for it.
     fn clear_leftovers(&mut self) {
-        let mut left = self.storage.take_left();
-        left.extend(self.store.take_left());
+        let left = self.storage.take_left();
         if !left.is_empty() {
             self.jobs.resume(None, Work::Clear(Clearing::of(left)));
         }

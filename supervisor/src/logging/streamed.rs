@@ -1,13 +1,18 @@
-//! Records as lines on standard error, where that is a stream to systemd's journal.
+//! Records as lines on standard error, whatever that is.
 
 use std::io::{self, Stderr, Write};
 use std::os::fd::{AsFd, AsRawFd as _};
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, send};
+use nix::unistd::write;
 
-/// A journal that hangs must not hold up the launcher, so nothing here waits: a record that the stream does not
-/// take at once is counted, and the next that it takes comes after a line which tells the count. One of which
+/// What a pipe takes without waiting when it says that it takes anything (pipe(7), PIPE_BUF).
+const PIECE: usize = 4096;
+
+/// A journal that hangs, a pipe that nobody reads, or a terminal that was stopped must not hold up the launcher,
+/// so nothing here waits: a record that the stream does not take at once is counted, and the next that it takes comes after a line which tells the count. One of which
 /// it took a part is ended before the next, so that a line is never of two records.
 pub(super) struct Streamed<S = Stderr> {
     stream: S,
@@ -39,7 +44,9 @@ impl<S: AsFd> Streamed<S> {
             return true;
         }
         let lost = self.lost;
-        let text = format!("the journal was full or away: {lost} records before this one are lost");
+        let text = format!(
+            "what takes this log was full or away: {lost} records before this one are lost"
+        );
         let line = if self.json {
             format!("{}\n", serde_json::json!({ "level": "WARN", "message": text }))
         } else {
@@ -56,16 +63,31 @@ impl<S: AsFd> Streamed<S> {
 
     /// How many bytes of these the stream takes at once.
     fn send(&self, bytes: &[u8]) -> usize {
-        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
         let mut sent = 0;
         while sent < bytes.len() {
-            match send(self.stream.as_fd().as_raw_fd(), &bytes[sent..], flags) {
+            match self.send_piece(&bytes[sent..]) {
+                Ok(0) => break,
                 Ok(more) => sent += more,
                 Err(Errno::EINTR) => {}
                 Err(_) => break,
             }
         }
         sent
+    }
+
+    fn send_piece(&self, bytes: &[u8]) -> nix::Result<usize> {
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        match send(self.stream.as_fd().as_raw_fd(), bytes, flags) {
+            // Others share the pipe or terminal, so it cannot be made one that does not wait.
+            Err(Errno::ENOTSOCK) => {
+                let mut polled = [PollFd::new(self.stream.as_fd(), PollFlags::POLLOUT)];
+                match poll(&mut polled, PollTimeout::ZERO)? {
+                    0 => Ok(0),
+                    _ => write(&self.stream, &bytes[..bytes.len().min(PIECE)]),
+                }
+            }
+            sent => sent,
+        }
     }
 }
 
@@ -128,6 +150,32 @@ mod tests {
             streamed.write_all(b"gone\n").unwrap();
             assert_eq!(streamed.lost, 1);
         }
+    }
+
+    #[test]
+    fn a_pipe_that_nobody_reads_keeps_nobody_waiting() {
+        let (mut reader, pipe) = io::pipe().unwrap();
+        let mut streamed = Streamed::on(pipe, false);
+        let record = format!("{}\n", "x".repeat(9_999));
+        let mut written = 0;
+        while streamed.lost < 3 {
+            streamed.write_all(record.as_bytes()).unwrap();
+            written += 1;
+        }
+        let mut text = vec![0; (written - 3) * record.len() - streamed.rest.len()];
+        reader.read_exact(&mut text).unwrap();
+        streamed.write_all(b"last\n").unwrap();
+        drop(streamed);
+        reader.read_to_end(&mut text).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[..written - 3].iter().all(|line| *line == record.trim_end()), "whole");
+        assert!(lines[written - 3].contains("3 records"), "{}", lines[written - 3]);
+        assert_eq!(&lines[written - 2..], ["last"]);
+        // A file takes all.
+        let file = tempfile::NamedTempFile::new().unwrap();
+        Streamed::on(file.reopen().unwrap(), false).write_all(record.as_bytes()).unwrap();
+        assert_eq!(std::fs::read_to_string(file.path()).unwrap(), record);
     }
 
     #[test]

@@ -73,8 +73,6 @@ fn read(settings: &Settings) -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> = READ.map(PathBuf::from).to_vec();
     paths.extend(SYSTEM.iter().map(|name| Path::new("/").join(name)));
     paths.push(settings.store.clone());
-    let sources = &settings.sources;
-    paths.extend(sources.read_only.iter().chain(&sources.read_write).cloned());
     paths.extend(settings.advisories.as_ref().map(|advisories| advisories.path.clone()));
     paths.extend(where_it_leads(Path::new(RESOLVER)));
     // A panic's backtrace has names by it.

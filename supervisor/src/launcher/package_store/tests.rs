@@ -191,7 +191,10 @@ fn next_start(path: &Path) {
     let directory = tempfile::tempdir().unwrap();
     let plugins = directory.path().join("plugins");
     let mut storage = Storage::open(plugins, Ownership::Invoker(0)).unwrap();
-    let mut clearing = Clearing::of(store.take_left());
+    for left in store.take_left() {
+        storage.leave(left);
+    }
+    let mut clearing = Clearing::of(storage.take_left());
     while !clearing.step(&mut storage) {}
 }
 

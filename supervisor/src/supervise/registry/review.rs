@@ -37,7 +37,7 @@ use crate::supervise::plugin::PluginHandle;
 
 pub(crate) use advisories::Finding;
 pub(crate) use asks::{Asks, PermissionAsk};
-use compartment::Compartment;
+use compartment::{Compartment, Shown};
 pub(crate) use consent::{Consent, Grant};
 pub(crate) use libraries::Library;
 
@@ -307,14 +307,12 @@ fn read(
     let compartment = Compartment::new(policy, tree);
     let libraries = libraries::resolve(&compartment, entry)?;
     let mut warnings = Vec::new();
-    let file = compartment.open(&Compartment::entry(entry));
-    let listed = match file.map(|file| crates::read(&file)) {
-        Some(Ok(listed)) => listed,
-        Some(Err(why)) => {
+    let listed = match compartment.open(&Compartment::entry(entry)) {
+        Some(Shown::File(file)) => crates::read(&file).unwrap_or_else(|why| {
             warnings.push(format!("the list of crates in {entry} is not read: {why}"));
             None
-        }
-        None => None,
+        }),
+        Some(Shown::Unread) | None => None,
     };
     let advisories = match (database, &listed) {
         (None, _) => None,

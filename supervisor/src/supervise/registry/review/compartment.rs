@@ -1,6 +1,6 @@
 //! What of this machine's files a plugin will see, by their paths inside its compartment.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -10,14 +10,23 @@ use bulkhead_sandbox::seccomp::Profile;
 /// Where the plugin's own tree is, inside.
 const TREE: &str = "/plugin";
 
+/// A file that is there for a plugin.
+pub(super) enum Shown {
+    File(File),
+    /// In one of the machine's places, of which nothing is read here: they may hold anything.
+    Unread,
+}
+
 /// The files of a compartment that is not there yet.
 pub(super) struct Compartment {
     /// `/` of the machine; elsewhere in tests.
     machine: PathBuf,
     /// The plugin's tree in the store.
     tree: PathBuf,
-    /// What is shown besides the tree, as it is called on this machine after every link.
-    shown: Vec<PathBuf>,
+    /// What of the system is shown, as it is called on this machine after every link.
+    system: Vec<PathBuf>,
+    /// What else of the machine is shown: the same.
+    places: Vec<PathBuf>,
     /// Whether any file that is shown can be executed, and not only the entry and the known loaders.
     pub(super) executes_all: bool,
     /// Whether `/proc/self/exe` tells a program where it lies.
@@ -33,35 +42,34 @@ impl Compartment {
     pub(super) fn on(machine: &Path, policy: &Policy, tree: &Path) -> Self {
         let system = if policy.filesystem.system { &bulkhead_sandbox::SYSTEM[..] } else { &[] };
         let mounts = policy.filesystem.mounts.iter().map(|mount| mount.source.as_path());
-        let shown = system
-            .iter()
-            .map(|name| machine.join(name))
-            .chain(mounts.map(|source| below(machine, source)))
-            .filter_map(|path| path.canonicalize().ok())
-            .collect();
+        let system = system.iter().map(|name| machine.join(name));
+        let places = mounts.map(|source| below(machine, source));
         Self {
             machine: machine.to_owned(),
             tree: tree.to_owned(),
-            shown,
+            system: system.filter_map(|path| path.canonicalize().ok()).collect(),
+            places: places.filter_map(|path| path.canonicalize().ok()).collect(),
             executes_all: policy.profile == Profile::Program,
             proc: policy.filesystem.proc,
         }
     }
 
-    /// Opens a file that the plugin will be able to read, by its path inside. `None`: it is not
-    /// there, not shown, or not for all to read, as the plugin has a uid of its own.
-    pub(super) fn open(&self, inside: &Path) -> Option<File> {
-        let (path, within) = match inside.strip_prefix(TREE) {
+    /// A file that the plugin will be able to read, by its path inside. `None`: it is not there, not shown, or
+    /// not for all to read, as the plugin has a uid of its own.
+    pub(super) fn open(&self, inside: &Path) -> Option<Shown> {
+        let (path, readable) = match inside.strip_prefix(TREE) {
             Ok(relative) => (self.tree.join(relative), std::slice::from_ref(&self.tree)),
-            Err(_) => (below(&self.machine, inside), &self.shown[..]),
+            Err(_) => (below(&self.machine, inside), &self.system[..]),
         };
         let path = path.canonicalize().ok()?;
-        if !within.iter().any(|place| path.starts_with(place)) {
-            return None;
+        let is_in = |places: &[PathBuf]| places.iter().any(|place| path.starts_with(place));
+        let is_for_all = |found: &Metadata| found.is_file() && found.mode() & 0o004 != 0;
+        if is_in(readable) {
+            let file = File::open(&path).ok()?;
+            return is_for_all(&file.metadata().ok()?).then_some(Shown::File(file));
         }
-        let file = File::open(path).ok()?;
-        let metadata = file.metadata().ok()?;
-        (metadata.is_file() && metadata.mode() & 0o004 != 0).then_some(file)
+        let of_a_place = !inside.starts_with(TREE) && is_in(&self.places);
+        (of_a_place && is_for_all(&path.metadata().ok()?)).then_some(Shown::Unread)
     }
 
     /// Text of the machine's own configuration; empty where there is none.

@@ -13,7 +13,7 @@ use std::path::{Component, Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::compartment::Compartment;
+use super::compartment::{Compartment, Shown};
 use super::object::{Elf, Fault, Object, Target};
 use crate::failure::{Code, Failure};
 
@@ -55,14 +55,11 @@ pub(super) fn resolve(compartment: &Compartment, entry: &str) -> Result<Vec<Libr
             .with("path", entry)
             .with("stage", "review")
     };
-    let file = compartment.open(&path).ok_or_else(|| {
-        Failure::new(
-            Code::NotFound,
-            format!("the package has no entry {entry} that all may read; name it in plugin.toml"),
-        )
-        .with("what", "entry")
-        .with("name", entry)
-    })?;
+    let Some(Shown::File(file)) = compartment.open(&path) else {
+        let text =
+            format!("the package has no entry {entry} that all may read; name it in plugin.toml");
+        return Err(Failure::new(Code::NotFound, text).with("what", "entry").with("name", entry));
+    };
     if file.metadata().is_ok_and(|metadata| metadata.mode() & 0o001 == 0) {
         return Err(invalid("it has no run bit; chmod a+x it".to_owned()));
     }
@@ -159,14 +156,15 @@ impl<'a> Search<'a> {
                 }
                 let (path, object) = self.find(name, &pending, &inherited)?;
                 self.names.insert(name.clone());
-                self.names.extend(object.soname.clone());
+                self.names.extend(object.iter().filter_map(|object| object.soname.clone()));
                 self.found.push(Library { name: name.clone(), path: path.clone() });
-                queue.push_back(Pending {
+                let inherited = inherited.clone();
+                queue.extend(object.map(|object| Pending {
                     object,
                     path,
-                    inherited: inherited.clone(),
+                    inherited,
                     is_entry: false,
-                });
+                }));
             }
         }
         Ok(())
@@ -177,7 +175,7 @@ impl<'a> Search<'a> {
         name: &str,
         by: &Pending,
         inherited: &[PathBuf],
-    ) -> Result<(PathBuf, Object), Failure> {
+    ) -> Result<(PathBuf, Option<Object>), Failure> {
         let mut searched = Vec::new();
         if name.contains('/') {
             searched = by.expanded(&[name.to_owned()], self.origin_known);
@@ -219,12 +217,13 @@ impl<'a> Search<'a> {
         .with("searched", places))
     }
 
-    /// `None` where there is no such file; the fault of one that cannot be loaded.
-    fn load(&self, path: &Path, target: Target) -> Option<Result<Object, Fault>> {
-        let file = self.compartment.open(path)?;
+    /// `None` where there is no such file; the fault of one that cannot be loaded. What one needs that is not
+    /// read here is not known.
+    fn load(&self, path: &Path, target: Target) -> Option<Result<Option<Object>, Fault>> {
+        let Shown::File(file) = self.compartment.open(path)? else { return Some(Ok(None)) };
         Some(Elf::open(&file).and_then(|elf| {
             if elf.target() == target {
-                return elf.object();
+                return elf.object().map(Some);
             }
             Err(Fault::Malformed(format!("it is for {}", elf.target())))
         }))

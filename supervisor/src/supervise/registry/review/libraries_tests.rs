@@ -152,6 +152,12 @@ fn a_link_out_of_what_is_shown_leads_nowhere() {
     machine.missing();
     machine.policy.filesystem.mounts.push(Mount::read_only("/opt/x", "/opt/x"));
     machine.resolve().unwrap();
+    // What a place has in it is not read, so not even that it is no library is known; only that all may read it.
+    machine.file("machine/opt/x/libx.so", b"no library");
+    assert!(machine.resolve().unwrap().contains(&"/usr/lib64/libx.so".to_owned()));
+    let file = machine.directory.path().join("machine/opt/x/libx.so");
+    std::fs::set_permissions(file, Permissions::from_mode(0o750)).unwrap();
+    machine.missing();
 }
 
 #[test]

@@ -263,8 +263,9 @@ fn a_cell_says_which_of_its_tests_were_made_on_the_host_only() {
         ("T:c T:d", "skipped: 2, 1"),
         ("T:a T:z", "FAILED: `z`"),
     ];
-    let rows: String = cells.iter().map(|(names, _)| format!("| {names} | what |\n")).collect();
-    write("attacks.md", &format!("## All\n\n{rows}"));
+    let rows: Vec<String> =
+        cells.iter().map(|(names, _)| format!("| {names} | what |\n")).collect();
+    write("attacks.md", &format!("## All\n\n{}", rows.concat()));
     let told = std::process::Command::new("awk")
         .args(["-v", "environments=there", "-v", "layers_off=", "-v"])
         .arg(format!("directory={}", below.path().display()))

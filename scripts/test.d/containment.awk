@@ -63,7 +63,7 @@ function read_layers_off(    line, part) {
     while (layers_off != "" && (getline line < layers_off) > 0) {
         if (line !~ /^\| .* \|$/ || split(line, part, / \| ?/) < 6) continue
         sub(/^\| /, "", part[1])
-        off[part[1]] = part[5] (part[6] == "" ? "" : (part[6] ~ /^`/ ? "; without it " : " alone: ") part[6])
+        off[part[1]] = part[5] (part[6] == "" ? "" : part[5] ~ /^none / ? ": " : part[6] ~ /^`/ ? "; without it " : " alone: ") part[6]
     }
 }
 

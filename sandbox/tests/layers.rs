@@ -144,6 +144,27 @@ const IN_PROGRAMS: &[Alone] = &[(
      refuses it too",
 )];
 
+/// Attacks that end the same whichever layer is left out, and what stops them then.
+type ByNone = (&'static str, &'static str);
+
+const BY_TWO: &str =
+    "seccomp refuses it, and so does the kernel without the capability for it, by the same error";
+
+const BY_NONE: &[ByNone] = &[
+    ("real-time scheduling", BY_TWO),
+    (
+        "descriptors",
+        "they are closed right before the program is executed, and those of Bulkhead close by themselves then",
+    ),
+];
+
+/// Those of a program beneath `exec`, which is refused with an error what kills a plugin.
+const BY_NONE_IN_PROGRAMS: &[ByNone] = &[
+    ("mount", BY_TWO),
+    ("chroot", BY_TWO),
+    ("chown", "its user namespace has no uid to give it to, and is what all else is built in"),
+];
+
 /// From which ABI on Landlock is the second layer of an attack.
 const LANDLOCK_FROM: &[(&str, u32)] = &[("unix socket", 9), ("udp", 10)];
 
@@ -153,12 +174,16 @@ const EPERM: Outcome = Outcome::Errno(Errno::EPERM as i32);
 /// Attacks that succeed on no machine that is known, so that nothing is seen of them here.
 const NO_CONTROL: &[&str] = &["x32"];
 
+/// Of an attack that ends the same whichever of [`CAN_BE_OFF`] is left out.
+const BY_NONE_OF_THEM: &str = "none that can be left out";
+
 /// A compartment in which all attacks are made.
 struct Case {
     /// The section of docs/attacks.md.
     title: &'static str,
     policy: Policy,
     alone: Vec<Alone>,
+    by_none: Vec<ByNone>,
     /// What is no attack there, as it was granted.
     granted: &'static [&'static str],
 }
@@ -177,6 +202,12 @@ impl Row {
     fn alone(&self) -> Vec<Layer> {
         let through = self.without.iter().filter(|(_, outcome)| self.attack.succeeds(**outcome));
         through.map(|(layer, _)| *layer).collect()
+    }
+
+    /// Without which it ends otherwise, and how.
+    fn stopped_by(&self) -> Vec<(Layer, Outcome)> {
+        let otherwise = self.without.iter().filter(|(_, outcome)| **outcome != self.inside);
+        otherwise.map(|(layer, outcome)| (*layer, *outcome)).collect()
     }
 }
 
@@ -206,6 +237,7 @@ impl Case {
         let table = self.table(&rows);
         println!("{}\n{table}", self.title);
         let (mut alone, mut expected) = (BTreeMap::new(), BTreeMap::new());
+        let (mut by_none, mut stopped) = (Vec::new(), Vec::new());
         let abi = bulkhead_sandbox::probe::probe().landlock_abi;
         for row in &rows {
             let name = row.attack.name;
@@ -221,13 +253,20 @@ impl Case {
                 }
                 Verdict::Stopped => assert!(!granted, "{name} was granted: {}", self.title),
             }
+            stopped.push(name);
+            if row.stopped_by().is_empty() {
+                by_none.push(name);
+            }
             alone.extend(row.alone().into_iter().map(|layer| (name, layer)));
             let doubled = LANDLOCK_FROM.iter().any(|(of, from)| *of == name && abi >= *from);
             let known = self.alone.iter().filter(|it| it.0 == name && !doubled);
             expected.extend(known.map(|(_, layer, _)| (name, *layer)));
         }
         assert_eq!(alone, expected, "{}: what only one layer stops", self.title);
-        self.document(&rows, &table);
+        let expected = stopped.iter().filter(|name| self.by_none.iter().any(|it| it.0 == **name));
+        let expected: Vec<_> = expected.copied().collect();
+        assert_eq!(by_none, expected, "{}: what no layer stops that can be left out", self.title);
+        self.document(&rows, &table, &stopped);
     }
 
     /// The seen as a table, a line an attack.
@@ -235,31 +274,36 @@ impl Case {
         let mut text = String::from(
             "| attack | to | outside | inside | stopped by | and without that |\n|---|---|---|---|---|---|\n",
         );
-        for Row { attack, outside, inside, without } in rows {
-            let stopped = without.iter().filter(|(_, outcome)| *outcome != inside);
+        for row in rows {
+            let Row { attack, outside, inside, .. } = row;
             let why = self.alone.iter().find(|it| it.0 == attack.name);
-            let (by, then): (Vec<_>, Vec<_>) = stopped
+            let (by, then): (Vec<_>, Vec<_>) = row
+                .stopped_by()
+                .into_iter()
                 .map(|(layer, outcome)| match why {
-                    Some((.., why)) if attack.succeeds(*outcome) => {
+                    Some((.., why)) if attack.succeeds(outcome) => {
                         (layer.name(), (*why).to_owned())
                     }
                     _ => (layer.name(), format!("`{outcome}`")),
                 })
                 .unzip();
-            let by = match by[..] {
-                [] if self.granted.contains(&attack.name) => "nothing: it is allowed".to_owned(),
-                [] => "more than one at once".to_owned(),
-                _ => by.join(", "),
+            let by_none = self.by_none.iter().find(|it| it.0 == attack.name);
+            let (by, then) = match by[..] {
+                [] if self.granted.contains(&attack.name) => {
+                    ("nothing: it is allowed".to_owned(), String::new())
+                }
+                [] => (BY_NONE_OF_THEM.to_owned(), by_none.map_or("", |it| it.1).to_owned()),
+                _ => (by.join(", "), then.join(", ")),
             };
-            let (name, aim, then) = (attack.name, attack.aim, then.join(", "));
+            let (name, aim) = (attack.name, attack.aim);
             writeln!(text, "| {name} | {aim} | `{outside}` | `{inside}` | {by} | {then} |")
                 .unwrap();
         }
         text
     }
 
-    /// Holds the section of docs/attacks.md against the seen, or writes it.
-    fn document(&self, rows: &[Row], table: &str) {
+    /// Holds the section of docs/attacks.md against the seen, or writes it. `stopped` have a control here.
+    fn document(&self, rows: &[Row], table: &str, stopped: &[&str]) {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/attacks.md");
         let file = File::options().read(true).write(true).open(path).unwrap();
         // The other cases write their sections at the same time.
@@ -276,16 +320,21 @@ impl Case {
             file.write_all_at(text.as_bytes(), 0).unwrap();
             return;
         }
-        // What the kernel answers differs from one to the next; the attacks and the reasons do not.
+        // What the kernel answers differs from one to the next; the attacks, what stops them and why do not.
         for name in rows.iter().map(|row| row.attack.name) {
-            let row = format!("| {name} | ");
-            assert!(
-                section.contains(&row),
-                "{}: docs/attacks.md lacks {name}: BLESS=1",
-                self.title
-            );
+            let by = |table: &str| {
+                let row = table.lines().find(|line| line.starts_with(&format!("| {name} | ")))?;
+                row.split(" | ").nth(4).map(str::to_owned)
+            };
+            let told = by(section);
+            assert!(told.is_some(), "{}: docs/attacks.md lacks {name}: BLESS=1", self.title);
+            if stopped.contains(&name) {
+                let text = "docs/attacks.md tells of another layer: BLESS=1";
+                assert_eq!(told, by(table), "{}: {name}: {text}", self.title);
+            }
         }
-        for (name, _, why) in &self.alone {
+        let reasons = self.alone.iter().map(|(name, _, why)| (name, why));
+        for (name, why) in reasons.chain(self.by_none.iter().map(|(name, why)| (name, why))) {
             assert!(section.contains(why), "{}: no reason of {name}: BLESS=1", self.title);
         }
     }
@@ -295,7 +344,8 @@ impl Case {
 fn two_layers_stop_what_a_plugin_tries_or_one_does_for_a_reason() {
     let policy = Policy { profile: Profile::Plugin, ..program() };
     let alone = [ALONE, WITHOUT_A_NETWORK].concat();
-    Case { title: "A plugin to which nothing was granted", policy, alone, granted: &[] }.hold();
+    let (title, by_none) = ("A plugin to which nothing was granted", BY_NONE.to_vec());
+    Case { title, policy, alone, by_none, granted: &[] }.hold();
 }
 
 /// In the machine's network, in which Landlock has the ports of TCP.
@@ -308,14 +358,17 @@ fn two_layers_stop_what_a_plugin_with_a_port_tries_or_one_does_for_a_reason() {
     let network = Network::Ports { connect: vec![443], bind: vec![] };
     let policy = Policy { profile: Profile::Plugin, network, ..program() };
     let alone = [ALONE, WITH_PORTS].concat();
-    Case { title: "A plugin to which a port was granted", policy, alone, granted: &["tcp"] }.hold();
+    let (title, by_none) = ("A plugin to which a port was granted", BY_NONE.to_vec());
+    Case { title, policy, alone, by_none, granted: &["tcp"] }.hold();
 }
 
 #[test]
 fn two_layers_stop_what_a_program_tries_or_one_does_for_a_reason() {
     let policy = Policy { profile: Profile::Program, ..program() };
     let alone = [ALONE, WITHOUT_A_NETWORK, IN_PROGRAMS].concat();
-    Case { title: "A program beneath `bulkhead exec`", policy, alone, granted: &[] }.hold();
+    let by_none = [BY_NONE, BY_NONE_IN_PROGRAMS].concat();
+    Case { title: "A program beneath `bulkhead exec`", policy, alone, by_none, granted: &[] }
+        .hold();
 }
 
 /// Other layers stop these before it does, so it is seen only where those are left out. What is done to a process takes

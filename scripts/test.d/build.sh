@@ -9,17 +9,18 @@ in_machine() {
         sandbox/layers) return 1 ;; # each attack eight times; the machine has them once, in tests/exec
         tests/crashes | tests/crowd | tests/interleaving | tests/slow_disk) return 1 ;; # many services, of which no kernel matters
         tests/signing | tests/cli | tests/api_docs | tests/review | tests/permissions | tests/clients | tests/top | tests/exposure) return 1 ;; # nor of these
-        tests/conformance | tests/dev | tests/learn | tests/schedules | tests/calls | tests/health | tests/attacks | tests/history | tests/logs | tests/traces | tests/security | tests/deaths) return 1 ;; # what they run, others do in the machine
+        tests/conformance | tests/dev | tests/learn | tests/schedules | tests/calls | tests/health | tests/attacks | tests/history | tests/logs | tests/traces | tests/deaths) return 1 ;; # what they run, others do in the machine
         sandbox/* | supervisor/* | tests/*) return 0 ;;
         *) return 1 ;;
     esac
 }
 
 # Whether a suite that in_machine leaves out goes there with its tests of the attack list (attacks.sh): a service under
-# attack needs every layer, whatever else its suite has. What reads the sources, and the crates of the protocol, compute.
+# attack needs every layer, whatever else its suite has. What reads the sources, and the crates of the protocol, compute;
+# and the deaths of our own processes at each step are hundreds of services, of which no kernel matters.
 has_attacks_in_machine() {
     case $1/$2 in
-        tests/tidy | tests/promises) return 1 ;;
+        tests/tidy | tests/promises | tests/crashes) return 1 ;;
         tests/*) return 0 ;;
         *) return 1 ;;
     esac

@@ -63,7 +63,7 @@ function read_layers_off(    line, part) {
     while (layers_off != "" && (getline line < layers_off) > 0) {
         if (line !~ /^\| .* \|$/ || split(line, part, / \| ?/) < 6) continue
         sub(/^\| /, "", part[1])
-        off[part[1]] = part[5] (part[6] == "" ? "" : (part[6] ~ /^`/ ? "; without it " : " alone: ") part[6])
+        off[part[1]] = part[5] (part[6] == "" ? "" : part[5] ~ /^none / ? ": " : part[6] ~ /^`/ ? "; without it " : " alone: ") part[6]
     }
 }
 
@@ -112,13 +112,14 @@ function row(line,    cell, rest, names, i, text) {
     print ""
 }
 
-function of_tests(where, names,    i, at, failed, skipped, numbers, here) {
+# What was not made in the environment is told as it was on the host, and that it was there.
+function of_tests(where, names,    i, at, failed, skipped, numbers, there, here, what) {
     for (i = 1; i <= names; i++) {
         at = where SUBSEP test[i]
-        if (outcome[at] == "" && outcome["host", test[i]] != "") {
+        if (outcome[at] == "") {
             at = "host" SUBSEP test[i]
-            here++
-        }
+            if (outcome[at] == "pass") here++
+        } else if (outcome[at] == "pass") there++
         if (outcome[at] == "" || outcome[at] == "fail") failed = failed " `" test[i] "`"
         if (outcome[at] == "skip") {
             skipped++
@@ -127,8 +128,9 @@ function of_tests(where, names,    i, at, failed, skipped, numbers, here) {
     }
     sub(/,$/, "", numbers)
     if (failed != "") return "FAILED:" failed
-    if (skipped == 0) return here == names ? "on the host" : "held"
-    return (skipped == names ? "skipped:" : "held, in part skipped:") numbers
+    if (skipped == names) return "skipped:" numbers
+    what = there == 0 ? "on the host" : here == 0 ? "held" : "held, in part on the host"
+    return what (skipped == 0 ? "" : ", in part skipped:" numbers)
 }
 
 function number(reason) {

@@ -130,6 +130,10 @@ pub(crate) enum AdvisoriesPolicy {
     Refuse,
 }
 
+/// The uids of commands that root runs with `bulkhead exec`: the first and the command's process id, of which the kernel
+/// has no more than this (PID_MAX_LIMIT). Unused in systemd's table (UIDS-GIDS), and never those of plugins.
+pub(crate) const EXEC_UIDS: Range<u32> = 1_900_100_000..1_900_100_000 + (1 << 22);
+
 /// A range of uids, each of them also a gid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -448,6 +452,14 @@ impl Config {
         if first < 1000 || count < 2 || first.checked_add(count).is_none() {
             return Err(format!(
                 "uids: {count} from {first}: there must be at least 2, none below 1000 or above 4294967294"
+            ));
+        }
+        let Range { start, end } = EXEC_UIDS;
+        if first < end && start < first + count {
+            return Err(format!(
+                "uids: {count} from {first}: those from {start} to {} are of commands that root runs with \
+                 `bulkhead exec`; take others",
+                end - 1
             ));
         }
         Ok(())

@@ -123,9 +123,15 @@ fn values_that_cannot_work_are_refused() {
         ("[uids]\nfirst = 0", "uids"),
         ("[uids]\ncount = 1", "uids"),
         ("[uids]\nfirst = 4294967295\ncount = 10", "uids"),
+        // The first and the last of `bulkhead exec`.
+        ("[uids]\ncount = 100001", "uids"),
+        ("[uids]\nfirst = 1904294303", "uids"),
     ] {
         let failure = parse(text).unwrap_err();
         assert!(failure.message.contains(&format!(": {field}: ")), "{text}: {}", failure.message);
+    }
+    for text in ["[uids]\ncount = 100000", "[uids]\nfirst = 1904294304"] {
+        parse(text).unwrap();
     }
     for text in
         ["stop_timeout = 5", "mode = \"lax\"", "mode = \"strict\" 2", "supervisor_command = []"]

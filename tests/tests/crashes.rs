@@ -315,22 +315,22 @@ macro_rules! deaths {
             const _: () = assert!(PARTS == 4, "a test for each part");
 
             #[test]
-            fn one() {
+            fn at_each_step_it_was_not_begun_or_is_complete_first_quarter() {
                 die_at_each($kind, Victim::$victim, 0);
             }
 
             #[test]
-            fn two() {
+            fn at_each_step_it_was_not_begun_or_is_complete_second_quarter() {
                 die_at_each($kind, Victim::$victim, 1);
             }
 
             #[test]
-            fn three() {
+            fn at_each_step_it_was_not_begun_or_is_complete_third_quarter() {
                 die_at_each($kind, Victim::$victim, 2);
             }
 
             #[test]
-            fn four() {
+            fn at_each_step_it_was_not_begun_or_is_complete_last_quarter() {
                 die_at_each($kind, Victim::$victim, 3);
             }
         }

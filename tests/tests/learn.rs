@@ -271,6 +271,26 @@ fn nothing_is_learned_of_a_plugin_that_does_not_start() {
 }
 
 #[test]
+fn why_it_cannot_be_installed_is_told() {
+    let below = tempfile::tempdir().unwrap();
+    let plugin = witness(below.path(), "");
+    let entry = plugin.join("bin/witness");
+    let refused = |reason: &str| {
+        let (reply, outcome) = learn(&plugin, &["--yes"], 1);
+        let why = reply["incomplete"].as_str().unwrap();
+        assert!(why.contains(reason) && why.contains("bin/witness"), "{why}");
+        assert!(outcome.stderr.contains("LEARNING_INCOMPLETE"), "{}", outcome.stderr);
+    };
+    std::fs::set_permissions(&entry, Permissions::from_mode(0o644)).unwrap();
+    refused("ENTRY_INVALID");
+    // The control: nothing else is wrong with it.
+    std::fs::set_permissions(&entry, Permissions::from_mode(0o755)).unwrap();
+    learn(&plugin, &["--yes"], 0);
+    std::fs::remove_dir_all(plugin.join("bin")).unwrap();
+    refused("has no entry");
+}
+
+#[test]
 fn what_an_author_writes_meanwhile_is_not_lost_and_a_link_stays() {
     let below = tempfile::tempdir().unwrap();
     let plugin = witness(below.path(), "[sandbox]\nproc = true\n");

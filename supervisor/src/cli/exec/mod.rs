@@ -34,6 +34,7 @@ use nix::unistd::{User, geteuid};
 use self::report::Report;
 use super::args::{Exec, Global};
 use super::problem::{Problem, printable};
+use crate::config::EXEC_UIDS;
 use crate::failure::{Code, Failure};
 
 /// The compartment could not be made (as env(1), timeout(1) and others have it).
@@ -210,10 +211,8 @@ fn cgroup(strictness: Strictness) -> Result<Option<Tree>, Problem> {
 }
 
 /// As root every command gets a uid of its own; the process id makes it one that no other `exec` on
-/// this machine has at the same time. The range is beyond that of the plugins' leases and unused in
-/// systemd's table (UIDS-GIDS).
+/// this machine has at the same time.
 pub(super) fn identity(asked: Option<u32>) -> Result<Identity, Problem> {
-    const FIRST_UID: u32 = 1_900_100_000;
     if !geteuid().is_root() {
         return match asked {
             Some(uid) if uid != geteuid().as_raw() => Err(Problem::new(
@@ -223,7 +222,7 @@ pub(super) fn identity(asked: Option<u32>) -> Result<Identity, Problem> {
             _ => Ok(Identity::Invoker),
         };
     }
-    let uid = asked.unwrap_or(FIRST_UID + std::process::id());
+    let uid = asked.unwrap_or(EXEC_UIDS.start + std::process::id());
     let user = User::from_uid(uid.into()).ok().flatten();
     let gid = user.map(|user| user.gid.as_raw()).filter(|gid| *gid != 0).unwrap_or(uid);
     Ok(Identity::Leased { uid, gid })

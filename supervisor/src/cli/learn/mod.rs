@@ -278,7 +278,7 @@ impl School<'_> {
 }
 
 /// What the host was asked to connect the plugin to, and did not.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Refusals {
     /// The pairs that would grant it: of a name that leads to this machine that is the address.
     hosts: Vec<HostPort>,
@@ -286,8 +286,12 @@ struct Refusals {
 }
 
 async fn refusals(client: &Client, id: &PluginId) -> Result<Refusals, Problem> {
-    let plugin = client.json(Ask::get(format!("/v1/plugins/{id}"))).await?;
-    Ok(Refusals::of(&plugin))
+    match client.json(Ask::get(format!("/v1/plugins/{id}"))).await {
+        Ok(plugin) => Ok(Refusals::of(&plugin)),
+        // It was not even installed: its life has the reason.
+        Err(problem) if problem.code == Code::NotFound.to_string() => Ok(Refusals::default()),
+        Err(problem) => Err(problem),
+    }
 }
 
 impl Refusals {
@@ -365,6 +369,6 @@ mod tests {
         assert!(!refusals.has_unkept);
         let many = json!({ "denials": vec![denial("bpf", None); KEPT] });
         assert!(Refusals::of(&many).has_unkept);
-        assert_eq!(Refusals::of(&json!({})), Refusals { hosts: Vec::new(), has_unkept: false });
+        assert_eq!(Refusals::of(&json!({})), Refusals::default());
     }
 }

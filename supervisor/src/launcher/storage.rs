@@ -188,8 +188,7 @@ impl Storage {
             // Of storage, and of a package that was being unpacked.
             Ownership::Leased(range) => [&path, &path.join("data"), &path.join("tree")]
                 .into_iter()
-                .map(|path| owner(path))
-                .flatten()
+                .filter_map(|path| owner(path))
                 .find(|uid| range.contains(*uid)),
             Ownership::Invoker(_) => None,
         };

@@ -135,8 +135,7 @@ pub const ATTACKS: &[Attack] = &[
     attack("abstract socket", "talk to a service by an abstract name", Target::AbstractSocket, NONE, |name| {
         UnixStream::connect_addr(&UnixAddr::from_abstract_name(name)?).map(drop)
     }),
-    // The listener is of another kind: what is refused with that errno has reached it.
-    attack("unix datagram", "send to a service such as the journal, without connecting", Target::UnixSocket, &[libc::EPROTOTYPE], |path| {
+    attack("unix datagram", "send to a service such as the journal, without connecting", Target::UnixDatagram, NONE, |path| {
         UnixDatagram::pair()?.0.send_to(b"x", path).map(drop)
     }),
     // Files.

@@ -13,6 +13,7 @@ impl Manifest {
         let read = asked.read.iter().map(|path| Mount::read_only(path.as_path(), path.as_path()));
         let write =
             asked.write.iter().map(|path| Mount::read_write(path.as_path(), path.as_path()));
+        let mounts: Vec<Mount> = read.chain(write).collect();
         Policy {
             profile: asked.profile,
             limits: Limits {
@@ -29,7 +30,8 @@ impl Manifest {
             },
             filesystem: Filesystem {
                 system: true,
-                mounts: read.chain(write).collect(),
+                places: !mounts.is_empty(),
+                mounts,
                 tmp_bytes: asked.tmp.bytes(),
                 proc: asked.proc,
             },

@@ -97,6 +97,10 @@ pub const ATTACKS: &[Attack] = &[
         }
         Ok(())
     }),
+    attack("open files", "have so many files open", Target::Made, NONE, |count| {
+        let opened = (0..number(count)?).map(|_: u32| File::open("/dev/null"));
+        opened.collect::<io::Result<Vec<_>>>().map(drop)
+    }),
     attack("epoll instances", "have so many epoll instances", Target::Made, NONE, |count| {
         for _ in 0..number(count)? {
             // Kept open until the process ends.

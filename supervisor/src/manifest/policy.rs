@@ -81,6 +81,7 @@ mod tests {
         assert_eq!(policy.allow_syscalls, ["getrusage"]);
         let access: Vec<_> = policy.filesystem.mounts.iter().map(|mount| mount.access).collect();
         assert_eq!(access, [Access::ReadOnly, Access::ReadWrite]);
+        assert!(policy.filesystem.places);
         assert_eq!(policy.strictness, Strictness::Strict);
     }
 

@@ -202,6 +202,7 @@ mod tests {
         assert_eq!(policy.limits.file_size, Some(1 << 20));
         assert_eq!(policy.filesystem.tmp_bytes, 1 << 20);
         assert_eq!(policy.filesystem.mounts.len(), 2);
+        assert!(policy.filesystem.places);
         assert_eq!(policy.network, Network::Ports { connect: vec![443], bind: vec![8080] });
         assert_eq!(policy.allow_syscalls, ["getrusage"]);
         assert_eq!(policy.strictness, Strictness::Strict);

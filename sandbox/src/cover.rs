@@ -95,8 +95,8 @@ const RIGHTS: &[Right] = &[
         layer: Layer::LandlockFiles,
         what: "sockets by path",
         cover: |policy, facts| {
-            if facts.private_root {
-                Some("the private root holds no socket of others, unless a mount shows one")
+            if facts.private_root && facts.no_places {
+                Some("the private root holds no socket of others")
             } else {
                 no_local_socket(policy, facts)
             }
@@ -117,7 +117,7 @@ const RIGHTS: &[Right] = &[
 /// The filter makes no local socket for a profile that has none, nor for any where one of the machine's would
 /// be in reach by a path.
 fn no_local_socket(policy: &Policy, facts: &Facts) -> Option<&'static str> {
-    let named = policy.allow_syscalls.iter().any(|call| call == "socket");
+    let named = policy.allow_syscalls.iter().any(|call| call == "socket" || call == "socketpair");
     let none = policy.profile != Profile::Program && !named;
     (none || !facts.meet(Given::PathSocketsConfined)).then_some("seccomp refuses local sockets")
 }

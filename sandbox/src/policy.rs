@@ -68,6 +68,7 @@ impl Policy {
         Facts {
             landlock_abi,
             private_root: namespaced,
+            no_places: !self.filesystem.places,
             pid_namespace: namespaced,
             own_uid,
             net_namespace: namespaced && self.network == Network::None,
@@ -195,7 +196,7 @@ pub struct IoMax {
 
 /// What the compartment can see.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(from = "Asked")]
 pub struct Filesystem {
     /// The machine's system directories (`/usr`, `/bin`, `/lib*`, `/sbin`, parts of `/etc`), read-only.
     pub system: bool,
@@ -205,11 +206,45 @@ pub struct Filesystem {
     pub tmp_bytes: u64,
     /// Whether a private `/proc` is mounted. Needs a machine whose own `/proc` is fully visible.
     pub proc: bool,
+    /// Whether there are places of the machine among the mounts, in which services may have sockets. What is read,
+    /// from a request or a file, has them if it has any mount; what is added to it is the compartment's own, but
+    /// for what is [shown](Self::show).
+    #[serde(skip)]
+    pub places: bool,
 }
 
 impl Default for Filesystem {
     fn default() -> Self {
-        Filesystem { system: true, mounts: Vec::new(), tmp_bytes: 64 << 20, proc: false }
+        Filesystem {
+            system: true,
+            mounts: Vec::new(),
+            tmp_bytes: 64 << 20,
+            proc: false,
+            places: false,
+        }
+    }
+}
+
+/// A [`Filesystem`] as it is read.
+#[derive(Deserialize)]
+#[serde(rename = "Filesystem", deny_unknown_fields, default)]
+struct Asked {
+    system: bool,
+    mounts: Vec<Mount>,
+    tmp_bytes: u64,
+    proc: bool,
+}
+
+impl Default for Asked {
+    fn default() -> Self {
+        let Filesystem { system, mounts, tmp_bytes, proc, places: _ } = Filesystem::default();
+        Asked { system, mounts, tmp_bytes, proc }
+    }
+}
+
+impl From<Asked> for Filesystem {
+    fn from(Asked { system, mounts, tmp_bytes, proc }: Asked) -> Self {
+        Filesystem { system, places: !mounts.is_empty(), mounts, tmp_bytes, proc }
     }
 }
 
@@ -254,6 +289,12 @@ pub enum Access {
 }
 
 impl Filesystem {
+    /// Adds a place of the machine.
+    pub fn show(&mut self, place: Mount) {
+        self.mounts.push(place);
+        self.places = true;
+    }
+
     /// What can be done with that mount of these. What can be written is not executed under another name
     /// either: where a writable mount has part of it, and its own target does not hide that part.
     /// `hides` is whether targets hide anything: they do in a private root.
@@ -304,4 +345,25 @@ pub enum Network {
         #[serde(default)]
         bind: Vec<u16>,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever sends a policy cannot say that what it mounts is the compartment's own.
+    #[test]
+    fn what_is_read_mounts_places_of_the_machine() {
+        let mut sent = Policy::default();
+        let read = |sent: &Policy| -> Policy {
+            serde_json::from_str(&serde_json::to_string(sent).unwrap()).unwrap()
+        };
+        assert_eq!(read(&sent), sent);
+        sent.filesystem.mounts.push(Mount::read_only("/run", "/run"));
+        assert!(!sent.filesystem.places && read(&sent).filesystem.places);
+        sent.filesystem.show(Mount::read_only("/srv", "/srv"));
+        assert_eq!(read(&sent), sent);
+        let said = serde_json::from_str::<Filesystem>(r#"{"mounts": [], "places": false}"#);
+        assert!(said.unwrap_err().to_string().contains("unknown field `places`"));
+    }
 }

@@ -72,8 +72,9 @@ impl Rules {
         let read = AccessFs::ReadFile | AccessFs::ReadDir;
         let execute: BitFlags<AccessFs> = AccessFs::Execute.into();
         let anything = policy.profile == Profile::Program;
-        let write = AccessFs::from_write(VETTED)
-            & !(AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::IoctlDev);
+        let devices = AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::IoctlDev;
+        // Sockets of its own are reached without that right, wherever they are; it is of those of others.
+        let write = AccessFs::from_write(VETTED) & !(devices | AccessFs::ResolveUnix);
         let system = if anything { read | execute } else { read };
         let mut wanted: Vec<(PathBuf, BitFlags<AccessFs>)> = Vec::new();
         let filesystem = &policy.filesystem;

@@ -10,7 +10,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 
-use bulkhead_sandbox::{Identity, Layer, Mount, Network, Status};
+use bulkhead_sandbox::{Cause, Identity, Layer, Mount, Network, Status};
 use run::{Command, data, program};
 
 /// The same script outside, as root or whoever we are.
@@ -253,19 +253,24 @@ fn only_granted_ports_can_be_connected() {
 fn file_size_and_descriptors_are_bounded() {
     let identity = lane::identity();
     let directory = data(identity);
-    let mut policy = program();
-    policy.limits.file_size = Some(1 << 20);
-    policy.limits.nofile = 64;
-    policy.filesystem.mounts.push(Mount::read_write(directory.path(), "/data"));
-    let mut command = Command::shell(
-        policy,
-        "ulimit -n; ulimit -c; ulimit -n 128 2>/dev/null && echo raised; exec dd if=/dev/zero of=/data/big bs=64k count=32 2>/dev/null",
-    );
-    command.identity = identity;
-    let finished = command.run();
-    assert_eq!(finished.stdout, "64\n0\n", "stderr: {}", finished.stderr);
-    assert_eq!(finished.exit.cause, bulkhead_sandbox::Cause::FileSize { limit: Some(1 << 20) });
-    assert_eq!(fs::metadata(directory.path().join("big")).unwrap().len(), 1 << 20);
+    let run = |nofile, file_size| {
+        let mut policy = program();
+        policy.limits.file_size = Some(file_size);
+        policy.limits.nofile = nofile;
+        policy.filesystem.mounts.push(Mount::read_write(directory.path(), "/data"));
+        let mut command = Command::shell(
+            policy,
+            "ulimit -n; ulimit -c; ulimit -n 128 2>/dev/null && echo set; exec dd if=/dev/zero of=/data/big bs=64k count=32 2>/dev/null",
+        );
+        command.identity = identity;
+        let finished = command.run();
+        let size = fs::metadata(directory.path().join("big")).unwrap().len();
+        (finished.stdout, finished.exit.cause, size)
+    };
+    let (mebibyte, wide) = (1 << 20, 4 << 20);
+    assert_eq!(run(256, wide), ("256\n0\nset\n".to_owned(), Cause::Code(0), 2 * mebibyte));
+    let held = Cause::FileSize { limit: Some(mebibyte) };
+    assert_eq!(run(64, mebibyte), ("64\n0\n".to_owned(), held, mebibyte));
 }
 
 #[test]

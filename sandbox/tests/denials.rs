@@ -10,7 +10,7 @@ use std::fs;
 use std::net::{TcpListener, UdpSocket};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::{SocketAddr, UnixListener};
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 use std::os::unix::process::CommandExt;
 
 use bulkhead_sandbox::attack::{self, KILLED, Outcome, Scene};
@@ -210,6 +210,42 @@ fn sockets_of_the_machine_are_out_of_reach() {
     if lane::require("sockets_of_the_machine_are_out_of_reach", Layer::LandlockScopes) {
         let policy = Policy { network: Network::Host, ..program() };
         assert_eq!(inside(policy, "abstract socket", &name), errno(Errno::EPERM));
+    }
+}
+
+/// A mount shows the sockets in it as well, and for who connects it does not matter that it is read-only.
+#[test]
+fn sockets_in_a_place_that_is_shown_are_out_of_reach() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let place = fs::canonicalize(directory.path()).unwrap();
+    let _stream = UnixListener::bind(place.join("stream")).unwrap();
+    let _datagrams = UnixDatagram::bind(place.join("datagrams")).unwrap();
+    for name in ["stream", "datagrams"] {
+        fs::set_permissions(place.join(name), fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    // From ABI 9 on Landlock has a right for it, and a program has local sockets all the same.
+    let governed = bulkhead_sandbox::probe::probe().landlock_abi >= 9;
+    let in_program = errno(if governed { Errno::EACCES } else { Errno::EAFNOSUPPORT });
+    for (attack, name) in [("unix socket", "stream"), ("unix datagram", "datagrams")] {
+        let socket = place.join(name);
+        let socket = socket.to_str().unwrap();
+        assert_eq!(outside(attack, socket), Outcome::Done);
+        for mount in [Mount::read_only(&place, &place), Mount::read_write(&place, &place)] {
+            let shown = |mut policy: Policy| {
+                policy.filesystem.show(mount.clone());
+                policy
+            };
+            let held = inside(shown(plugin()), attack, socket);
+            assert_eq!(held, errno(Errno::EAFNOSUPPORT), "plugin, {attack}, {mount:?}");
+            assert_eq!(inside(shown(program()), attack, socket), in_program, "{attack}, {mount:?}");
+            // The control: what is a program's own it does reach, by the same mount.
+            if !governed {
+                let mut own = program();
+                own.filesystem.mounts.push(mount);
+                assert_eq!(inside(own, attack, socket), Outcome::Done, "{attack}");
+            }
+        }
     }
 }
 

@@ -84,11 +84,6 @@ const ALONE: &[Alone] = &[
         "the file is its own, and without a capability only attributes that mean nothing to the kernel can be set",
     ),
     (
-        "unix datagram",
-        Layer::PrivateRoot,
-        "a socket that is not shown to it is not there; where there is no private root, there are no pairs of datagram sockets",
-    ),
-    (
         "touch",
         Layer::PrivateRoot,
         "it could change the times of files that their owner lets everybody write",
@@ -137,12 +132,14 @@ const WITH_PORTS: &[Alone] = &[
 ];
 
 /// Those of a program beneath `exec`.
-const IN_PROGRAMS: &[Alone] = &[(
-    "unix socket",
-    Layer::PrivateRoot,
-    "programs may have sockets, and a socket that is not shown to them is not there; from ABI 9 on Landlock \
-     refuses it too",
-)];
+const IN_PROGRAMS: &[Alone] = &[
+    ("unix socket", Layer::PrivateRoot, NOT_SHOWN),
+    ("unix datagram", Layer::PrivateRoot, NOT_SHOWN),
+];
+
+const NOT_SHOWN: &str = "programs may have sockets, and a socket that is not shown to them is not there; where a \
+     place of the machine is shown or there is no private root, they have none. From ABI 9 on Landlock \
+     refuses it too";
 
 /// Attacks that end the same whichever layer is left out, and what stops them then.
 type ByNone = (&'static str, &'static str);
@@ -166,7 +163,7 @@ const BY_NONE_IN_PROGRAMS: &[ByNone] = &[
 ];
 
 /// From which ABI on Landlock is the second layer of an attack.
-const LANDLOCK_FROM: &[(&str, u32)] = &[("unix socket", 9), ("udp", 10)];
+const LANDLOCK_FROM: &[(&str, u32)] = &[("unix socket", 9), ("unix datagram", 9), ("udp", 10)];
 
 const EACCES: Outcome = Outcome::Errno(Errno::EACCES as i32);
 const EPERM: Outcome = Outcome::Errno(Errno::EPERM as i32);

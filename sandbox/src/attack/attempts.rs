@@ -97,6 +97,10 @@ pub const ATTACKS: &[Attack] = &[
         }
         Ok(())
     }),
+    attack("open files", "have so many files open", Target::Made, NONE, |count| {
+        let opened = (0..number(count)?).map(|_: u32| File::open("/dev/null"));
+        opened.collect::<io::Result<Vec<_>>>().map(drop)
+    }),
     attack("epoll instances", "have so many epoll instances", Target::Made, NONE, |count| {
         for _ in 0..number(count)? {
             // Kept open until the process ends.
@@ -135,8 +139,7 @@ pub const ATTACKS: &[Attack] = &[
     attack("abstract socket", "talk to a service by an abstract name", Target::AbstractSocket, NONE, |name| {
         UnixStream::connect_addr(&UnixAddr::from_abstract_name(name)?).map(drop)
     }),
-    // The listener is of another kind: what is refused with that errno has reached it.
-    attack("unix datagram", "send to a service such as the journal, without connecting", Target::UnixSocket, &[libc::EPROTOTYPE], |path| {
+    attack("unix datagram", "send to a service such as the journal, without connecting", Target::UnixDatagram, NONE, |path| {
         UnixDatagram::pair()?.0.send_to(b"x", path).map(drop)
     }),
     // Files.

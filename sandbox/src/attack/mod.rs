@@ -87,6 +87,8 @@ pub enum Target {
     UdpPort,
     /// The path of a Unix socket that all may connect to.
     UnixSocket,
+    /// The same, of one that takes datagrams.
+    UnixDatagram,
     /// The name of an abstract Unix socket.
     AbstractSocket,
     /// The path of a file that all may read and write.

@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::net::{TcpListener, UdpSocket};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::{PermissionsExt as _, chown};
-use std::os::unix::net::{SocketAddr, UnixListener};
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
@@ -27,7 +27,7 @@ pub struct Scene {
     abstract_name: String,
     victim: Child,
     cgroup: Option<PathBuf>,
-    _held: (UnixListener, UnixListener, File),
+    _held: (UnixListener, UnixDatagram, UnixListener, File),
 }
 
 impl Scene {
@@ -52,6 +52,8 @@ impl Scene {
         let open_to_all = Permissions::from_mode(0o777);
         let socket = UnixListener::bind(directory.join("socket"))?;
         fs::set_permissions(directory.join("socket"), open_to_all.clone())?;
+        let datagrams = UnixDatagram::bind(directory.join("datagrams"))?;
+        fs::set_permissions(directory.join("datagrams"), open_to_all.clone())?;
         let mut file = File::create_new(directory.join("file"))?;
         file.write_all(b"nobody's business\n")?;
         file.set_permissions(open_to_all)?;
@@ -80,7 +82,7 @@ impl Scene {
             abstract_name,
             victim,
             cgroup: mounted().map(|root| root.join("cgroup.procs")),
-            _held: (socket, abstract_socket, held),
+            _held: (socket, datagrams, abstract_socket, held),
             directory,
         })
     }
@@ -112,6 +114,7 @@ impl Scene {
             Target::Port => Some(self.port.local_addr().ok()?.port().to_string()),
             Target::UdpPort => Some(self.udp_port.local_addr().ok()?.port().to_string()),
             Target::UnixSocket => Some(path("socket")),
+            Target::UnixDatagram => Some(path("datagrams")),
             Target::AbstractSocket => Some(self.abstract_name.clone()),
             Target::File => Some(path("file")),
             Target::ClosedFile => Some(path("closed")),

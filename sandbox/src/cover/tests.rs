@@ -1,4 +1,5 @@
 use super::*;
+use crate::policy::Mount;
 
 const LAYERS: [Layer; 3] = [Layer::LandlockFiles, Layer::LandlockNetwork, Layer::LandlockScopes];
 
@@ -44,6 +45,24 @@ fn what_is_not_there_covers_nothing() {
             // The control: with namespaces they do.
             assert!(!covers(true).is_empty(), "{profile}, ABI {abi}");
             assert_eq!(covers(false), [""; 0], "{profile}, ABI {abi}");
+        }
+    }
+}
+
+#[test]
+fn where_places_are_shown_the_sockets_in_them_are_for_the_filter() {
+    for profile in Profile::ALL {
+        let mut policy = Policy { profile, ..Policy::default() };
+        let by_path = |policy: &Policy| {
+            let mut lacks = all_lacks(policy, true, 8).into_iter();
+            lacks.find(|lack| lack.what == "sockets by path").unwrap().covered_by
+        };
+        policy.filesystem.mounts.push(Mount::read_write("/s/data", "/data"));
+        assert_eq!(by_path(&policy), Some("the private root holds no socket of others"));
+        policy.filesystem.show(Mount::read_only("/run", "/run"));
+        assert_eq!(by_path(&policy), Some("seccomp refuses local sockets"));
+        for abi in 1..=10 {
+            assert!(uncovered(&policy, abi).is_empty(), "ABI {abi}");
         }
     }
 }

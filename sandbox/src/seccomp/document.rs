@@ -132,9 +132,11 @@ fn condition(given: Given) -> &'static str {
         Given::TruncateUngoverned => "Landlock ABI < 3",
         Given::SignalsConfined => "a pid namespace, or Landlock ABI ≥ 6",
         Given::ThreadSignalsConfined => "a pid namespace, or a uid of its own, or Landlock ABI ≥ 6",
-        Given::PathSocketsConfined => "a private root, or Landlock ABI ≥ 9",
+        Given::PathSocketsConfined => {
+            "a private root that shows no place of the machine, or Landlock ABI ≥ 9"
+        }
         Given::LocalSocketsConfined => {
-            "a private root, or Landlock ABI ≥ 9; and a network namespace, or Landlock ABI ≥ 6"
+            "a private root that shows no place of the machine, or Landlock ABI ≥ 9; and a network namespace, or Landlock ABI ≥ 6"
         }
         Given::Tcp => "TCP granted",
         Given::Udp => "UDP granted",

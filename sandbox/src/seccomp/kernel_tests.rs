@@ -15,6 +15,7 @@ use super::*;
 const FACTS: Facts = Facts {
     landlock_abi: 6,
     private_root: true,
+    no_places: true,
     pid_namespace: true,
     own_uid: true,
     net_namespace: true,

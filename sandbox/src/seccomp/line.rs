@@ -95,7 +95,8 @@ pub enum Given {
     SignalsConfined,
     /// Nor can one to a thread: as above, or the uid is of this compartment alone, which the kernel looks at.
     ThreadSignalsConfined,
-    /// No socket of the host is in reach by a path: a private root, or Landlock's right (ABI 9).
+    /// No socket of the host is in reach by a path: a private root that shows no place of the machine, or
+    /// Landlock's right (ABI 9).
     PathSocketsConfined,
     /// Nor is one by an abstract name: a network namespace besides, or Landlock's scope (ABI 6).
     LocalSocketsConfined,

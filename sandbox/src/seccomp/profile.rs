@@ -67,6 +67,8 @@ pub struct Facts {
     pub landlock_abi: u32,
     /// The compartment has a root of its own, so that no socket of the host has a path in it but by a mount.
     pub private_root: bool,
+    /// No place of the machine is mounted in it: what is, is its own, or the system's directories.
+    pub no_places: bool,
     /// The compartment has a pid namespace, so that a signal cannot leave it.
     pub pid_namespace: bool,
     /// The uid is of this compartment alone, so that the kernel keeps its signals from all other processes.
@@ -92,6 +94,7 @@ impl Facts {
     pub const WIDEST: Self = Self {
         landlock_abi: u32::MAX,
         private_root: true,
+        no_places: true,
         pid_namespace: true,
         own_uid: true,
         net_namespace: true,
@@ -106,7 +109,9 @@ impl Facts {
             Given::TruncateUngoverned => self.landlock_abi < 3,
             Given::SignalsConfined => self.pid_namespace || self.landlock_abi >= 6,
             Given::ThreadSignalsConfined => self.own_uid || self.meet(Given::SignalsConfined),
-            Given::PathSocketsConfined => self.private_root || self.landlock_abi >= 9,
+            Given::PathSocketsConfined => {
+                self.private_root && self.no_places || self.landlock_abi >= 9
+            }
             Given::LocalSocketsConfined => {
                 self.meet(Given::PathSocketsConfined)
                     && (self.net_namespace || self.landlock_abi >= 6)

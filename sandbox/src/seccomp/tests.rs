@@ -16,6 +16,7 @@ fn facts() -> Vec<Facts> {
                 all.push(Facts {
                     landlock_abi,
                     private_root: namespaces,
+                    no_places: namespaces,
                     pid_namespace: namespaces,
                     own_uid: namespaces,
                     net_namespace: namespaces,
@@ -31,6 +32,7 @@ fn facts() -> Vec<Facts> {
 const USUAL: Facts = Facts {
     landlock_abi: 6,
     private_root: true,
+    no_places: true,
     pid_namespace: true,
     own_uid: true,
     net_namespace: true,
@@ -454,7 +456,11 @@ fn where_a_socket_of_the_host_is_in_reach_none_is_made_that_could_reach_it() {
     let unsupported = refuse(libc::EAFNOSUPPORT as u16);
     let named = ["socket", "socketpair"];
     let bare = |landlock_abi| Facts { landlock_abi, ..Facts::default() };
-    for (facts, extra) in [(bare(8), &[][..]), (bare(8), &named), (bare(5), &named)] {
+    let rooted = Facts { private_root: true, no_places: true, net_namespace: true, ..bare(8) };
+    let shown = Facts { no_places: false, ..rooted };
+    for (facts, extra) in
+        [(bare(8), &[][..]), (bare(8), &named), (bare(5), &named), (shown, &[]), (shown, &named)]
+    {
         for profile in [Profile::Plugin, Profile::Program] {
             let of = |name, given: &[u64]| action_with(profile, extra, facts, name, given);
             for kind in [stream, datagram, raw, packets] {
@@ -468,17 +474,34 @@ fn where_a_socket_of_the_host_is_in_reach_none_is_made_that_could_reach_it() {
             assert_ne!(of("connect", &[]), ALLOW);
         }
     }
-    // The controls: with what keeps them out of reach there are some.
-    let rooted = Facts { private_root: true, net_namespace: true, ..bare(5) };
-    for facts in [bare(9), rooted] {
-        for (name, given) in [("socket", &[unix, stream][..]), ("connect", &[])] {
+    // The controls: with what keeps them out of reach there are some, for whom they are in the profile or named.
+    let pair: (&str, &[u64]) = ("socketpair", &[unix, datagram]);
+    for facts in [bare(9), Facts { landlock_abi: 9, ..shown }, Facts { landlock_abi: 5, ..rooted }]
+    {
+        for (name, given) in [("socket", &[unix, stream][..]), ("connect", &[]), pair] {
             assert_eq!(action(Profile::Program, facts, name, given), ALLOW, "{facts:?}");
         }
-        assert_eq!(action(Profile::Plugin, facts, "socketpair", &[unix, datagram]), ALLOW);
+        assert_eq!(action_with(Profile::Plugin, &named, facts, pair.0, pair.1), ALLOW);
     }
     // An abstract name needs no path.
-    let named = Facts { private_root: true, ..bare(5) };
-    assert_eq!(action(Profile::Plugin, named, "socketpair", &[unix, datagram]), unsupported);
+    let without_net = Facts { landlock_abi: 5, net_namespace: false, ..rooted };
+    assert_eq!(action(Profile::Program, without_net, pair.0, pair.1), unsupported);
+}
+
+#[test]
+fn a_plugin_makes_no_socket_that_sends_to_whom_it_names() {
+    let unix = libc::AF_UNIX as u64;
+    let unsupported = refuse(libc::EAFNOSUPPORT as u16);
+    for profile in [Profile::Compute, Profile::Plugin] {
+        let pair = |kind: libc::c_int, flags: libc::c_int| {
+            action(profile, Facts::WIDEST, "socketpair", &[unix, (kind | flags) as u64])
+        };
+        for flags in [0, libc::SOCK_CLOEXEC, libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK] {
+            assert_eq!(pair(libc::SOCK_STREAM, flags), ALLOW);
+            assert_eq!(pair(libc::SOCK_SEQPACKET, flags), ALLOW);
+            assert_eq!(pair(libc::SOCK_DGRAM, flags), unsupported);
+        }
+    }
 }
 
 #[test]

@@ -13,6 +13,7 @@ impl Manifest {
         let read = asked.read.iter().map(|path| Mount::read_only(path.as_path(), path.as_path()));
         let write =
             asked.write.iter().map(|path| Mount::read_write(path.as_path(), path.as_path()));
+        let mounts: Vec<Mount> = read.chain(write).collect();
         Policy {
             profile: asked.profile,
             limits: Limits {
@@ -29,7 +30,8 @@ impl Manifest {
             },
             filesystem: Filesystem {
                 system: true,
-                mounts: read.chain(write).collect(),
+                places: !mounts.is_empty(),
+                mounts,
                 tmp_bytes: asked.tmp.bytes(),
                 proc: asked.proc,
             },
@@ -79,6 +81,7 @@ mod tests {
         assert_eq!(policy.allow_syscalls, ["getrusage"]);
         let access: Vec<_> = policy.filesystem.mounts.iter().map(|mount| mount.access).collect();
         assert_eq!(access, [Access::ReadOnly, Access::ReadWrite]);
+        assert!(policy.filesystem.places);
         assert_eq!(policy.strictness, Strictness::Strict);
     }
 

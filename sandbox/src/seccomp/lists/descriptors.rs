@@ -1,6 +1,6 @@
 //! Descriptors: using those that exist, and the session sockets.
 
-use super::network::{DATAGRAM, PACKETS, STREAM, UNIX};
+use super::network::{PACKETS, STREAM, UNIX};
 use crate::seccomp::line::{Given, List, allow, answer, c, e, is, is_not, lacks, when};
 
 /// `_IOR('T', 0x2A, struct termios2)`, which glibc 2.42 uses for `tcgetattr(3)`.
@@ -144,12 +144,10 @@ pub(super) static PAIRS: List = List {
             &[&[UNIX, STREAM], &[UNIX, PACKETS]],
             "a pair connects to nothing else; tokio's signal driver",
         ),
-        when(
+        answer(
             &["socketpair"],
-            &[&[UNIX, DATAGRAM]],
-            "each of a pair of datagram sockets can still send to any other, by its name",
-        )
-        .given(Given::LocalSocketsConfined),
-        answer(&["socketpair"], e!(EAFNOSUPPORT), "as where the kernel lacks the family"),
+            e!(EAFNOSUPPORT),
+            "as where the kernel lacks the family. Kept out: a pair of datagram sockets, each of which can still send to any other, by its name",
+        ),
     ],
 };

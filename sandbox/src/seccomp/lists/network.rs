@@ -62,9 +62,15 @@ pub(super) static LOCAL: List = List {
         when(
             &["socket"],
             &[&[UNIX]],
-            "the paths are those of the private root, or those that Landlock lets it reach. Without either there is none: a socket of datagrams sends to any path, without `connect`",
+            "the paths are those of a private root that shows no place of the machine, or those that Landlock lets it reach. Without either there is none: a socket of datagrams sends to any path, without `connect`",
         )
         .given(Given::PathSocketsConfined),
+        when(
+            &["socketpair"],
+            &[&[UNIX, DATAGRAM]],
+            "each of a pair of datagram sockets can still send to any other, by its path or its abstract name",
+        )
+        .given(Given::LocalSocketsConfined),
         allow(&["bind", "listen", "accept", "accept4"], "serving on them"),
         allow(
             &["connect"],

@@ -305,7 +305,7 @@ pub static NEVER: &[Never] = &[
     unless(
         &["connect"],
         Given::LocalSocketsConfined,
-        "sockets of the host are in reach: by a path, where there is no private root and this kernel's Landlock (below ABI 9) does not govern them, or by an abstract name, where there is no network namespace and no scope (below ABI 6)",
+        "sockets of the host are in reach: by a path, where there is no private root, or places of the machine are shown in it, and this kernel's Landlock (below ABI 9) does not govern them, or by an abstract name, where there is no network namespace and no scope (below ABI 6)",
     ),
     unless(
         &["truncate"],

@@ -55,11 +55,11 @@ pub(super) fn of(arguments: &Exec) -> Result<Policy, Problem> {
     }
     for path in &arguments.ro {
         let path = existing(path, "--ro")?;
-        policy.filesystem.mounts.push(Mount::read_only(&path, &path));
+        policy.filesystem.show(Mount::read_only(&path, &path));
     }
     for path in &arguments.rw {
         let path = existing(path, "--rw")?;
-        policy.filesystem.mounts.push(Mount::read_write(&path, &path));
+        policy.filesystem.show(Mount::read_write(&path, &path));
     }
     if !arguments.connect.is_empty() || !arguments.bind.is_empty() {
         policy.network = with_ports(policy.network, &arguments.connect, &arguments.bind);
@@ -202,6 +202,7 @@ mod tests {
         assert_eq!(policy.limits.file_size, Some(1 << 20));
         assert_eq!(policy.filesystem.tmp_bytes, 1 << 20);
         assert_eq!(policy.filesystem.mounts.len(), 2);
+        assert!(policy.filesystem.places);
         assert_eq!(policy.network, Network::Ports { connect: vec![443], bind: vec![8080] });
         assert_eq!(policy.allow_syscalls, ["getrusage"]);
         assert_eq!(policy.strictness, Strictness::Strict);

@@ -314,8 +314,8 @@ impl Actor {
                     let failure = process::died(&exited, "health");
                     let (key, lines) =
                         last_lines(&self.context, &self.manifest, process.generation).await;
-                    self.last_failure = Some(failure.with(key, lines));
-                    self.step(Input::StartFailed).await;
+                    let stopped = Ok(self.nothing_ran());
+                    self.start_failed(failure.with(key, lines), stopped).await;
                     return;
                 }
                 self.watch_session(&process);
@@ -336,12 +336,8 @@ impl Actor {
                 }
             }
             News::StartFailed(failure) => {
-                self.last_failure = Some(*failure);
-                if disabling {
-                    self.stopped(Ok(self.nothing_ran())).await;
-                } else {
-                    self.step(Input::StartFailed).await;
-                }
+                let stopped = Ok(self.nothing_ran());
+                self.start_failed(*failure, stopped).await;
             }
             News::Unfit(process, failure) => self.unfit(Rc::new(*process), *failure),
             News::PutDown(failure, stopped) => self.put_down(*failure, stopped).await,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::super::last_lines::last_lines;
-use super::super::machine::{Input, State};
+use super::super::machine::{Input, Origin, State};
 use super::super::process::Process;
 use super::super::stop::{self, DisableRequest, StopOptions, StopReport, Stopping};
 use super::{Actor, News};
@@ -95,13 +95,27 @@ impl Actor {
         failure: Failure,
         stopped: Result<StopReport, Failure>,
     ) {
+        if let Err(failure) = &stopped {
+            tracing::error!(plugin = %self.row.id, %failure, "what was taken over is not gone");
+        }
+        self.start_failed(failure, stopped).await;
+    }
+
+    /// A start came to nothing, and what it had started was stopped. Whoever disables it meanwhile has that;
+    /// and where a dead supervisor had begun to, the stop that it had begun is finished.
+    pub(super) async fn start_failed(
+        &mut self,
+        failure: Failure,
+        stopped: Result<StopReport, Failure>,
+    ) {
         self.last_failure = Some(failure);
+        let taken_over = self.machine.state() == State::Enabling(Origin::Adoption);
+        if taken_over && !self.row.enabled {
+            self.step(Input::Disable).await;
+        }
         if self.machine.state() == State::Disabling {
             self.stopped(stopped).await;
             return;
-        }
-        if let Err(failure) = stopped {
-            tracing::error!(plugin = %self.row.id, %failure, "what was taken over is not gone");
         }
         self.process = None;
         self.step(Input::StartFailed).await;

@@ -21,6 +21,9 @@ use crate::link::{
 /// What the launcher answered, with the descriptors that came along.
 type Answer = Result<(Reply, Vec<OwnedFd>), Failure>;
 
+/// Where the answer to a request comes, once it is written.
+type Written = Result<oneshot::Receiver<Answer>, Failure>;
+
 /// A handle for asking the launcher; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Launcher {
@@ -61,23 +64,37 @@ impl Launcher {
 
     /// The same, for a request with which a descriptor goes.
     pub(crate) async fn ask_with(&self, request: Request, descriptor: Option<OwnedFd>) -> Answer {
-        let number = self.shared.next.fetch_add(1, Ordering::Relaxed);
-        let (answer, answered) = oneshot::channel();
-        self.shared.waiting().insert(number, answer);
-        let sent = self.send(&Numbered { number, request }, descriptor).await;
-        if let Err(error) = sent {
-            self.shared.waiting().remove(&number);
-            return Err(gone(&error));
-        }
-        answered.await.unwrap_or_else(|_| Err(gone(&LinkError::Closed)))
+        answer(self.write(request, descriptor).await).await
     }
 
     /// Asks for something that is answered with [`Reply::Done`].
     pub(crate) async fn ask_done(&self, request: Request) -> Result<(), Failure> {
-        match self.ask(request).await? {
-            (Reply::Done, _) => Ok(()),
-            (other, _) => Err(unexpected(&other)),
+        self.write_done(request).await.await
+    }
+
+    /// The same, and does not wait for the answer: what is returned once the request is written does.
+    pub(crate) async fn write_done(
+        &self,
+        request: Request,
+    ) -> impl Future<Output = Result<(), Failure>> + use<> {
+        let written = self.write(request, None).await;
+        async move {
+            match answer(written).await? {
+                (Reply::Done, _) => Ok(()),
+                (other, _) => Err(unexpected(&other)),
+            }
         }
+    }
+
+    async fn write(&self, request: Request, descriptor: Option<OwnedFd>) -> Written {
+        let number = self.shared.next.fetch_add(1, Ordering::Relaxed);
+        let (answer, answered) = oneshot::channel();
+        self.shared.waiting().insert(number, answer);
+        let sent = self.send(&Numbered { number, request }, descriptor).await;
+        sent.map(|()| answered).map_err(|error| {
+            self.shared.waiting().remove(&number);
+            gone(&error)
+        })
     }
 
     /// Says something that is not answered.
@@ -131,6 +148,10 @@ impl Launcher {
             })?;
         Ok(Received { value: link::decode(&packet.data)?, descriptors: packet.descriptors })
     }
+}
+
+async fn answer(written: Written) -> Answer {
+    written?.await.unwrap_or_else(|_| Err(gone(&LinkError::Closed)))
 }
 
 fn gone(error: &LinkError) -> Failure {

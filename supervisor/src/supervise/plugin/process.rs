@@ -19,6 +19,7 @@ use super::host::HostSide;
 use super::last_lines::last_lines;
 use super::plan::StartPlan;
 use super::quota::Kept;
+use super::stop::{self, AFTER_KILL, gone_by};
 use crate::clock::Monotonic;
 use crate::exposure::{Exposure, Score};
 use crate::failure::{Code, Failure};
@@ -440,24 +441,11 @@ pub(super) fn died(exited: &Exited, stage: &str) -> Failure {
 
 /// Kills what the start has started and waits until it is gone.
 async fn roll_back(context: &Context, plan: &StartPlan, exits: &ExitBoard, generation: u64) {
-    let stop = Request::Stop {
-        id: plan.id.clone(),
-        generation,
-        term_in: Duration::ZERO,
-        kill_in: Duration::ZERO,
-    };
-    // It may be gone already, which the launcher answers with NOT_FOUND.
-    if let Err(failure) = context.launcher.ask_done(stop).await
-        && failure.code != Code::NotFound
-    {
-        tracing::error!(plugin = %plan.id, generation, %failure, "a failed start was not stopped");
-    }
-    let gone = exited(exits.subscribe(), generation);
-    if tokio::time::timeout(super::stop::AFTER_KILL, gone).await.is_err() {
-        tracing::error!(
-            plugin = %plan.id, generation,
-            "a process of a failed start is not gone after SIGKILL: the kernel holds it (state D?)"
-        );
+    let launcher = &context.launcher;
+    stop::arm(launcher, &plan.id, generation, Duration::ZERO, Duration::ZERO).await;
+    let (gone, deadline) = (exited(exits.subscribe(), generation), Instant::now() + AFTER_KILL);
+    if let Err(failure) = gone_by(deadline, gone, launcher, &plan.id, generation).await {
+        tracing::error!(plugin = %plan.id, generation, %failure, "a failed start is not gone");
     }
 }
 

@@ -10,13 +10,18 @@ use bulkhead_sandbox::descriptors::{self, ReceiveError};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 
 use crate::failure::{Code, Failure};
 use crate::link::{
     self, LinkError, MAX_DESCRIPTORS, MAX_PACKET, Message, Numbered, Received, Reply, Request,
     RequestNumber,
 };
+
+/// How many starts the launcher is asked for at a time. It refuses what is more than it takes, and who is
+/// refused when the service starts stays down.
+const STARTS_AT_ONCE: usize = 16;
+const _: () = assert!(STARTS_AT_ONCE * 2 <= link::MAX_JOBS);
 
 /// What the launcher answered, with the descriptors that came along.
 type Answer = Result<(Reply, Vec<OwnedFd>), Failure>;
@@ -34,6 +39,8 @@ struct Shared {
     socket: AsyncFd<OwnedFd>,
     next: AtomicU64,
     waiting: Mutex<HashMap<RequestNumber, oneshot::Sender<Answer>>>,
+    /// Places for starts.
+    starts: Semaphore,
 }
 
 impl Shared {
@@ -53,8 +60,20 @@ impl Launcher {
             reason = "its replacement is unsafe, for types that close early: OwnedFd does not"
         )]
         let socket = AsyncFd::with_interest(socket, Interest::READABLE | Interest::WRITABLE)?;
-        let shared = Shared { socket, next: AtomicU64::new(1), waiting: Mutex::default() };
+        let shared = Shared {
+            socket,
+            next: AtomicU64::new(1),
+            waiting: Mutex::default(),
+            starts: Semaphore::new(STARTS_AT_ONCE),
+        };
         Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Waits for a place among the starts that the launcher is asked for at a time, which is given back when
+    /// what this returns is dropped.
+    pub(crate) async fn place_to_start(&self) -> Option<SemaphorePermit<'_>> {
+        // It is never closed.
+        self.shared.starts.acquire().await.ok()
     }
 
     /// Asks, and waits for the answer.

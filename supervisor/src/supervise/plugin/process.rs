@@ -72,6 +72,12 @@ pub(crate) enum StartError {
     Unfit(Box<Process>, Failure),
 }
 
+impl From<Failure> for StartError {
+    fn from(failure: Failure) -> Self {
+        StartError::Failed(failure)
+    }
+}
+
 /// Starts the plugin and brings it up. When it fails no process is left.
 pub(crate) async fn start(
     context: &Context,
@@ -79,23 +85,7 @@ pub(crate) async fn start(
     exits: &ExitBoard,
     mut cancelled: watch::Receiver<bool>,
 ) -> Result<Process, StartError> {
-    tokio::select! {
-        checked = check_storage(context, plan) => checked.map_err(StartError::Failed)?,
-        _ = cancelled.wait_for(|cancelled| *cancelled) => return Err(StartError::Cancelled),
-    }
-    let request = Request::Spawn(Box::new(Spawn {
-        id: plan.id.clone(),
-        digest: plan.digest,
-        entry: plan.manifest.entry(),
-        args: vec![],
-        env: environment(context, plan),
-        policy: Json(plan.policy.clone()),
-    }));
-    let (spawned, descriptors) = match context.launcher.ask(request).await {
-        Ok((Reply::Spawned(spawned), descriptors)) => (spawned, descriptors),
-        Ok((other, _)) => return Err(StartError::Failed(unexpected(&other))),
-        Err(failure) => return Err(StartError::Failed(failure)),
-    };
+    let (spawned, descriptors) = spawn(context, plan, &mut cancelled).await?;
     Denials::begin(&context.registry, &plan.id, spawned.uid, spawned.generation, false);
     let generation = spawned.generation;
     context.given.begin(generation);
@@ -114,6 +104,35 @@ pub(crate) async fn start(
         }
         other => other,
     })
+}
+
+/// Has the launcher start it, in its turn. That ends here: how long a plugin takes for itself is no reason
+/// for another to wait.
+async fn spawn(
+    context: &Context,
+    plan: &StartPlan,
+    cancelled: &mut watch::Receiver<bool>,
+) -> Result<(Spawned, Vec<OwnedFd>), StartError> {
+    let checked = async {
+        let place = context.launcher.place_to_start().await;
+        check_storage(context, plan).await.map(|()| place)
+    };
+    let _place = tokio::select! {
+        place = checked => place?,
+        _ = cancelled.wait_for(|cancelled| *cancelled) => return Err(StartError::Cancelled),
+    };
+    let request = Request::Spawn(Box::new(Spawn {
+        id: plan.id.clone(),
+        digest: plan.digest,
+        entry: plan.manifest.entry(),
+        args: vec![],
+        env: environment(context, plan),
+        policy: Json(plan.policy.clone()),
+    }));
+    match context.launcher.ask(request).await? {
+        (Reply::Spawned(spawned), descriptors) => Ok((spawned, descriptors)),
+        (other, _) => Err(unexpected(&other).into()),
+    }
 }
 
 /// What the SDK is told before there is a session.

@@ -133,8 +133,13 @@ fn one_that_hangs_in_its_start_holds_up_no_other() {
     assert_eq!(service.json(["disable", "sibling"])["state"], "disabled");
     service.json(["uninstall", "sibling"]);
     assert_eq!(service.json(["inspect", "victim"])["state"], "enabling");
-    service.json(["disable", "victim"]);
+    let report = service.json(["disable", "victim"]);
     hanging.wait().expect(1);
+    // It ran, and is told as what it was: killed.
+    assert_eq!(report["forced"], true, "{report}");
+    assert_eq!(report["exit"]["status"]["signaled"]["signal"], 9, "{report}");
+    let stages = report["timeline"].as_array().unwrap();
+    assert!(stages.iter().any(|stage| stage["stage"] == "sigkill"), "{report}");
 }
 
 #[test]

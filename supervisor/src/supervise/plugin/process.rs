@@ -64,17 +64,21 @@ pub(crate) type ExitBoard = watch::Sender<Option<Arc<Exited>>>;
 
 /// Why a start did not end with a plugin that is up.
 pub(crate) enum StartError {
-    Failed(Failure),
+    Failed(Failure, Ended),
     /// Someone asked for the plugin to be disabled meanwhile.
-    Cancelled,
+    Cancelled(Ended),
     /// What was taken over runs, and does not do what it should: it is to be stopped as at any other
     /// time, as it may have something to save.
     Unfit(Box<Process>, Failure),
 }
 
+/// The end of the process that a start had come to. None: it had come to none, or its end is not heard of.
+pub(crate) type Ended = Option<Arc<Exited>>;
+
 impl From<Failure> for StartError {
+    /// Before there was a process.
     fn from(failure: Failure) -> Self {
-        StartError::Failed(failure)
+        StartError::Failed(failure, None)
     }
 }
 
@@ -90,19 +94,20 @@ pub(crate) async fn start(
     let generation = spawned.generation;
     context.given.begin(generation);
     let error = match attach(context, plan, exits, spawned, descriptors) {
-        Err(failure) => StartError::Failed(failure),
+        Err(failure) => failure.into(),
         Ok(process) => match take_up(context, plan, &process, Until::Healthy, cancelled).await {
             Ok(()) => return Ok(process),
             Err(error) => error,
         },
     };
-    roll_back(context, plan, exits, generation).await;
+    let ended = roll_back(context, plan, exits, generation).await;
     Err(match error {
-        StartError::Failed(failure) => {
+        StartError::Failed(failure, _) => {
             let (key, lines) = last_lines(context, &plan.manifest, generation).await;
-            StartError::Failed(failure.with(key, lines))
+            StartError::Failed(failure.with(key, lines), ended)
         }
-        other => other,
+        StartError::Cancelled(_) => StartError::Cancelled(ended),
+        other @ StartError::Unfit(..) => other,
     })
 }
 
@@ -119,7 +124,7 @@ async fn spawn(
     };
     let _place = tokio::select! {
         place = checked => place?,
-        _ = cancelled.wait_for(|cancelled| *cancelled) => return Err(StartError::Cancelled),
+        _ = cancelled.wait_for(|cancelled| *cancelled) => return Err(StartError::Cancelled(None)),
     };
     let request = Request::Spawn(Box::new(Spawn {
         id: plan.id.clone(),
@@ -197,12 +202,12 @@ pub(crate) async fn adopt(
         Ok(process) => process,
         Err(failure) => {
             // Nobody can ask it anything.
-            roll_back(context, plan, exits, generation).await;
-            return Err(StartError::Failed(failure));
+            let ended = roll_back(context, plan, exits, generation).await;
+            return Err(StartError::Failed(failure, ended));
         }
     };
     match take_up(context, plan, &process, Until::Initialized, cancelled).await {
-        Err(StartError::Failed(failure)) => Err(StartError::Unfit(Box::new(process), failure)),
+        Err(StartError::Failed(failure, _)) => Err(StartError::Unfit(Box::new(process), failure)),
         _ => Ok(process),
     }
 }
@@ -223,16 +228,16 @@ async fn take_up(
     mut cancelled: watch::Receiver<bool>,
 ) -> Result<(), StartError> {
     let maximum = context.settings.admission.max_exposure;
-    within_bound(plan, &process.enforcement, maximum).map_err(StartError::Failed)?;
-    let effective = plan.effective(&context.launcher).await.map_err(StartError::Failed)?;
+    within_bound(plan, &process.enforcement, maximum)?;
+    let effective = plan.effective(&context.launcher).await?;
     context.given.add(process.generation, &effective.secrets);
     let stage = watch::Sender::new("handshake");
     let brought_up = tokio::select! {
         result = bring_up(plan, &effective, process, until, &stage) => result,
         exited = process.exited() => Err(died(&exited, &stage.borrow())),
-        _ = cancelled.wait_for(|cancelled| *cancelled) => return Err(StartError::Cancelled),
+        _ = cancelled.wait_for(|cancelled| *cancelled) => return Err(StartError::Cancelled(None)),
     };
-    brought_up.map_err(|failure| StartError::Failed(effective.secrets.mask(failure)))
+    Ok(brought_up.map_err(|failure| effective.secrets.mask(failure))?)
 }
 
 /// What was measured may be worse than what was expected when the start was admitted.
@@ -459,13 +464,21 @@ pub(super) fn died(exited: &Exited, stage: &str) -> Failure {
 }
 
 /// Kills what the start has started and waits until it is gone.
-async fn roll_back(context: &Context, plan: &StartPlan, exits: &ExitBoard, generation: u64) {
+async fn roll_back(
+    context: &Context,
+    plan: &StartPlan,
+    exits: &ExitBoard,
+    generation: u64,
+) -> Ended {
     let launcher = &context.launcher;
     stop::arm(launcher, &plan.id, generation, Duration::ZERO, Duration::ZERO).await;
     let (gone, deadline) = (exited(exits.subscribe(), generation), Instant::now() + AFTER_KILL);
-    if let Err(failure) = gone_by(deadline, gone, launcher, &plan.id, generation).await {
-        tracing::error!(plugin = %plan.id, generation, %failure, "a failed start is not gone");
-    }
+    let ended = gone_by(deadline, gone, launcher, &plan.id, generation).await;
+    ended
+        .inspect_err(|failure| {
+            tracing::error!(plugin = %plan.id, generation, %failure, "a failed start is not gone");
+        })
+        .ok()
 }
 
 #[cfg(test)]

@@ -259,7 +259,8 @@ fn stop_in(id: &PluginId, generation: u64, term_in: Duration, kill_in: Duration)
     Request::Stop { id: id.clone(), generation, term_in, kill_in }
 }
 
-fn report(
+/// What became of a stop that has come to these `stages` before the launcher's.
+pub(super) fn report(
     stopping: &Stopping,
     mut stages: Vec<Stage>,
     saved: bool,

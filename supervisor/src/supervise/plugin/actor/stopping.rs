@@ -11,6 +11,7 @@ use super::super::process::Process;
 use super::super::stop::{self, DisableRequest, StopOptions, StopReport, Stopping};
 use super::{Actor, News};
 use crate::failure::Failure;
+use crate::link::Exited;
 use crate::supervise::usage;
 
 impl Actor {
@@ -53,6 +54,14 @@ impl Actor {
 
     pub(super) fn nothing_ran(&self) -> StopReport {
         StopReport::nothing_ran(self.how_to_stop().options.budget)
+    }
+
+    /// A start that came to nothing, with what it had come to.
+    pub(super) fn taken_back(&self, ended: Option<&Arc<Exited>>) -> StopReport {
+        match ended {
+            Some(exited) => stop::report(&self.how_to_stop(), vec![], false, exited),
+            None => self.nothing_ran(),
+        }
     }
 
     pub(super) fn begin_stop(&mut self) {

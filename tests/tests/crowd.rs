@@ -68,6 +68,26 @@ fn more_plugins_than_the_launcher_starts_at_a_time_are_all_started_with_the_serv
 }
 
 #[test]
+fn more_that_hang_in_their_start_than_are_started_at_a_time_keep_no_other_down() {
+    const MANY: usize = 17;
+    let mut service = Service::start();
+    let patient = "[lifecycle]\ninit_timeout = \"1h\"";
+    for nth in 0..MANY {
+        service.install(&Package::hostile(&format!("guest{nth:02}"), "hang-in-init", patient));
+    }
+    // They are started in this order.
+    service.install(&Package::hostile("last", "well", ""));
+    service.stop();
+    database(&service).execute("UPDATE plugin SET enabled = 1", []).unwrap();
+    service.run_again();
+    service.wait_for("last", |plugin| plugin["state"] == "enabled");
+    // The control: all the others still hang.
+    let hanging = service.json(["ls"]);
+    let hanging = hanging["plugins"].as_array().unwrap().iter();
+    assert_eq!(hanging.filter(|plugin| plugin["state"] == "enabling").count(), MANY);
+}
+
+#[test]
 fn none_of_many_starts_with_more_than_it_may_keep() {
     const MANY: usize = 12;
     let mut service = Service::start();

@@ -133,8 +133,13 @@ fn one_that_hangs_in_its_start_holds_up_no_other() {
     assert_eq!(service.json(["disable", "sibling"])["state"], "disabled");
     service.json(["uninstall", "sibling"]);
     assert_eq!(service.json(["inspect", "victim"])["state"], "enabling");
-    service.json(["disable", "victim"]);
+    let report = service.json(["disable", "victim"]);
     hanging.wait().expect(1);
+    // It ran, and is told as what it was: killed.
+    assert_eq!(report["forced"], true, "{report}");
+    assert_eq!(report["exit"]["status"]["signaled"]["signal"], 9, "{report}");
+    let stages = report["timeline"].as_array().unwrap();
+    assert!(stages.iter().any(|stage| stage["stage"] == "sigkill"), "{report}");
 }
 
 #[test]
@@ -186,4 +191,29 @@ fn one_that_is_disabled_while_it_is_taken_over_may_finish() {
         (&json!(false), &json!(true)),
         "{report}"
     );
+}
+
+#[test]
+fn one_that_was_being_disabled_when_its_supervisor_died_is_not_started_again() {
+    let service = Service::start();
+    let lines = "[lifecycle]\ninit_timeout = \"50s\"";
+    let plugin = service.enable(&Package::hostile("victim", "well", lines));
+    let below = below_init(&plugin["plugin"]);
+    // It hears neither that it is to go nor the next supervisor.
+    kill(below, Signal::SIGSTOP).unwrap();
+    let disabling = service.command(["disable", "victim", "--timeout", "5m"]).start();
+    let stored = |plugin: &Value| plugin["state"] == "disabling" && plugin["desired"] == "disabled";
+    service.wait_for("victim", stored);
+    // Nobody asks for it again.
+    drop(disabling);
+    kill(Pid::from_raw(service.supervisor()), Signal::SIGKILL).unwrap();
+    service.wait_for("victim", |plugin| plugin["state"] == "enabling");
+    let mut events = follow(&service);
+    kill(below, Signal::SIGKILL).unwrap();
+    let over = next(&mut events, &["plugin:restarting", "plugin:error", "plugin:disabled"]);
+    assert_eq!(over["event"], "plugin:disabled", "{over}");
+    assert_eq!(over["stop"]["exit"]["status"]["signaled"]["signal"], 9, "{over}");
+    let plugin = service.json(["inspect", "victim"]);
+    assert_eq!((&plugin["state"], &plugin["desired"]), (&json!("disabled"), &json!("disabled")));
+    assert_eq!(service.plugin_processes(), [0; 0]);
 }

@@ -200,3 +200,44 @@ fn a_launcher_that_stood_still_does_not_take_its_supervisor_for_silent() {
     let text = service.command(["metrics"]).run().expect(0).stdout;
     assert!(text.contains("bulkhead_supervisor_starts_total 1\n"), "{text}");
 }
+
+#[test]
+fn a_launcher_that_stands_still_holds_up_no_drain() {
+    let service = Service::start();
+    service.enable(&Package::hostile("victim", "well", ""));
+    let launcher = Pid::from_raw(service.pid());
+    kill(launcher, Signal::SIGSTOP).unwrap();
+    let disabling = service.command(["disable", "victim", "--timeout", "5m", "--json"]).start();
+    let deadline = Instant::now() + DEADLINE;
+    while !service.plugin_processes().is_empty() {
+        assert!(Instant::now() < deadline, "it has not heard that it is to go");
+        std::thread::yield_now();
+    }
+    kill(launcher, Signal::SIGCONT).unwrap();
+    let report: Value = serde_json::from_str(&disabling.wait().expect(0).stdout).unwrap();
+    assert_eq!(
+        (&report["forced"], &report["stateSaved"]),
+        (&false.into(), &true.into()),
+        "{report}"
+    );
+}
+
+#[test]
+fn what_a_launcher_that_stands_still_has_not_killed_is_not_told_as_killed() {
+    let service = Service::start();
+    service.enable(&Package::hostile("victim", "ignore-drain", ""));
+    let launcher = Pid::from_raw(service.pid());
+    kill(launcher, Signal::SIGSTOP).unwrap();
+    let error = service.error(["disable", "victim", "--timeout", "500ms"]);
+    assert_ne!(service.plugin_processes(), [0; 0], "the control: nobody has killed it");
+    kill(launcher, Signal::SIGCONT).unwrap();
+    assert_eq!((&error["code"], &error["details"]["stage"]), (&"TIMEOUT".into(), &"kill".into()));
+    let message = error["message"].as_str().unwrap();
+    assert!(message.contains("the launcher has not answered"), "{message}");
+    assert!(!message.contains("kernel"), "{message}");
+    let deadline = Instant::now() + DEADLINE;
+    while !service.plugin_processes().is_empty() {
+        assert!(Instant::now() < deadline, "it is not killed once the launcher goes on");
+        std::thread::yield_now();
+    }
+}

@@ -10,7 +10,7 @@ use bulkhead_sandbox::descriptors::{self, ReceiveError};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 
 use crate::failure::{Code, Failure};
 use crate::link::{
@@ -18,8 +18,16 @@ use crate::link::{
     RequestNumber,
 };
 
+/// How many starts the launcher is asked for at a time. It refuses what is more than it takes, and who is
+/// refused when the service starts stays down.
+const STARTS_AT_ONCE: usize = 16;
+const _: () = assert!(STARTS_AT_ONCE * 2 <= link::MAX_JOBS);
+
 /// What the launcher answered, with the descriptors that came along.
 type Answer = Result<(Reply, Vec<OwnedFd>), Failure>;
+
+/// Where the answer to a request comes, once it is written.
+type Written = Result<oneshot::Receiver<Answer>, Failure>;
 
 /// A handle for asking the launcher; cheap to clone.
 #[derive(Clone)]
@@ -31,6 +39,8 @@ struct Shared {
     socket: AsyncFd<OwnedFd>,
     next: AtomicU64,
     waiting: Mutex<HashMap<RequestNumber, oneshot::Sender<Answer>>>,
+    /// Places for starts.
+    starts: Semaphore,
 }
 
 impl Shared {
@@ -50,8 +60,20 @@ impl Launcher {
             reason = "its replacement is unsafe, for types that close early: OwnedFd does not"
         )]
         let socket = AsyncFd::with_interest(socket, Interest::READABLE | Interest::WRITABLE)?;
-        let shared = Shared { socket, next: AtomicU64::new(1), waiting: Mutex::default() };
+        let shared = Shared {
+            socket,
+            next: AtomicU64::new(1),
+            waiting: Mutex::default(),
+            starts: Semaphore::new(STARTS_AT_ONCE),
+        };
         Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Waits for a place among the starts that the launcher is asked for at a time, which is given back when
+    /// what this returns is dropped.
+    pub(crate) async fn place_to_start(&self) -> Option<SemaphorePermit<'_>> {
+        // It is never closed.
+        self.shared.starts.acquire().await.ok()
     }
 
     /// Asks, and waits for the answer.
@@ -61,23 +83,37 @@ impl Launcher {
 
     /// The same, for a request with which a descriptor goes.
     pub(crate) async fn ask_with(&self, request: Request, descriptor: Option<OwnedFd>) -> Answer {
-        let number = self.shared.next.fetch_add(1, Ordering::Relaxed);
-        let (answer, answered) = oneshot::channel();
-        self.shared.waiting().insert(number, answer);
-        let sent = self.send(&Numbered { number, request }, descriptor).await;
-        if let Err(error) = sent {
-            self.shared.waiting().remove(&number);
-            return Err(gone(&error));
-        }
-        answered.await.unwrap_or_else(|_| Err(gone(&LinkError::Closed)))
+        answer(self.write(request, descriptor).await).await
     }
 
     /// Asks for something that is answered with [`Reply::Done`].
     pub(crate) async fn ask_done(&self, request: Request) -> Result<(), Failure> {
-        match self.ask(request).await? {
-            (Reply::Done, _) => Ok(()),
-            (other, _) => Err(unexpected(&other)),
+        self.write_done(request).await.await
+    }
+
+    /// The same, and does not wait for the answer: what is returned once the request is written does.
+    pub(crate) async fn write_done(
+        &self,
+        request: Request,
+    ) -> impl Future<Output = Result<(), Failure>> + use<> {
+        let written = self.write(request, None).await;
+        async move {
+            match answer(written).await? {
+                (Reply::Done, _) => Ok(()),
+                (other, _) => Err(unexpected(&other)),
+            }
         }
+    }
+
+    async fn write(&self, request: Request, descriptor: Option<OwnedFd>) -> Written {
+        let number = self.shared.next.fetch_add(1, Ordering::Relaxed);
+        let (answer, answered) = oneshot::channel();
+        self.shared.waiting().insert(number, answer);
+        let sent = self.send(&Numbered { number, request }, descriptor).await;
+        sent.map(|()| answered).map_err(|error| {
+            self.shared.waiting().remove(&number);
+            gone(&error)
+        })
     }
 
     /// Says something that is not answered.
@@ -131,6 +167,10 @@ impl Launcher {
             })?;
         Ok(Received { value: link::decode(&packet.data)?, descriptors: packet.descriptors })
     }
+}
+
+async fn answer(written: Written) -> Answer {
+    written?.await.unwrap_or_else(|_| Err(gone(&LinkError::Closed)))
 }
 
 fn gone(error: &LinkError) -> Failure {

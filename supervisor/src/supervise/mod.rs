@@ -35,7 +35,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use bulkhead_sandbox::descriptors::{ReceiveError, recv_with_fds};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
 use crate::clock::Monotonic;
@@ -67,11 +67,6 @@ pub(crate) fn timestamp() -> String {
 
 /// How long a shutdown waits until what runs of schedules came to is written down.
 const SETTLING: std::time::Duration = std::time::Duration::from_secs(2);
-
-/// How many plugins are started at a time when the service starts. The launcher refuses what is more than
-/// it takes, and who is refused then stays down.
-const STARTS_AT_ONCE: usize = 16;
-const _: () = assert!(STARTS_AT_ONCE * 2 <= link::MAX_JOBS);
 
 /// Why the supervisor cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -390,12 +385,11 @@ enum How {
 }
 
 impl Registry {
-    /// Starts what the operator wants to be enabled, some at a time.
+    /// Starts what the operator wants to be enabled.
     async fn start_wanted(self: Arc<Self>, wanted: Vec<Start>) {
-        let places = Arc::new(Semaphore::new(STARTS_AT_ONCE));
         let mut starts = tokio::task::JoinSet::new();
         for Start { id, how, resumed } in wanted {
-            let (registry, places) = (Arc::clone(&self), Arc::clone(&places));
+            let registry = Arc::clone(&self);
             starts.spawn(async move {
                 match how {
                     How::Fresh => {}
@@ -403,14 +397,11 @@ impl Registry {
                     How::Again => registry.bring_down(&id).await,
                 }
                 if let Some(resumed) = resumed {
-                    // It has its turn already, and others that have a place may wait for that.
                     if let Err(failure) = registry.go_on_enabling(resumed).await {
                         tracing::error!(plugin = %id, %failure, "not enabled, and as it was before");
                     }
                     return;
                 }
-                // What it depends on is started in its place, whoever has none yet. It is never closed.
-                let _place = places.acquire().await.ok();
                 registry.start_one(&id).await;
             });
         }

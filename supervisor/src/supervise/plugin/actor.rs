@@ -30,7 +30,7 @@ use super::health::{self, Checks};
 use super::last_lines::last_lines;
 use super::machine::{Effect, Input, Machine, Origin, State};
 use super::plan::{StartPlan, granted};
-use super::process::{self, ExitBoard, Process, StartError};
+use super::process::{self, Ended, ExitBoard, Process, StartError};
 use super::stop::{StopReport, Stopping};
 use crate::clock::Monotonic;
 use crate::failure::{Code, Failure};
@@ -107,12 +107,12 @@ pub(crate) struct EnableReport {
 /// What a sub-task reports.
 enum News {
     Started(Box<Process>),
-    StartFailed(Box<Failure>),
+    StartFailed(Box<Failure>, Ended),
     /// What was taken over is to be stopped.
     Unfit(Box<Process>, Box<Failure>),
     /// That is done.
     PutDown(Box<Failure>, Result<StopReport, Failure>),
-    StartCancelled,
+    StartCancelled(Ended),
     Stopped(Result<StopReport, Failure>),
     SessionEnded {
         generation: u64,
@@ -314,8 +314,8 @@ impl Actor {
                     let failure = process::died(&exited, "health");
                     let (key, lines) =
                         last_lines(&self.context, &self.manifest, process.generation).await;
-                    self.last_failure = Some(failure.with(key, lines));
-                    self.step(Input::StartFailed).await;
+                    let stopped = Ok(self.taken_back(Some(&exited)));
+                    self.start_failed(failure.with(key, lines), stopped).await;
                     return;
                 }
                 self.watch_session(&process);
@@ -335,17 +335,15 @@ impl Actor {
                     }
                 }
             }
-            News::StartFailed(failure) => {
-                self.last_failure = Some(*failure);
-                if disabling {
-                    self.stopped(Ok(self.nothing_ran())).await;
-                } else {
-                    self.step(Input::StartFailed).await;
-                }
+            News::StartFailed(failure, ended) => {
+                let stopped = Ok(self.taken_back(ended.as_ref()));
+                self.start_failed(*failure, stopped).await;
             }
             News::Unfit(process, failure) => self.unfit(Rc::new(*process), *failure),
             News::PutDown(failure, stopped) => self.put_down(*failure, stopped).await,
-            News::StartCancelled => self.stopped(Ok(self.nothing_ran())).await,
+            News::StartCancelled(ended) => {
+                self.stopped(Ok(self.taken_back(ended.as_ref()))).await;
+            }
             News::Stopped(result) => self.stopped(result).await,
             News::Configured(asked) => self.configured(asked).await,
             News::Checked { generation, result } => self.checked(generation, result).await,
@@ -399,8 +397,10 @@ impl Actor {
             // The actor is gone only when the service is.
             let _ = news.send(match result {
                 Ok(process) => News::Started(Box::new(process)),
-                Err(StartError::Failed(failure)) => News::StartFailed(Box::new(failure)),
-                Err(StartError::Cancelled) => News::StartCancelled,
+                Err(StartError::Failed(failure, ended)) => {
+                    News::StartFailed(Box::new(failure), ended)
+                }
+                Err(StartError::Cancelled(ended)) => News::StartCancelled(ended),
                 Err(StartError::Unfit(process, failure)) => News::Unfit(process, Box::new(failure)),
             });
         });

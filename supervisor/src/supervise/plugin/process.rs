@@ -19,6 +19,7 @@ use super::host::HostSide;
 use super::last_lines::last_lines;
 use super::plan::StartPlan;
 use super::quota::Kept;
+use super::stop::{self, AFTER_KILL, gone_by};
 use crate::clock::Monotonic;
 use crate::exposure::{Exposure, Score};
 use crate::failure::{Code, Failure};
@@ -63,12 +64,22 @@ pub(crate) type ExitBoard = watch::Sender<Option<Arc<Exited>>>;
 
 /// Why a start did not end with a plugin that is up.
 pub(crate) enum StartError {
-    Failed(Failure),
+    Failed(Failure, Ended),
     /// Someone asked for the plugin to be disabled meanwhile.
-    Cancelled,
+    Cancelled(Ended),
     /// What was taken over runs, and does not do what it should: it is to be stopped as at any other
     /// time, as it may have something to save.
     Unfit(Box<Process>, Failure),
+}
+
+/// The end of the process that a start had come to. None: it had come to none, or its end is not heard of.
+pub(crate) type Ended = Option<Arc<Exited>>;
+
+impl From<Failure> for StartError {
+    /// Before there was a process.
+    fn from(failure: Failure) -> Self {
+        StartError::Failed(failure, None)
+    }
 }
 
 /// Starts the plugin and brings it up. When it fails no process is left.
@@ -78,10 +89,43 @@ pub(crate) async fn start(
     exits: &ExitBoard,
     mut cancelled: watch::Receiver<bool>,
 ) -> Result<Process, StartError> {
-    tokio::select! {
-        checked = check_storage(context, plan) => checked.map_err(StartError::Failed)?,
-        _ = cancelled.wait_for(|cancelled| *cancelled) => return Err(StartError::Cancelled),
-    }
+    let (spawned, descriptors) = spawn(context, plan, &mut cancelled).await?;
+    Denials::begin(&context.registry, &plan.id, spawned.uid, spawned.generation, false);
+    let generation = spawned.generation;
+    context.given.begin(generation);
+    let error = match attach(context, plan, exits, spawned, descriptors) {
+        Err(failure) => failure.into(),
+        Ok(process) => match take_up(context, plan, &process, Until::Healthy, cancelled).await {
+            Ok(()) => return Ok(process),
+            Err(error) => error,
+        },
+    };
+    let ended = roll_back(context, plan, exits, generation).await;
+    Err(match error {
+        StartError::Failed(failure, _) => {
+            let (key, lines) = last_lines(context, &plan.manifest, generation).await;
+            StartError::Failed(failure.with(key, lines), ended)
+        }
+        StartError::Cancelled(_) => StartError::Cancelled(ended),
+        other @ StartError::Unfit(..) => other,
+    })
+}
+
+/// Has the launcher start it, in its turn. That ends here: how long a plugin takes for itself is no reason
+/// for another to wait.
+async fn spawn(
+    context: &Context,
+    plan: &StartPlan,
+    cancelled: &mut watch::Receiver<bool>,
+) -> Result<(Spawned, Vec<OwnedFd>), StartError> {
+    let checked = async {
+        let place = context.launcher.place_to_start().await;
+        check_storage(context, plan).await.map(|()| place)
+    };
+    let _place = tokio::select! {
+        place = checked => place?,
+        _ = cancelled.wait_for(|cancelled| *cancelled) => return Err(StartError::Cancelled(None)),
+    };
     let request = Request::Spawn(Box::new(Spawn {
         id: plan.id.clone(),
         digest: plan.digest,
@@ -90,29 +134,10 @@ pub(crate) async fn start(
         env: environment(context, plan),
         policy: Json(plan.policy.clone()),
     }));
-    let (spawned, descriptors) = match context.launcher.ask(request).await {
-        Ok((Reply::Spawned(spawned), descriptors)) => (spawned, descriptors),
-        Ok((other, _)) => return Err(StartError::Failed(unexpected(&other))),
-        Err(failure) => return Err(StartError::Failed(failure)),
-    };
-    Denials::begin(&context.registry, &plan.id, spawned.uid, spawned.generation, false);
-    let generation = spawned.generation;
-    context.given.begin(generation);
-    let error = match attach(context, plan, exits, spawned, descriptors) {
-        Err(failure) => StartError::Failed(failure),
-        Ok(process) => match take_up(context, plan, &process, Until::Healthy, cancelled).await {
-            Ok(()) => return Ok(process),
-            Err(error) => error,
-        },
-    };
-    roll_back(context, plan, exits, generation).await;
-    Err(match error {
-        StartError::Failed(failure) => {
-            let (key, lines) = last_lines(context, &plan.manifest, generation).await;
-            StartError::Failed(failure.with(key, lines))
-        }
-        other => other,
-    })
+    match context.launcher.ask(request).await? {
+        (Reply::Spawned(spawned), descriptors) => Ok((spawned, descriptors)),
+        (other, _) => Err(unexpected(&other).into()),
+    }
 }
 
 /// What the SDK is told before there is a session.
@@ -177,12 +202,12 @@ pub(crate) async fn adopt(
         Ok(process) => process,
         Err(failure) => {
             // Nobody can ask it anything.
-            roll_back(context, plan, exits, generation).await;
-            return Err(StartError::Failed(failure));
+            let ended = roll_back(context, plan, exits, generation).await;
+            return Err(StartError::Failed(failure, ended));
         }
     };
     match take_up(context, plan, &process, Until::Initialized, cancelled).await {
-        Err(StartError::Failed(failure)) => Err(StartError::Unfit(Box::new(process), failure)),
+        Err(StartError::Failed(failure, _)) => Err(StartError::Unfit(Box::new(process), failure)),
         _ => Ok(process),
     }
 }
@@ -203,16 +228,16 @@ async fn take_up(
     mut cancelled: watch::Receiver<bool>,
 ) -> Result<(), StartError> {
     let maximum = context.settings.admission.max_exposure;
-    within_bound(plan, &process.enforcement, maximum).map_err(StartError::Failed)?;
-    let effective = plan.effective(&context.launcher).await.map_err(StartError::Failed)?;
+    within_bound(plan, &process.enforcement, maximum)?;
+    let effective = plan.effective(&context.launcher).await?;
     context.given.add(process.generation, &effective.secrets);
     let stage = watch::Sender::new("handshake");
     let brought_up = tokio::select! {
         result = bring_up(plan, &effective, process, until, &stage) => result,
         exited = process.exited() => Err(died(&exited, &stage.borrow())),
-        _ = cancelled.wait_for(|cancelled| *cancelled) => return Err(StartError::Cancelled),
+        _ = cancelled.wait_for(|cancelled| *cancelled) => return Err(StartError::Cancelled(None)),
     };
-    brought_up.map_err(|failure| StartError::Failed(effective.secrets.mask(failure)))
+    Ok(brought_up.map_err(|failure| effective.secrets.mask(failure))?)
 }
 
 /// What was measured may be worse than what was expected when the start was admitted.
@@ -439,26 +464,21 @@ pub(super) fn died(exited: &Exited, stage: &str) -> Failure {
 }
 
 /// Kills what the start has started and waits until it is gone.
-async fn roll_back(context: &Context, plan: &StartPlan, exits: &ExitBoard, generation: u64) {
-    let stop = Request::Stop {
-        id: plan.id.clone(),
-        generation,
-        term_in: Duration::ZERO,
-        kill_in: Duration::ZERO,
-    };
-    // It may be gone already, which the launcher answers with NOT_FOUND.
-    if let Err(failure) = context.launcher.ask_done(stop).await
-        && failure.code != Code::NotFound
-    {
-        tracing::error!(plugin = %plan.id, generation, %failure, "a failed start was not stopped");
-    }
-    let gone = exited(exits.subscribe(), generation);
-    if tokio::time::timeout(super::stop::AFTER_KILL, gone).await.is_err() {
-        tracing::error!(
-            plugin = %plan.id, generation,
-            "a process of a failed start is not gone after SIGKILL: the kernel holds it (state D?)"
-        );
-    }
+async fn roll_back(
+    context: &Context,
+    plan: &StartPlan,
+    exits: &ExitBoard,
+    generation: u64,
+) -> Ended {
+    let launcher = &context.launcher;
+    stop::arm(launcher, &plan.id, generation, Duration::ZERO, Duration::ZERO).await;
+    let (gone, deadline) = (exited(exits.subscribe(), generation), Instant::now() + AFTER_KILL);
+    let ended = gone_by(deadline, gone, launcher, &plan.id, generation).await;
+    ended
+        .inspect_err(|failure| {
+            tracing::error!(plugin = %plan.id, generation, %failure, "a failed start is not gone");
+        })
+        .ok()
 }
 
 #[cfg(test)]

@@ -2,10 +2,11 @@
 //!
 //! Theory of operation. The launcher is told of the whole budget before anything else, so the
 //! guarantee holds from then on whatever becomes of this process. Then the plugin is asked to
-//! drain. If it says goodbye and exits, all the better; if not, the launcher's SIGTERM comes when
-//! the drain's share of the budget is used up, and its SIGKILL when the budget is. Nothing here
-//! waits for anything but the launcher's word that no process is left, and even for that not for
-//! ever: a process that the kernel holds in an uninterruptible wait is reported, not waited for.
+//! drain, whether the launcher has answered or not. If it says goodbye and exits, all the better; if
+//! not, the launcher's SIGTERM comes when the drain's share of the budget is used up, and its SIGKILL
+//! when the budget is. Nothing here waits for anything but the launcher's word that no process is left,
+//! and even for that not for ever: a process that the kernel holds in an uninterruptible wait, and a
+//! launcher that is held up itself, are reported, not waited for.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use bulkhead_ipc_protocol::{Drain, EndReason};
 use bulkhead_sandbox::Cause;
 use serde::Serialize;
 use serde_json::Value;
+use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use super::process::Process;
@@ -26,6 +28,9 @@ use crate::supervise::launcher_link::Launcher;
 
 /// How long after a SIGKILL a process may take to be gone before that is an error.
 pub(crate) const AFTER_KILL: Duration = Duration::from_secs(5);
+
+/// How long before that is told the launcher is asked whether it still does what is due.
+const LAST_CHANCE: Duration = Duration::from_secs(1);
 
 /// How to disable a plugin, as a request has it.
 #[derive(Clone, Debug)]
@@ -143,7 +148,7 @@ impl StopReport {
     }
 }
 
-/// Stops the process; `Err` only if it is not gone some time after its SIGKILL.
+/// Stops the process; `Err` only if it is not gone some time after its SIGKILL is due.
 pub(crate) async fn stop(
     launcher: &Launcher,
     id: &PluginId,
@@ -161,28 +166,20 @@ pub(crate) async fn stop(
         save_state: options.save_state,
     });
     let patience = options.budget.saturating_sub(used) + AFTER_KILL;
-    let deadline = tokio::time::Instant::now() + patience;
+    let deadline = Instant::now() + patience;
     let mut goodbye = None;
-    let exited = tokio::select! {
-        exited = process.exited() => Some(exited),
-        end = process.peer.closed() => {
-            goodbye = matches!(end, EndReason::Goodbye(_)).then(Monotonic::now);
-            tokio::time::timeout_at(deadline, process.exited()).await.ok()
+    let ended = async {
+        tokio::select! {
+            exited = process.exited() => exited,
+            end = process.peer.closed() => {
+                goodbye = matches!(end, EndReason::Goodbye(_)).then(Monotonic::now);
+                process.exited().await
+            }
         }
-        () = tokio::time::sleep_until(deadline) => None,
     };
-    let Some(exited) = exited else {
-        return Err(Failure::new(
-            Code::Timeout,
-            format!(
-                "a process of {id} is still there {} ms after its SIGKILL: the kernel holds it in an \
-                 uninterruptible wait (state D); its cgroup stays frozen out until it ends",
-                AFTER_KILL.as_millis()
-            ),
-        )
-        .with("stage", "kill")
-        .with("budgetMs", options.budget.as_millis() as u64));
-    };
+    let exited = gone_by(deadline, ended, launcher, id, process.generation).await;
+    let exited =
+        exited.map_err(|failure| failure.with("budgetMs", options.budget.as_millis() as u64))?;
     let drained = matches!(process.peer.end_reason(), Some(EndReason::Goodbye(_)));
     if drained {
         // The two news come by two ways, and the later one may be heard first.
@@ -198,7 +195,48 @@ pub(crate) async fn stop(
     Ok(report(stopping, stages, saved, &exited))
 }
 
-/// Tells the launcher when to send what. It may be gone already: then there is nothing to arm.
+/// Waits for the end of what is to be gone [`AFTER_KILL`] before that. The launcher is asked for it once
+/// more: only where it answers it does what is due.
+pub(super) async fn gone_by<T>(
+    deadline: Instant,
+    ended: impl Future<Output = T>,
+    launcher: &Launcher,
+    id: &PluginId,
+    generation: u64,
+) -> Result<T, Failure> {
+    let mut killed = false;
+    let asking = async {
+        tokio::time::sleep_until(deadline - LAST_CHANCE).await;
+        killed = launcher
+            .ask_done(stop_in(id, generation, Duration::ZERO, Duration::ZERO))
+            .await
+            .is_ok();
+        std::future::pending().await
+    };
+    tokio::select! {
+        ended = ended => return Ok(ended),
+        ended = asking => return Ok(ended),
+        () = tokio::time::sleep_until(deadline) => {}
+    }
+    let late = AFTER_KILL.as_millis();
+    let message = if killed {
+        format!(
+            "a process of {id} is still there {late} ms after it was to be gone, and SIGKILL was sent: \
+             the kernel holds it in an uninterruptible wait (state D); its cgroup stays frozen out \
+             until it ends"
+        )
+    } else {
+        format!(
+            "{id} may still run {late} ms after it was to be gone: the launcher has not answered, so \
+             it is not known whether SIGKILL was sent; it is once the launcher goes on. Is that \
+             stopped, or does it wait for something (`ps`)?"
+        )
+    };
+    Err(Failure::new(Code::Timeout, message).with("stage", "kill"))
+}
+
+/// Tells the launcher when to send what, and does not wait for its answer: what the plugin is told meanwhile
+/// need not. It may be gone already: then there is nothing to arm.
 pub(crate) async fn arm(
     launcher: &Launcher,
     id: &PluginId,
@@ -206,15 +244,23 @@ pub(crate) async fn arm(
     term_in: Duration,
     kill_in: Duration,
 ) {
-    let request = Request::Stop { id: id.clone(), generation, term_in, kill_in };
-    if let Err(failure) = launcher.ask_done(request).await
-        && failure.code != Code::NotFound
-    {
-        tracing::error!(plugin = %id, generation, %failure, "the launcher did not arm the stop");
-    }
+    let answered = launcher.write_done(stop_in(id, generation, term_in, kill_in)).await;
+    let id = id.clone();
+    tokio::spawn(async move {
+        if let Err(failure) = answered.await
+            && failure.code != Code::NotFound
+        {
+            tracing::error!(plugin = %id, generation, %failure, "the launcher did not arm the stop");
+        }
+    });
 }
 
-fn report(
+fn stop_in(id: &PluginId, generation: u64, term_in: Duration, kill_in: Duration) -> Request {
+    Request::Stop { id: id.clone(), generation, term_in, kill_in }
+}
+
+/// What became of a stop that has come to these `stages` before the launcher's.
+pub(super) fn report(
     stopping: &Stopping,
     mut stages: Vec<Stage>,
     saved: bool,

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::super::last_lines::last_lines;
-use super::super::machine::{Input, State};
+use super::super::machine::{Input, Origin, State};
 use super::super::process::Process;
 use super::super::stop::{self, DisableRequest, StopOptions, StopReport, Stopping};
 use super::{Actor, News};
 use crate::failure::Failure;
+use crate::link::Exited;
 use crate::supervise::usage;
 
 impl Actor {
@@ -55,6 +56,14 @@ impl Actor {
         StopReport::nothing_ran(self.how_to_stop().options.budget)
     }
 
+    /// A start that came to nothing, with what it had come to.
+    pub(super) fn taken_back(&self, ended: Option<&Arc<Exited>>) -> StopReport {
+        match ended {
+            Some(exited) => stop::report(&self.how_to_stop(), vec![], false, exited),
+            None => self.nothing_ran(),
+        }
+    }
+
     pub(super) fn begin_stop(&mut self) {
         let Some(process) = self.process.clone() else {
             let _ = self.news.send(News::Stopped(Ok(self.nothing_ran())));
@@ -95,13 +104,27 @@ impl Actor {
         failure: Failure,
         stopped: Result<StopReport, Failure>,
     ) {
+        if let Err(failure) = &stopped {
+            tracing::error!(plugin = %self.row.id, %failure, "what was taken over is not gone");
+        }
+        self.start_failed(failure, stopped).await;
+    }
+
+    /// A start came to nothing, and what it had started was stopped. Whoever disables it meanwhile has that;
+    /// and where a dead supervisor had begun to, the stop that it had begun is finished.
+    pub(super) async fn start_failed(
+        &mut self,
+        failure: Failure,
+        stopped: Result<StopReport, Failure>,
+    ) {
         self.last_failure = Some(failure);
+        let taken_over = self.machine.state() == State::Enabling(Origin::Adoption);
+        if taken_over && !self.row.enabled {
+            self.step(Input::Disable).await;
+        }
         if self.machine.state() == State::Disabling {
             self.stopped(stopped).await;
             return;
-        }
-        if let Err(failure) = stopped {
-            tracing::error!(plugin = %self.row.id, %failure, "what was taken over is not gone");
         }
         self.process = None;
         self.step(Input::StartFailed).await;

@@ -20,7 +20,7 @@ deliver_results() {
     mkdir -p "$into"
     tar -C "$into" -xf "$work/results" 2>/dev/null || fail "the machine brought back no results of its tests"
     # Of what they are the results.
-    printf '%s\t%s\t%s\t%s\n' "$kernel" "$as" "$(date -u +%F)" "$(commit)" >"$into/run.tsv"
+    printf '%s\t%s\t%s\t%s\n' "$kernel" "$as" "$(date -u +%F)" "$staged" >"$into/run.tsv"
     [[ -z $results ]] || return 0
     show_failures "$into"
     if (($(count "$into" fail))); then
